@@ -1,0 +1,233 @@
+#include "base/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void *must(void *p, size_t size)
+{
+    if (!p && size > 0) {
+        static const char text[] = "triggerd: out of memory\n";
+        ssize_t n = write(STDERR_FILENO, text, sizeof(text) - 1);
+        (void)n;
+        abort();
+    }
+    return p;
+}
+
+void *xmalloc(size_t size)
+{
+    return must(malloc(size ? size : 1), 1);
+}
+
+void *xcalloc(size_t n, size_t size)
+{
+    return must(calloc(n ? n : 1, size ? size : 1), 1);
+}
+
+void *xrealloc(void *p, size_t size)
+{
+    return must(realloc(p, size ? size : 1), 1);
+}
+
+void *xreallocarray(void *p, size_t n, size_t size)
+{
+    return must(reallocarray(p, n ? n : 1, size ? size : 1), 1);
+}
+
+char *xstrdup(const char *s)
+{
+    return xmemdup(s, strlen(s) + 1);
+}
+
+char *xstrdup0(const char *s)
+{
+    return s ? xstrdup(s) : NULL;
+}
+
+char *xstrndup(const char *s, size_t n)
+{
+    size_t len = strnlen(s, n);
+    char *copy = xmalloc(len + 1);
+    memcpy(copy, s, len);
+    copy[len] = '\0';
+    return copy;
+}
+
+void *xmemdup(const void *p, size_t n)
+{
+    void *copy = xmalloc(n);
+    if (n > 0)
+        memcpy(copy, p, n);
+    return copy;
+}
+
+char *xvasprintf(const char *format, va_list args)
+{
+    char *out = NULL;
+    if (vasprintf(&out, format, args) < 0)
+        must(NULL, 1);
+    return out;
+}
+
+char *xasprintf(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *out = xvasprintf(format, args);
+    va_end(args);
+    return out;
+}
+
+void closep(const int *fd)
+{
+    if (*fd >= 0) {
+        int saved = errno;
+        close(*fd);
+        errno = saved;
+    }
+}
+
+char *buf_reserve(struct buf *b, size_t extra)
+{
+    size_t want = b->len + extra + 1;
+    if (want > b->cap) {
+        size_t cap = b->cap ? b->cap * 2 : 64;
+        if (cap < want)
+            cap = want;
+        b->data = xrealloc(b->data, cap);
+        b->cap = cap;
+    }
+    return b->data + b->len;
+}
+
+void buf_add(struct buf *b, const void *data, size_t len)
+{
+    char *to = buf_reserve(b, len);
+    if (len > 0)
+        memcpy(to, data, len);
+    b->len += len;
+    b->data[b->len] = '\0';
+}
+
+void buf_adds(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
+}
+
+void buf_addc(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
+
+void buf_printf(struct buf *b, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    _cleanup_(freep) char *text = xvasprintf(format, args);
+    va_end(args);
+    buf_adds(b, text);
+}
+
+char *buf_steal(struct buf *b)
+{
+    char *data = b->data ? b->data : xcalloc(1, 1);
+    *b = (struct buf){0};
+    return data;
+}
+
+void buf_fini(struct buf *b)
+{
+    free(b->data);
+    *b = (struct buf){0};
+}
+
+/* Levenshtein distance over the first 64 bytes of each word. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    enum { MAX_LEN = 64 };
+    size_t la = strnlen(a, MAX_LEN), lb = strnlen(b, MAX_LEN);
+    unsigned row[MAX_LEN + 1];
+    for (size_t j = 0; j <= lb; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; i <= la; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= lb; j++) {
+            unsigned substitute = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            unsigned step = MIN(row[j], row[j - 1]) + 1;
+            row[j] = MIN(substitute, step);
+        }
+    }
+    return row[lb];
+}
+
+const char *nearest_name(const char *word, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    unsigned best_distance = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned distance = edit_distance(word, names[i]);
+        if (!best || distance < best_distance) {
+            best = names[i];
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+size_t utf8_sequence(const char *s, size_t len)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    if (len == 0)
+        return 0;
+    if (u[0] < 0x80)
+        return 1;
+    size_t need;
+    unsigned char low = 0x80, high = 0xBF; /* bounds of the second byte: no overlong forms, no surrogates */
+    if (u[0] >= 0xC2 && u[0] <= 0xDF) {
+        need = 2;
+    } else if (u[0] >= 0xE0 && u[0] <= 0xEF) {
+        need = 3;
+        if (u[0] == 0xE0)
+            low = 0xA0;
+        else if (u[0] == 0xED)
+            high = 0x9F;
+    } else if (u[0] >= 0xF0 && u[0] <= 0xF4) {
+        need = 4;
+        if (u[0] == 0xF0)
+            low = 0x90;
+        else if (u[0] == 0xF4)
+            high = 0x8F;
+    } else {
+        return 0;
+    }
+    if (len < need || u[1] < low || u[1] > high)
+        return 0;
+    for (size_t i = 2; i < need; i++)
+        if (u[i] < 0x80 || u[i] > 0xBF)
+            return 0;
+    return need;
+}
+
+bool utf8_valid(const char *s, size_t len)
+{
+    while (len > 0) {
+        size_t n = utf8_sequence(s, len);
+        if (n == 0)
+            return false;
+        s += n;
+        len -= n;
+    }
+    return true;
+}
+
+uint64_t hash_bytes(uint64_t seed, const void *data, size_t len)
+{
+    const unsigned char *p = data;
+    uint64_t h = seed ? seed : 0xcbf29ce484222325ULL;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ p[i]) * 0x100000001b3ULL;
+    return h;
+}

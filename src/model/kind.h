@@ -1,0 +1,19 @@
+/* A kind of plug-in as the model sees it: a name and the table of its config. `struct source_type` and `struct step_type`
+ * (declared by the engine) begin with one, so that the model can parse triggers and pipelines without knowing them. */
+#ifndef TRIGGERD_MODEL_KIND_H
+#define TRIGGERD_MODEL_KIND_H
+
+#include "model/field.h"
+
+struct kind {
+    const char *name; /* `file_watch`, `exec` */
+    const struct field_table *config;
+    /* What spans fields, and what needs the languages (paths, globs, cron). `config` is the parsed struct, `node` the
+     * JSON it came from, `path` its path. NULL: nothing more to check. */
+    void (*validate)(const void *config, const cJSON *node, const char *path, struct issues *issues);
+};
+
+/* NULL-terminated lists of pointers to them. */
+const struct kind *kind_find(const struct kind *const *kinds, const char *name);
+
+#endif

@@ -1,0 +1,186 @@
+/* The store: what happened. SQLite in WAL mode, one writer thread, group commit, reader threads of its own.
+ *
+ * Writing. The owner (the loop thread) builds a struct store_group: operations that are committed together or not at all,
+ * and submits it. The writer takes every group that has gathered, applies them in order of submission in one transaction,
+ * commits with one sync (synchronous=FULL), and hands the results back: `wake` is called on the writer thread, after which
+ * the owner calls store_collect(), which runs each group's `done` on the owner's thread, in order of submission, exactly once.
+ * A group is recorded when done() gets 0; then it survives a kill and a power cut. Otherwise nothing of it was recorded:
+ *   -ENOSPC  the disk is full     -EIO  the database failed (it is reopened; a failed sync is never retried)
+ *   -EROFS   not writable         -ESHUTDOWN  the store is closing
+ * Groups with STORE_LAZY may wait up to STORE_LAZY_MS for company: they ride on the next commit. Groups with STORE_KEEP
+ * (ends of steps and runs) are not failed when the disk is full or the database fails: they are kept in order, and
+ * committed when it works again; for them a reserve of disk space is given up first. While kept groups wait, other groups
+ * fail at once. `state` tells the owner of each change between writable and not.
+ *
+ * Reading. store_read() queues a typed query to a reader thread (read-only connections, short reads, no cursor kept);
+ * its `done` comes through store_collect() as well. The load functions run on the caller's thread and are for the time
+ * before the loop runs.
+ *
+ * The engine sees the store through struct store_port only, so that a simulator can stand in for it.
+ */
+#ifndef TRIGGERD_STORE_STORE_H
+#define TRIGGERD_STORE_STORE_H
+
+#include "base/error.h"
+#include "model/event.h"
+
+#define STORE_LAZY_MS 5
+
+/* ---- operations ---- */
+
+enum store_op_type {
+    STORE_EVENT_INSERT, /* event: all of it; `seq` was set by the engine (store_port.next_seq) */
+    STORE_EVENT_UPDATE, /* event: status decision reason error_message run_id resolved_inputs attempt started completed,
+                           found by `seq`. A NULL resolved_inputs, reason or error_message leaves the recorded one. */
+    STORE_RUN_INSERT,   /* run: all of it; the pipeline's text is kept once by its hash */
+    STORE_RUN_UPDATE,   /* run: status outputs error_message attempt started completed, found by `seq` */
+    STORE_STEP_PUT,     /* run_seq, step: the end of a step (replaces an earlier attempt's row), with what it printed */
+    STORE_DEDUP_PUT,    /* scope, key, value (JSON text), expires_ms: a key that was seen; replaces */
+    STORE_KV_PUT,       /* scope, key (bytes), value (bytes): state by namespace */
+    STORE_KV_DELETE,    /* scope, key; key NULL: the whole scope */
+};
+
+struct store_op {
+    struct store_op *next;
+    enum store_op_type type;
+    /* Borrowed from the submitter until done(), whatever they point to included. */
+    struct event *event;
+    struct run_row *run;
+    struct step_row *step;
+    int64_t run_seq;
+    /* Owned by the op (freed with it). */
+    char *scope;
+    char *key;
+    size_t key_len;
+    char *value;
+    size_t value_len;
+    int64_t expires_ms;
+};
+
+enum { STORE_LAZY = 1 << 0, STORE_KEEP = 1 << 1 };
+
+struct store_group {
+    struct store_group *next; /* the store's */
+    struct store_op *ops, *last;
+    size_t n_ops;
+    size_t bytes; /* about what it holds, for the queue's bound */
+    unsigned flags;
+    int result;   /* set before done() */
+    void (*done)(struct store_group *g, int result); /* on the owner's thread; owns the group: store_group_free() it */
+    void *ctx;
+};
+
+struct store_group *store_group_new(unsigned flags, void (*done)(struct store_group *, int), void *ctx);
+void store_group_free(struct store_group *g);
+void store_add_event_insert(struct store_group *g, struct event *e);
+void store_add_event_update(struct store_group *g, struct event *e);
+void store_add_run_insert(struct store_group *g, struct run_row *r);
+void store_add_run_update(struct store_group *g, struct run_row *r);
+void store_add_step(struct store_group *g, int64_t run_seq, struct step_row *s);
+void store_add_dedup(struct store_group *g, const char *scope, const char *key, const char *value, int64_t expires_ms);
+void store_add_kv_put(struct store_group *g, const char *scope, const void *key, size_t key_len, const void *value,
+                      size_t value_len);
+void store_add_kv_delete(struct store_group *g, const char *scope, const void *key, size_t key_len);
+
+/* ---- reads ---- */
+
+enum store_read_type {
+    STORE_READ_EVENTS, /* filter, page, page_size → events (newest first), total */
+    STORE_READ_EVENT,  /* id → events[0]; -ENOENT */
+    STORE_READ_RUNS,   /* filter, page, page_size → runs (newest first), total; without steps */
+    STORE_READ_RUN,    /* id → runs[0] with its pipeline text, steps (without output bytes); -ENOENT */
+    STORE_READ_STEP,   /* id (of the run), step_id → steps[0] with out and err; -ENOENT */
+    STORE_READ_DEDUP,  /* scope, key, now_ms → value; -ENOENT where unknown or expired */
+    STORE_READ_STATS,  /* since_ms → counts by event status */
+    STORE_READ_KV,     /* scope, key → value; -ENOENT */
+};
+
+struct store_filter {
+    char *trigger_id, *pipeline_id, *event_type; /* NULL: any; owned by the read */
+    int status;             /* event or run status, -1: any */
+    int decision;           /* -1: any */
+    int64_t since_ms, until_ms; /* occurred (events) or created (runs): since ≤ t < until; 0: open */
+    int64_t before_seq;     /* rows recorded before this one only; 0: all (for paging that does not shift) */
+};
+
+struct store_read {
+    struct store_read *next;
+    enum store_read_type type;
+    /* asked; texts owned by the read */
+    struct store_filter filter;
+    char *id, *step_id, *scope, *key;
+    size_t key_len;
+    int64_t page, page_size; /* page from 1 */
+    int64_t now_ms, since_ms;
+    bool no_total; /* the caller does not want the count */
+    /* answered; owned by the read */
+    struct event *events;
+    size_t n_events;
+    struct run_row *runs;
+    size_t n_runs;
+    struct step_row *steps;
+    size_t n_steps;
+    char *value;
+    size_t value_len;
+    int64_t total;
+    int64_t counts[8]; /* by event status */
+    struct error error;
+    void (*done)(struct store_read *r, int result); /* on the owner's thread; owns the read: store_read_free() it */
+    void *ctx;
+};
+
+struct store_read *store_read_new(enum store_read_type type, void (*done)(struct store_read *, int), void *ctx);
+void store_read_free(struct store_read *r);
+
+/* ---- the port ---- */
+
+struct store_port {
+    void (*submit)(struct store_port *, struct store_group *g); /* takes it; never calls back from inside */
+    void (*read)(struct store_port *, struct store_read *r);    /* takes it; never calls back from inside */
+    int64_t (*next_seq)(struct store_port *); /* the next number for an event or a run; grows, also over restarts */
+    bool (*writable)(struct store_port *);    /* as last told through the state callback */
+    /* Groups and bytes submitted and not yet done: what intake is measured against. */
+    size_t (*backlog)(struct store_port *, size_t *ret_bytes);
+};
+
+/* ---- the real one ---- */
+
+struct store_options {
+    const char *dir;   /* the state directory; made (0700) where missing */
+    void (*wake)(void *ctx); /* any thread: call store_collect() soon */
+    void (*state)(void *ctx, bool writable, const char *reason); /* from store_collect(), on a change */
+    void *ctx;
+    unsigned readers;        /* reader threads; 0: 2 */
+    size_t reserve_bytes;    /* kept free for ends of runs; 0: 4 MiB */
+};
+
+struct store_retention {
+    int64_t events;       /* rows kept at most */
+    double days;          /* events and runs */
+    double run_log_days;  /* what steps printed */
+};
+
+/* Opens or creates DIR/triggerd.db. Refuses (-EBUSY) a directory that another process has locked, naming its pid;
+ * (-EPROTO) a database of a newer version; (-EBADMSG) one that is damaged; (-EACCES, -EROFS, -ENOSPC …) what the system
+ * says, with the path in `err`. */
+int store_open(const struct store_options *options, struct store_port **ret, struct error *err);
+/* Commits what was submitted, ends the threads, runs the callbacks that are left, closes, unlocks. NULL is allowed. */
+void store_close(struct store_port *port);
+void store_collect(struct store_port *port);
+/* Keep to these limits from now on: the writer deletes in short slices when it has nothing else to do. */
+void store_set_retention(struct store_port *port, const struct store_retention *retention);
+/* 32 lower-case hex digits made once for the directory. */
+const char *store_node_id(struct store_port *port);
+/* The seconds that the last commits took, for the histogram: drains into `out`, returns how many. */
+size_t store_commit_times(struct store_port *port, double *out, size_t cap);
+
+/* Before the loop runs; on the caller's thread. The callbacks borrow their arguments. Return 0 or what the callback returned. */
+int store_load_open_events(struct store_port *port, int (*fn)(void *ctx, struct event *e), void *ctx, struct error *err);
+int store_load_run(struct store_port *port, const char *run_id, struct run_row *ret, struct step_row **ret_steps,
+                   size_t *ret_n, struct error *err); /* owned by the caller; -ENOENT */
+int store_load_open_runs(struct store_port *port, int (*fn)(void *ctx, struct run_row *r), void *ctx, struct error *err);
+int store_load_kv(struct store_port *port, const char *scope,
+                  int (*fn)(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len), void *ctx,
+                  struct error *err);
+
+#endif
