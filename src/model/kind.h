@@ -8,6 +8,8 @@
 struct kind {
     const char *name; /* `file_watch`, `exec` */
     const struct field_table *config;
+    bool has_filter; /* source types: `filter` is taken in config */
+    bool lossless;   /* source types: events must not be dropped by a cooldown (its policy defaults to `queue`) */
     /* What spans fields, and what needs the languages (paths, globs, cron). `config` is the parsed struct, `node` the
      * JSON it came from, `path` its path. NULL: nothing more to check. */
     void (*validate)(const void *config, const cJSON *node, const char *path, struct issues *issues);

@@ -18,11 +18,11 @@ struct step {
     struct strings needs;
     char *condition; /* `if`: path text, NULL: always */
     double timeout_seconds; /* 0: none of its own */
-    struct retry retry;
+    struct retry *retry;    /* NULL: one attempt */
     const struct kind *kind;
     cJSON *config_json;
     void *config;      /* parsed by kind->config */
-    size_t *needs_index; /* of the steps in needs, resolved */
+    size_t *needs_index; /* of the steps in `needs`, in its order */
 };
 
 struct pipeline {
@@ -36,7 +36,7 @@ struct pipeline {
     cJSON *outputs; /* object of path texts, NULL if none */
     double timeout_seconds; /* 0: none */
     int64_t max_concurrent; /* over all its triggers; 0: no limit */
-    cJSON *steps_json;
+    cJSON *steps_json; /* array */
     char *text; /* the document as compact JSON: what a run keeps of it */
 };
 

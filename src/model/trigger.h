@@ -26,7 +26,7 @@ struct trigger {
     int64_t max_concurrent;
     double cooldown_seconds;
     cJSON *default_inputs; /* object, never NULL */
-    int cooldown_policy;   /* enum cooldown_policy; COOLDOWN_AUTO resolved at parse */
+    int cooldown_policy;   /* enum cooldown_policy; `queue` by default where the type is lossless */
     int concurrency_policy;
     char *concurrency_key; /* path text, NULL if none */
     int64_t queue_limit;
