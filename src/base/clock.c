@@ -238,11 +238,11 @@ static int take_unit(const char **s)
     return -1;
 }
 
-/* Digits at *s (possibly none) as a number, counted in *ret_count; the value stops growing past the longest duration. */
-static int64_t take_number(const char **s, int *ret_count)
+/* The digits at *s as a number, which stops growing past the longest duration; *ret_any: was there one? */
+static int64_t take_number(const char **s, bool *ret_any)
 {
     int64_t value = 0;
-    for (*ret_count = 0; is_digit(**s); ++*s, *ret_count = 1)
+    for (*ret_any = false; is_digit(**s); ++*s, *ret_any = true)
         if (value <= DURATION_MAX_MS)
             value = value * 10 + (**s - '0');
     return value;
@@ -257,10 +257,10 @@ int duration_parse(const char *text, int64_t *ret_ms)
     if (!*s)
         return -EINVAL;
     while (*s) {
-        int any, any_fraction = 1;
+        bool any, any_fraction = true;
         int64_t whole = take_number(&s, &any), fraction = 0, scale = 1;
         if (take_char(&s, '.')) {
-            for (any_fraction = 0; is_digit(*s); s++, any_fraction = 1) {
+            for (any_fraction = false; is_digit(*s); s++, any_fraction = true) {
                 if (scale < 1000000000) { /* nanoseconds of the unit are plenty, and times a week fit 64 bits */
                     fraction = fraction * 10 + (*s - '0');
                     scale *= 10;

@@ -46,8 +46,8 @@ void clock_manual_advance(struct clock_manual *manual, int64_t ms);
 /* Write `2026-01-02T03:04:05.678Z`. Times outside TIME_MIN_MS … TIME_MAX_MS are shown as the nearer of the two. */
 void time_format(int64_t ms, char out[TIME_TEXT_SIZE]);
 
-/* Read an RFC 3339 date-time (offset required; digits after the milliseconds are dropped; second 60 only where UTC is at
- * 23:59, read as the second after) or a date alone (its midnight in UTC). -EINVAL: anything else, also around it. */
+/* Read an RFC 3339 date-time (offset required; digits after the milliseconds are dropped; second 60 only where UTC is
+ * at 23:59, read as the second after) or a date alone (its midnight in UTC). -EINVAL: anything else, also around it. */
 int time_parse(const char *text, int64_t *ret_ms);
 
 /* Read `1w2d3h4m5s6ms`: each unit at most once, largest first, digits with an optional fraction (`1.5h`); not negative.

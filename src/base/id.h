@@ -1,9 +1,9 @@
 /* Identifiers: a prefix and a ULID, `evt_01HZX3…`, which sort as text in the order in which they were made.
  *
- * A ULID is 48 bits of wall-clock milliseconds and 80 random bits, in 26 digits of Crockford's base 32, most significant
- * first (https://github.com/ulid/spec). Within one millisecond, and while the clock stands behind a time already used,
- * the last one plus one is given, so that a source never goes back; should the 80 bits overflow, the time moves on by a
- * millisecond. Thread: a source belongs to one thread; the rest is pure.
+ * A ULID is 48 bits of wall-clock milliseconds and 80 random bits, in 26 digits of Crockford's base 32, most
+ * significant first (https://github.com/ulid/spec). Within one millisecond, and while the clock stands behind a time
+ * already used, the last one plus one is given, so that a source never goes back; should the 80 bits overflow, the time
+ * moves on by a millisecond. Thread: a source belongs to one thread; the rest is pure.
  */
 #ifndef TRIGGERD_BASE_ID_H
 #define TRIGGERD_BASE_ID_H

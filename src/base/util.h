@@ -12,11 +12,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h> /* MIN, MAX: <uv.h> brings it too, and it redefines them unguarded */
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 void *xmalloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
@@ -66,10 +65,12 @@ char *buf_reserve(struct buf *b, size_t extra);
 char *buf_steal(struct buf *b);
 void buf_fini(struct buf *b);
 
-/* The nearest of `n` names to `word` by edit distance (any distance; ties: the first), NULL when n is 0. For "did you mean". */
+/* The nearest of `n` names to `word` by edit distance (any distance; ties: the first), NULL when n is 0: for "did you
+ * mean". */
 const char *nearest_name(const char *word, const char *const *names, size_t n);
 
-/* Length of the valid UTF-8 sequence at s (1–4), 0 when invalid or cut off. RFC 3629: no overlong forms, no surrogates. */
+/* Length of the valid UTF-8 sequence at s (1–4), 0 when invalid or cut off (RFC 3629: no overlong forms, no
+ * surrogates). */
 size_t utf8_sequence(const char *s, size_t len);
 bool utf8_valid(const char *s, size_t len);
 
