@@ -1,0 +1,392 @@
+#!/usr/bin/env python3
+"""The daemon beside the floor: the least C program that does the same work and nothing else (floor.c).
+
+    bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [emit run file memory startup idle match]...
+
+Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
+has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
+in the build directory only the floor is measured. Needs a release build with -DTRIGGERD_BENCH=ON (made when missing).
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
+
+CONNECTIONS = 64
+TRIGGERS = 1000
+RUNS = 5000
+FILES = 2000
+LATENCY_FILES = 300
+MANY = 10000
+
+
+@dataclass
+class Row:
+    """One figure. `limit` is over `ratio` where there is a floor, else over `value`; a leading ≥ or ≤ tells the side."""
+    name: str
+    unit: str
+    floor: float | None
+    value: float | None
+    limit: str
+
+    @property
+    def ratio(self) -> float | None:
+        return self.value / self.floor if self.floor and self.value is not None else None
+
+    @property
+    def good(self) -> bool | None:
+        figure = self.ratio if self.floor is not None else self.value
+        if figure is None or not self.limit:
+            return None
+        bound = float(self.limit[1:])
+        return figure >= bound if self.limit[0] == "≥" else figure <= bound
+
+
+Figures = dict[str, float]
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.build: Path = options.build
+        self.rounds: int = options.rounds
+        self.seconds: float = options.seconds
+        self.rows: list[Row] = []
+        self.has_daemon = (self.build / "triggerd").exists()
+        # Beside the build, not in /tmp, which may be memory: a sync must cost what it costs.
+        self.dir = Path(tempfile.mkdtemp(prefix="bench-", dir=self.build))
+
+    # -- programs --
+
+    def tool(self, name: str) -> str:
+        return str(self.build / "tests" / name)
+
+    @contextmanager
+    def fresh(self, name: str) -> Iterator[Path]:
+        path = self.dir / name
+        path.mkdir()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path)
+
+    @contextmanager
+    def floor(self, dir: Path, mode: str, options: list[str], command: list[str]) -> Iterator[None]:
+        with subprocess.Popen([self.tool("floor"), mode, "--db", str(dir / "db"), *options, *command],
+                              stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout and process.stdout.readline() == "ready\n", "floor did not start"
+                yield
+            finally:
+                process.terminate()
+
+    @contextmanager
+    def daemon(self, dir: Path, files: dict[str, str], **options: Any) -> Iterator[Daemon]:
+        daemon = Daemon(dir, build=self.build, args=("--log-level", "error"), **options)
+        try:
+            for name, text in files.items():
+                (daemon.manifests / name).write_text(text)
+            daemon.start(120)
+            yield daemon
+        finally:
+            daemon.close()
+
+    def load(self, *args: str) -> dict[str, float]:
+        done = subprocess.run([self.tool("load"), *args], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"load {' '.join(args)[:200]}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
+
+    def measure(self, floor: Callable[[], Figures] | None, daemon: Callable[[], Figures],
+                rows: list[tuple[str, str, str, float, str]]) -> None:
+        """Rounds of both, in turn. A row: name, unit, key of the figure, factor, limit."""
+        floors: list[Figures] = []
+        values: list[Figures] = []
+        for _ in range(self.rounds):
+            if floor:
+                floors.append(floor())
+            if self.has_daemon:
+                values.append(daemon())
+        for name, unit, key, factor, limit in rows:
+            beside = statistics.median(f[key] for f in floors) * factor if floors else None
+            value = statistics.median(v[key] for v in values) * factor if values else None
+            self.rows.append(Row(name, unit, beside, value, limit))
+            self.show(self.rows[-1])
+
+    def show(self, row: Row) -> None:
+        def text(x: float | None) -> str:
+            return "-" if x is None else f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
+
+        verdict = {None: "", True: "ok", False: "MISSED"}[row.good]
+        limit = row.limit + (" × floor" if row.floor is not None and row.limit else "")
+        print(f"{row.name:<58} {row.unit:>7} {text(row.floor):>10} {text(row.value):>10} {text(row.ratio):>7}  "
+              f"{limit:<14} {verdict}", flush=True)
+
+    # -- emit --
+
+    def body(self) -> str:
+        """An event of 300 bytes; the mark is replaced by the number of the request."""
+        def event(pad: str) -> str:
+            return json.dumps({"endpoint": "bench", "data": {"kind": f"k{TRIGGERS // 2}", "n": "%" * 10, "pad": pad}})
+        return event("x" * (300 - len(event(""))))
+
+    def emit(self) -> None:
+        for transport in ("unix", "tcp"):
+            def args(socket: Path, port: int, transport: str = transport) -> list[str]:
+                where = ["--unix", str(socket)] if transport == "unix" else ["--tcp", str(port)]
+                return [*where, "-c", str(CONNECTIONS), "-s", str(self.seconds), "-p", "/api/v1/triggers/emit", "-b",
+                        self.body()]
+
+            def floor(args: Callable[[Path, int], list[str]] = args) -> Figures:
+                with self.fresh("floor") as dir:
+                    port = free_port()
+                    with self.floor(dir, "emit", ["--socket", str(dir / "s"), "--port", str(port)], []):
+                        return self.load(*args(dir / "s", port))
+
+            def daemon(args: Callable[[Path, int], list[str]] = args) -> Figures:
+                triggers = [custom(f"t{i}", "p", "bench", config={"filter": {"kind": f"k{i}"}}) for i in range(TRIGGERS)]
+                files = {"p.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}})),
+                         "t.yaml": documents(*triggers)}
+                with self.fresh("daemon") as dir, self.daemon(dir, files, listen=True) as d:
+                    # A paused trigger records its events and runs nothing.
+                    d.post(f"/api/v1/triggers/t{TRIGGERS // 2}/pause")
+                    figures = self.load(*args(d.socket, d.port))
+                    total = d.get("/api/v1/triggers/events?page_size=1")["total"]
+                    assert total == figures["requests"], f"{figures['requests']} acknowledged, {total} recorded"
+                    return figures
+
+            self.measure(floor, daemon, [
+                (f"durable emits, {transport}, {CONNECTIONS} connections, {TRIGGERS} triggers", "1/s", "rate", 1, "≥0.7"),
+                (f"durable emits, {transport}: p99", "ms", "p99_us", 1e-3, "≤2"),
+                (f"durable emits, {transport}: median", "ms", "p50_us", 1e-3, "")])
+
+    # -- run --
+
+    def run(self) -> None:
+        args = ["-c", str(CONNECTIONS), "-n", str(RUNS), "-p", "/api/v1/triggers/emit", "-b", self.body()]
+
+        def floor() -> Figures:
+            with self.fresh("floor") as dir, self.floor(dir, "run", ["--socket", str(dir / "s"), "-j", str(CONNECTIONS)],
+                                                        ["/bin/true"]):
+                def ended() -> bool:
+                    with closing(UnixConnection(dir / "s", 10)) as connection:
+                        connection.request("GET", "/")
+                        return json.loads(connection.getresponse().read())["ended"] == RUNS
+                begin = time.monotonic()
+                self.load("--unix", str(dir / "s"), *args)
+                wait_for(ended, 300, "every run ended")
+                return {"rate": RUNS / (time.monotonic() - begin)}
+
+        def daemon() -> Figures:
+            files = {"m.yaml": documents(
+                pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
+            with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
+                def ended() -> bool:
+                    text = d.http("GET", "/metrics").body.decode()
+                    counts = [line.rsplit(" ", 1)[1] for line in text.splitlines()
+                              if line.startswith("triggerd_runs_total{") and 'status="completed"' in line]
+                    return sum(map(float, counts)) == RUNS
+                begin = time.monotonic()
+                self.load("--unix", str(d.socket), *args)
+                wait_for(ended, 300, "every run ended")
+                seconds = time.monotonic() - begin
+                completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
+                assert completed == RUNS, f"{RUNS} acknowledged, {completed} completed"
+                return {"rate": RUNS / seconds}
+
+        self.measure(floor, daemon, [(f"emits that run a process each, {RUNS}, none lost", "1/s", "rate", 1, "≥0.85")])
+
+    # -- file --
+
+    def marks(self, out: Path) -> dict[str, int]:
+        """What mark wrote: the path and its first instruction's time in ns."""
+        lines = out.read_text().splitlines() if out.exists() else []
+        return {path: int(ns) for ns, path in (line.split(" ", 1) for line in lines)}
+
+    def latencies(self, watched: Path, out: Path) -> Figures:
+        found = []
+        for i in range(LATENCY_FILES):
+            path = watched / f"f{i}"
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(fd, b"x")
+            closed = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            os.close(fd)
+            found.append((wait_for(lambda: self.marks(out), 10, str(path))[str(path)] - closed) / 1e6)
+            out.unlink()
+            time.sleep(0.005)
+        found.sort()
+        return {"p50": found[len(found) // 2], "p99": found[len(found) * 99 // 100]}
+
+    def burst(self, watched: Path, out: Path) -> Figures:
+        begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        for i in range(FILES):
+            fd = os.open(watched / f"b{i}", os.O_WRONLY | os.O_CREAT)
+            os.write(fd, b"x")
+            os.close(fd)
+        wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= FILES, 120, "a process for every file")
+        found = self.marks(out)
+        assert len(found) == FILES, f"{len(found)} of {FILES} files ran"
+        return {"rate": FILES / ((max(found.values()) - begin) / 1e9)}
+
+    def file(self) -> None:
+        def floor(measure: Callable[[Path, Path], Figures]) -> Figures:
+            with self.fresh("floor") as dir:
+                watched = dir / "watched"
+                watched.mkdir()
+                with self.floor(dir, "file", ["--dir", str(watched), "-j", str(CONNECTIONS)],
+                                [self.tool("mark"), str(dir / "out")]):
+                    return measure(watched, dir / "out")
+
+        def daemon(measure: Callable[[Path, Path], Figures]) -> Figures:
+            with self.fresh("daemon") as dir:
+                watched = dir / "watched"
+                watched.mkdir()
+                mark = {"id": "s", "exec": {"command": [self.tool("mark"), str(dir / "out"), "{{ $.inputs.path }}"]}}
+                config = {"debounce_seconds": 0, "events": ["created"], "input_mapping": {"path": "$.path"}}
+                files = {"m.yaml": documents(pipeline("p", mark), file_watch(
+                    "t", watched / "*", config=config, max_concurrent=CONNECTIONS, queue_limit=1000000))}
+                with self.daemon(dir, files):
+                    return measure(watched, dir / "out")
+
+        self.measure(lambda: floor(self.latencies), lambda: daemon(self.latencies), [
+            ("close of a file to first instruction: median", "ms", "p50", 1, "≤1.5"),
+            ("close of a file to first instruction: p99", "ms", "p99", 1, "≤2")])
+        self.measure(lambda: floor(self.burst), lambda: daemon(self.burst), [
+            (f"burst of {FILES} files, a process each, none missed", "1/s", "rate", 1, "≥0.9")])
+
+    # -- memory, startup, idle: against numbers --
+
+    def many(self, count: int) -> dict[str, str]:
+        files = {"p.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}))}
+        for i in range(count):
+            files[f"t{i}.yaml"] = documents(custom(f"t{i}", "p", f"e{i % 100}", config={"filter": {"kind": f"k{i}"}}))
+        return files
+
+    def memory(self) -> None:
+        def resident(count: int) -> float:
+            with self.fresh("daemon") as dir, self.daemon(dir, self.many(count)) as d:
+                time.sleep(1)
+                found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{d.pid}/status").read_text())
+                assert found
+                return float(found[1])
+
+        def daemon() -> Figures:
+            few, many = resident(10), resident(10 + MANY)
+            return {"idle": few / 1024, "each": (many - few) / MANY}
+
+        self.measure(None, daemon, [("resident memory, idle, 10 triggers", "MiB", "idle", 1, "≤10"),
+                                    (f"each further trigger, of {MANY}", "KiB", "each", 1, "≤4")])
+
+    def startup(self) -> None:
+        def ready(count: int) -> float:
+            with self.fresh("daemon") as dir:
+                daemon = Daemon(dir, build=self.build, args=("--log-level", "error"))
+                for name, text in self.many(count).items():
+                    (daemon.manifests / name).write_text(text)
+                try:
+                    begin = time.monotonic()
+                    daemon.spawn()
+                    while not daemon.ready():
+                        assert daemon.process and daemon.process.poll() is None, daemon.output()
+                        time.sleep(0.0005)
+                    return (time.monotonic() - begin) * 1000
+                finally:
+                    daemon.close()
+
+        self.measure(None, lambda: {"few": ready(10), "many": ready(MANY)}, [
+            ("start to ready, 10 manifests", "ms", "few", 1, "≤50"),
+            (f"start to ready, {MANY} manifests", "ms", "many", 1, "≤3000")])
+
+    def idle(self) -> None:
+        if not self.has_daemon:
+            return
+
+        def switches(pid: int) -> int:
+            texts = [p.read_text() for p in Path(f"/proc/{pid}/task").glob("*/status")]
+            return sum(int(n) for t in texts for n in re.findall(r"voluntary_ctxt_switches:\s+(\d+)", t))
+
+        with self.fresh("daemon") as dir:
+            watched = dir / "watched"
+            watched.mkdir()
+            files = self.many(50)
+            for i in range(50):
+                files[f"f{i}.yaml"] = documents(file_watch(f"f{i}", watched / f"*.{i}"))
+            with self.daemon(dir, files) as d:
+                time.sleep(5)
+                before = switches(d.pid)
+                time.sleep(30)
+                woken = switches(d.pid) - before
+                self.rows.append(Row("wake-ups of all threads in 30 s, 100 triggers, idle", "", None, woken, "≤0"))
+                self.show(self.rows[-1])
+                if shutil.which("strace"):
+                    done = subprocess.run(["timeout", "-s", "INT", "10", "strace", "-c", "-f", "-p", str(d.pid)],
+                                          capture_output=True, text=True, check=False)
+                    print("  strace over 10 s (attaching wakes each thread once):")
+                    print("    " + "\n    ".join(line for line in done.stderr.splitlines() if "strace:" not in line))
+
+    def match(self) -> None:
+        program = self.build / "tests" / "bench_match"
+        if not program.exists():
+            print("match: no bench_match in the build")
+            return
+        done = subprocess.run([str(program)], check=False)
+        self.rows.append(Row("bench_match", "", None, float(done.returncode), "≤0"))
+        self.show(self.rows[-1])
+
+
+def build(dir: Path) -> None:
+    """Configure and build the release preset with the measuring tools."""
+    subprocess.run(["cmake", "--preset", "release", "-B", str(dir), "-DTRIGGERD_BENCH=ON"], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", str(dir)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> int:
+    names = ["emit", "run", "file", "memory", "startup", "idle", "match"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all)")
+    parser.add_argument("--build", type=Path, help="a build directory to take as it is")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    wrong = set(options.names) - set(names)
+    if wrong:
+        parser.error(f"unknown: {' '.join(sorted(wrong))}")
+    if options.build is None:
+        options.build = ROOT / "build" / "release"
+        build(options.build)
+    options.build = options.build.resolve()
+    bench = Bench(options)
+    print(f"{'':<58} {'unit':>7} {'floor':>10} {'triggerd':>10} {'ratio':>7}  limit", flush=True)
+    try:
+        for name in names:
+            if not options.names or name in options.names:
+                getattr(bench, name)()
+    finally:
+        shutil.rmtree(bench.dir, ignore_errors=True)
+        if options.json:
+            rows = [{**asdict(r), "ratio": r.ratio, "good": r.good} for r in bench.rows]
+            options.json.write_text(json.dumps({"cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+    return 1 if any(r.good is False for r in bench.rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

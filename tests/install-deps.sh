@@ -1,0 +1,21 @@
+#!/bin/sh
+# Installs what building and testing needs on Debian 12, where something is missing; as root or with sudo.
+set -eu
+
+packages="build-essential cmake ninja-build pkg-config clang clang-tidy clang-format libclang-rt-14-dev
+libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev libcmocka-dev libcurl4-openssl-dev libmicrohttpd-dev libpcre2-dev
+libssl-dev libglib2.0-dev libsystemd-dev uthash-dev git procps util-linux"
+python3 -c 'import pytest' 2>/dev/null || packages="$packages python3 python3-pytest"
+
+missing=
+for package in $packages; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+echo "installing:$missing"
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get -qq update
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends $missing >/dev/null

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import Daemon  # noqa: E402
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A factory of daemons; all are stopped and looked over at the end. The name is that of its directory."""
+    made: list[Daemon] = []
+
+    def make(name: str = "d", **options: Any) -> Daemon:
+        made.append(Daemon(tmp_path / name, **options))
+        return made[-1]
+
+    yield make
+    failure: BaseException | None = None
+    for daemon in made:
+        try:
+            daemon.close()
+        except AssertionError as e:
+            failure = failure or e
+    if failure:
+        raise failure
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon that runs, without manifests."""
+    return make_daemon().start()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows what its daemons wrote."""
+    report = (yield).get_result()
+    if report.failed and "tmp_path" in getattr(item, "funcargs", {}):
+        for log in sorted(item.funcargs["tmp_path"].glob("*/triggerd.log")):
+            report.sections.append((f"{log.parent.name}/triggerd.log", log.read_text(errors="replace")[-6000:]))
