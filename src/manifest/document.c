@@ -82,7 +82,7 @@ void document_drop(struct document *doc, cJSON *node)
 
 void document_check_top(struct document_set *set, struct document *doc, size_t index)
 {
-    if (!doc->root || cJSON_IsObject(doc->root))
+    if (!doc->root || !doc->complete || cJSON_IsObject(doc->root))
         return;
     const struct document_place *place = NULL;
     for (size_t i = 0; i < doc->n_places && !place; i++) /* not sorted yet */
@@ -115,8 +115,7 @@ void document_set_fini(struct document_set *set)
     *set = (struct document_set){0};
 }
 
-/* By place; those at one place as they were found (the sort need not be stable: ties go by address of the message's
- * slot before, which `document` and an insertion sort keep). */
+/* By place, those at one place as they were found: an insertion sort is stable, and the errors are few. */
 static void sort_errors(struct document_set *set)
 {
     for (size_t i = 1; i < set->n_errors; i++) {
@@ -136,7 +135,7 @@ int document_parse(const char *text, size_t len, enum document_format format, st
 {
     static const char utf16_le[] = {'\xFF', '\xFE'}, utf16_be[] = {'\xFE', '\xFF'}, utf8[] = {'\xEF', '\xBB', '\xBF'};
     struct document_set set = {0};
-    size_t base = 0;
+    size_t from = 0;
     if (len > DOCUMENT_TEXT_MAX) {
         document_set_error(&set, DOCUMENT_NONE, 1, 1, "the text is too long: %zu bytes, at most %zu are read", len,
                            DOCUMENT_TEXT_MAX);
@@ -144,11 +143,11 @@ int document_parse(const char *text, size_t len, enum document_format format, st
         document_set_error(&set, DOCUMENT_NONE, 1, 1, "the text is UTF-16; save it as UTF-8");
     } else {
         if (len >= sizeof(utf8) && memcmp(text, utf8, sizeof(utf8)) == 0)
-            base = sizeof(utf8);
+            from = sizeof(utf8);
         if (format == DOCUMENT_JSON)
-            document_read_json(text + base, len - base, base, &set);
+            document_read_json(text, len, from, &set);
         else
-            document_read_yaml(text + base, len - base, base, &set);
+            document_read_yaml(text, len, from, &set);
     }
     sort_errors(&set);
     *ret = set;

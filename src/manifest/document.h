@@ -38,24 +38,25 @@ enum document_format { DOCUMENT_YAML, DOCUMENT_JSON };
 
 struct document_place {
     const cJSON *node;
-    size_t offset, end;               /* bytes of the value: [offset, end), white space and comments around it excluded */
-    size_t key_offset;                /* its key's first byte; 0 without a key */
-    unsigned line, column;            /* of the value; of the alias, for all nodes that an alias expanded to */
-    unsigned key_line, key_column;    /* of its key; 0 without one (root, array item) */
-    bool bad;                         /* null stands here for a value that was refused: its error is in the set */
-    bool flow;                        /* a collection in [] or {} */
+    size_t offset, end;            /* bytes of the value: [offset, end), white space and comments around it excluded */
+    size_t key_offset;             /* its key's first byte; 0 without a key */
+    unsigned line, column;         /* of the value; of the alias, for all nodes that an alias expanded to */
+    unsigned key_line, key_column; /* of its key; 0 without one (root, array item) */
+    bool bad;                      /* null stands here for a value that was refused: its error is in the set */
+    bool flow;                     /* a collection in [] or {} */
 };
 
 struct document {
-    cJSON *root;       /* an object, unless the document is bad (then anything, or NULL) */
-    size_t start, end; /* bytes of its own text: comments included, its `---` line and the next `---` or `...` excluded */
-    unsigned line;     /* where its first node is (where the text starts, if there is none) */
-    bool bad;          /* has at least one error in the set */
-    bool complete;     /* false: the text broke off, `root` is what came before */
-    bool same_line;    /* the text starts on the line of its `---`; put a newline before other text in its place */
+    cJSON *root; /* an object, unless the document is bad (then anything, or NULL) */
+    size_t start,
+        end;        /* bytes of its own text: comments included, its `---` line and the next `---` or `...` excluded */
+    unsigned line;  /* where its first node is (where the text starts, if there is none) */
+    bool bad;       /* has at least one error in the set */
+    bool complete;  /* false: the text broke off, `root` is what came before */
+    bool same_line; /* the text starts on the line of its `---`; put a newline before other text in its place */
     struct document_place *places; /* sorted by node address */
     size_t n_places;
-    cJSON *dropped;    /* values that have a place but no key to hang on (duplicate key, refused key); NULL if none */
+    cJSON *dropped; /* values that have a place but no key to hang on (duplicate key, refused key); NULL if none */
 };
 
 struct document_error {

@@ -5,7 +5,7 @@
 /* The text was parsed already; the walk over it beside the tree finds where each value starts and ends. */
 struct walk {
     const char *text;
-    size_t len, base;
+    size_t len, from;           /* a byte order mark ends at `from` */
     const struct document *all; /* the places of the whole text, sorted */
     struct document *doc;       /* whose places are being made */
     size_t cap;
@@ -50,7 +50,7 @@ static size_t walk_items(struct walk *walk, size_t at, const cJSON *node)
             at = skip_space(walk, skip_string(walk, at)) + 1; /* the colon */
             at = skip_space(walk, at);
         }
-        at = skip_space(walk, walk_value(walk, at, child, walk->base + key_offset));
+        at = skip_space(walk, walk_value(walk, at, child, key_offset));
         if (child->next)
             at = skip_space(walk, at + 1); /* the comma */
     }
@@ -72,21 +72,21 @@ static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t
     struct document_place *place = document_place_add(walk->doc, &walk->cap, node);
     if (known)
         *place = *known;
-    place->offset = walk->base + at;
-    place->end = walk->base + end;
+    place->offset = at;
+    place->end = end;
     place->key_offset = place->key_line ? key_offset : 0;
     return end;
 }
 
-/* Add `root`, whose text starts at `at`, as a document; its own text ends where the value does, or at `whole`. */
+/* Add `root`, whose text starts at `at`, as a document; its own text is the value's, or the `whole` text. */
 static size_t add_document(struct walk *walk, cJSON *root, size_t at, bool whole, struct document_set *set)
 {
     struct document doc = {.root = root, .complete = true};
     walk->doc = &doc;
     walk->cap = 0;
     size_t end = walk_value(walk, at, root, 0);
-    doc.start = walk->base + (whole ? 0 : at);
-    doc.end = walk->base + (whole ? walk->len : end);
+    doc.start = whole ? walk->from : at;
+    doc.end = whole ? walk->len : end;
     const struct document_place *place = document_place(walk->all, root);
     doc.line = place ? place->line : 1;
     document_check_top(set, &doc, set->n_documents);
@@ -94,16 +94,16 @@ static size_t add_document(struct walk *walk, cJSON *root, size_t at, bool whole
     return end;
 }
 
-void document_read_json(const char *text, size_t len, size_t base, struct document_set *set)
+void document_read_json(const char *text, size_t len, size_t from, struct document_set *set)
 {
     struct document all = {0};
-    struct walk walk = {.text = text, .len = len, .base = base, .all = &all, .doc = &all};
+    struct walk walk = {.text = text, .len = len, .from = from, .all = &all, .doc = &all};
     struct error err = ERROR_INIT;
-    if (value_parse_places(text, len, note_place, &walk, &all.root, &err) < 0) {
+    if (value_parse_places(text + from, len - from, note_place, &walk, &all.root, &err) < 0) {
         document_fini(&all);
         document_set_error(set, set->n_documents, err.line ? err.line : 1, err.column ? err.column : 1,
                            "could not parse: %s", err.message);
-        struct document doc = {.start = base, .end = base + len, .line = 1, .bad = true};
+        struct document doc = {.start = from, .end = len, .line = 1, .bad = true};
         document_set_add(set, &doc);
         return;
     }
@@ -111,7 +111,7 @@ void document_read_json(const char *text, size_t len, size_t base, struct docume
     document_set_add(&sorted, &all); /* sorts the places */
     walk.all = &sorted.documents[0];
     cJSON *root = steal(&sorted.documents[0].root);
-    size_t at = skip_space(&walk, 0);
+    size_t at = skip_space(&walk, from);
     if (!cJSON_IsArray(root)) {
         add_document(&walk, root, at, true, set);
     } else {

@@ -7,7 +7,8 @@
  * contain themselves, and a NUL. A plain key that is no string (`1: x`) is taken as its text.
  *
  * Raw U+0085, U+2028 and U+2029 are refused too: libyaml takes them for line breaks as YAML 1.1 did, YAML 1.2 and every
- * editor do not, so lines would be miscounted and strings changed. In double quotes they can be written \N, \L, \P.
+ * editor do not, so lines would be miscounted and strings changed. In double quotes they can be written \N, \L, \P. So
+ * is a byte order mark anywhere but at the start of the file, as libyaml skips it at the start of any line.
  *
  * Bounds: those of document.h, and VALUE_DEPTH_MAX. Positions, ownership, thread: document.h.
  */
@@ -16,19 +17,8 @@
 
 #include "manifest/document.h"
 
-/* Append the documents and errors of the text to `set`; documents without content are left out silently. `base` is where
- * the text starts in the file (the length of a byte order mark). */
-void document_read_yaml(const char *text, size_t len, size_t base, struct document_set *set);
-
-/* What a plain scalar is in the core schema. */
-enum yaml_kind {
-    YAML_KIND_STRING,
-    YAML_KIND_NULL,
-    YAML_KIND_BOOL,
-    YAML_KIND_INT,
-    YAML_KIND_FLOAT,
-    YAML_KIND_NOT_FINITE, /* .inf, .nan */
-};
-enum yaml_kind yaml_plain_kind(const char *text, size_t len);
+/* Append the documents and errors of the text to `set`; documents without content are left out silently. Bytes before
+ * `from` (a byte order mark) are skipped. */
+void document_read_yaml(const char *text, size_t len, size_t from, struct document_set *set);
 
 #endif
