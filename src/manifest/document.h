@@ -47,9 +47,10 @@ struct document_place {
 };
 
 struct document {
-    cJSON *root; /* an object, unless the document is bad (then anything, or NULL) */
-    size_t start,
-        end;        /* bytes of its own text: comments included, its `---` line and the next `---` or `...` excluded */
+    /* An object, unless the document is bad (then anything, or NULL). */
+    cJSON *root;
+    /* Bytes of its own text: comments included, its `---` line and the next `---` or `...` excluded. */
+    size_t start, end;
     unsigned line;  /* where its first node is (where the text starts, if there is none) */
     bool bad;       /* has at least one error in the set */
     bool complete;  /* false: the text broke off, `root` is what came before */
@@ -76,7 +77,7 @@ struct document_set {
 /* The format by the end of a file's name (.yaml, .yml, .json); -EINVAL for any other name. */
 int document_format_by_name(const char *file_name, enum document_format *ret);
 
-/* Parse `len` bytes. Always fills *ret (documents_set_fini() it); 0, or -EINVAL when there is any error in it. */
+/* Parse `len` bytes. Always fills *ret (document_set_fini() it); 0, or -EINVAL when there is any error in it. */
 int document_parse(const char *text, size_t len, enum document_format format, struct document_set *ret);
 
 void document_set_fini(struct document_set *set);

@@ -597,7 +597,7 @@ static bool nothing_follows(const struct reader *r, size_t at)
 }
 
 /* What is probably meant, for the mistakes that are made most. */
-static const char *hint(const char *context, const char *problem, char at)
+static const char *hint(const char *context, const char *problem, const char *at, const char *end)
 {
     if (strstr(context, "scanning an alias"))
         return "; a string that starts with * needs quotes";
@@ -605,10 +605,10 @@ static const char *hint(const char *context, const char *problem, char at)
         return "; a string that starts with & needs quotes";
     if (strstr(context, "scanning a tag") || strstr(context, "parsing a tag"))
         return "; a string that starts with ! needs quotes";
-    if (strstr(problem, "cannot start any token")) {
-        if (at == '\t')
+    if (at < end && strstr(problem, "cannot start any token")) {
+        if (*at == '\t')
             return "; indent with spaces, not tabs";
-        if (at == '@' || at == '`' || at == '%')
+        if (*at == '@' || *at == '`' || *at == '%')
             return "; a string that starts with @, ` or % needs quotes";
     }
     return "";
@@ -619,8 +619,7 @@ static void fail_syntax(struct reader *r)
     const yaml_parser_t *p = &r->parser;
     const char *problem = p->problem ? p->problem : "out of memory", *context = p->context ? p->context : "";
     struct spot spot = spot_of(r, &p->problem_mark);
-    const char at = spot.offset < r->piece->to ? r->piece->text[spot.offset] : (char)0;
-    const char *more = hint(context, problem, at);
+    const char *more = hint(context, problem, r->piece->text + spot.offset, r->piece->text + r->piece->to);
     if (!*context || strstr(context, "for the next token")) { /* which is where the problem is */
         fail(r, spot.line, spot.column, "could not parse: %s%s", problem, more);
         return;
