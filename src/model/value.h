@@ -55,8 +55,8 @@ bool value_integer(const cJSON *v, int64_t *ret);
 int value_number_compare(const cJSON *a, const cJSON *b);
 /* Deep equality: numbers by value, objects without regard to order, strings by bytes. NULL equals only NULL. */
 bool value_equal(const cJSON *a, const cJSON *b);
-/* The same with a bound on the work: each node and each 64 bytes of text compared take one of *steps. -E2BIG when they
- * run out, else 0 or 1. */
+/* The same with a bound on the work: each node, each 64 bytes of strings and each 16 of numbers compared take one of
+ * *steps. -E2BIG when they run out, else 0 or 1. */
 int value_equal_within(const cJSON *a, const cJSON *b, uint64_t *steps);
 /* A key with equal keys for equal numbers: the canonical decimal text; writes at most `cap` bytes and returns its
  * length, or 0 where it would not fit. For hashing numbers. */

@@ -99,17 +99,9 @@ static int number_equal(const cJSON *a, const cJSON *b, uint64_t *steps)
 {
     size_t bytes =
         (a->type & cJSON_Raw ? strlen(a->valuestring) : 0) + (b->type & cJSON_Raw ? strlen(b->valuestring) : 0);
-    if (!spend(steps, 1 + bytes / 64))
+    if (!spend(steps, 1 + bytes / 16))
         return -E2BIG;
     return value_number_compare(a, b) == 0;
-}
-
-static size_t count_members(const cJSON *m)
-{
-    size_t n = 0;
-    for (; m; m = m->next)
-        n++;
-    return n;
 }
 
 static int by_key(const void *a, const void *b)
@@ -145,17 +137,21 @@ static int members_equal_sorted(const cJSON *a, const cJSON *b, size_t n, uint64
 static int objects_equal(const cJSON *a, const cJSON *b, uint64_t *steps)
 {
     const cJSON *m = a->child, *n = b->child;
-    size_t members = count_members(m);
+    size_t members = 0;
+    for (; m && n; m = m->next, n = n->next)
+        members++;
     if (!spend(steps, 1 + members / 4))
         return -E2BIG;
-    if (members != count_members(n))
+    if (m || n)
         return 0;
-    for (; m && n; m = m->next, n = n->next) {
+    m = a->child;
+    n = b->child;
+    for (; m; m = m->next, n = n->next, members--) {
         int r = string_equal(m->string, n->string, steps);
         if (r < 0)
             return r;
         if (r == 0)
-            return members_equal_sorted(m, n, count_members(m), steps);
+            return members_equal_sorted(m, n, members, steps);
         r = value_equal_within(m, n, steps);
         if (r <= 0)
             return r;
