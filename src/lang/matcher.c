@@ -1,0 +1,179 @@
+#include "lang/matcher.h"
+
+#include "lang/matcher_index.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+struct member {
+    void *owner;
+    const struct pattern *pattern;
+    uint64_t place; /* in the order of adding */
+    uint64_t epoch; /* of the last match that looked at it */
+    struct match_ref *refs;
+    struct member *next, *prev; /* in matcher->always */
+    UT_hash_handle hh;
+};
+
+struct matcher {
+    struct member *members; /* by owner */
+    struct member *always;  /* those whose pattern matches everything */
+    struct match_index *index;
+    uint64_t places, epoch;
+    const cJSON *event; /* being matched */
+    struct member **found;
+    void **owners; /* of `found`, what the caller sees */
+    size_t n_found, cap;
+    size_t evaluated;
+};
+
+struct matcher *matcher_create(void)
+{
+    struct matcher *m = xcalloc(1, sizeof(*m));
+    m->index = match_index_create();
+    return m;
+}
+
+static bool matches_everything(const struct pattern *pattern)
+{
+    return !pattern || pattern->n_conjunctions == 0;
+}
+
+static void member_detach(struct matcher *m, struct member *member)
+{
+    if (matches_everything(member->pattern))
+        DL_DELETE(m->always, member);
+    match_index_remove(m->index, &member->refs);
+}
+
+static int leaf_compare(const void *a, const void *b)
+{
+    const struct leaf *x = *(const struct leaf *const *)a, *y = *(const struct leaf *const *)b;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+/* One list for every conjunction; several may choose the same. */
+static void member_attach(struct matcher *m, struct member *member)
+{
+    const struct pattern *p = member->pattern;
+    if (matches_everything(p)) {
+        DL_APPEND(m->always, member);
+        return;
+    }
+    uint64_t *costs = xcalloc(p->n_leaves, sizeof(*costs));
+    for (size_t i = 0; i < p->n_leaves; i++)
+        costs[i] = match_index_cost(m->index, p->leaves[i]);
+    const struct leaf **chosen = xcalloc(p->n_conjunctions, sizeof(*chosen));
+    for (size_t i = 0; i < p->n_conjunctions; i++) {
+        const struct conjunction *c = &p->conjunctions[i];
+        chosen[i] = c->leaves[0];
+        for (size_t k = 1; k < c->n; k++)
+            if (costs[c->leaves[k]->order] < costs[chosen[i]->order])
+                chosen[i] = c->leaves[k];
+    }
+    qsort(chosen, p->n_conjunctions, sizeof(*chosen), leaf_compare);
+    for (size_t i = 0; i < p->n_conjunctions; i++)
+        if (i == 0 || chosen[i] != chosen[i - 1])
+            match_index_add(m->index, chosen[i], member, &member->refs);
+    free(chosen);
+    free(costs);
+}
+
+static struct member *member_find(const struct matcher *m, const void *owner)
+{
+    struct member *member;
+    HASH_FIND_PTR(m->members, &owner, member);
+    return member;
+}
+
+void matcher_add(struct matcher *m, void *owner, const struct pattern *pattern)
+{
+    struct member *member = member_find(m, owner);
+    if (member) {
+        member_detach(m, member);
+    } else {
+        member = xcalloc(1, sizeof(*member));
+        member->owner = owner;
+        member->place = ++m->places;
+        HASH_ADD_PTR(m->members, owner, member);
+    }
+    member->pattern = pattern;
+    member_attach(m, member);
+}
+
+void matcher_remove(struct matcher *m, const void *owner)
+{
+    struct member *member = member_find(m, owner);
+    if (!member)
+        return;
+    member_detach(m, member);
+    HASH_DEL(m->members, member);
+    free(member);
+}
+
+size_t matcher_size(const struct matcher *m)
+{
+    return HASH_COUNT(m->members);
+}
+
+void matcher_destroy(struct matcher *m)
+{
+    if (!m)
+        return;
+    struct member *member, *next;
+    HASH_ITER (hh, m->members, member, next) {
+        member_detach(m, member);
+        HASH_DEL(m->members, member);
+        free(member);
+    }
+    match_index_destroy(m->index);
+    free(m->found);
+    free(m->owners);
+    free(m);
+}
+
+static void candidate(void *ctx, void *item)
+{
+    struct matcher *m = ctx;
+    struct member *member = item;
+    if (member->epoch == m->epoch)
+        return;
+    member->epoch = m->epoch;
+    m->evaluated++;
+    if (!pattern_match(member->pattern, m->event, NULL))
+        return;
+    if (m->n_found == m->cap) {
+        m->cap = m->cap ? m->cap * 2 : 16;
+        m->found = xreallocarray(m->found, m->cap, sizeof(struct member *));
+        m->owners = xreallocarray(m->owners, m->cap, sizeof(void *));
+    }
+    m->found[m->n_found++] = member;
+}
+
+static int place_compare(const void *a, const void *b)
+{
+    const struct member *x = *(struct member *const *)a, *y = *(struct member *const *)b;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+size_t matcher_match(struct matcher *m, const cJSON *event, void *const **ret_owners)
+{
+    m->epoch++;
+    m->event = event;
+    m->n_found = m->evaluated = 0;
+    struct member *member;
+    DL_FOREACH (m->always, member)
+        candidate(m, member);
+    match_index_walk(m->index, event, candidate, m);
+    if (m->n_found > 1)
+        qsort(m->found, m->n_found, sizeof(struct member *), place_compare);
+    for (size_t i = 0; i < m->n_found; i++)
+        m->owners[i] = m->found[i]->owner;
+    *ret_owners = m->owners;
+    return m->n_found;
+}
+
+size_t matcher_evaluated(const struct matcher *m)
+{
+    return m->evaluated;
+}
