@@ -1,0 +1,75 @@
+/* Templates: `{{ path }}` in the strings of a step, and the `if` of a step.
+ *
+ * Between `{{` and `}}` stands a path (lang/path.h, with its extended forms), blanks around it do not count. A `}}`
+ * inside a quoted name or text of the path does not end it. A `}}` without `{{` is text. Literal braces are written as
+ * a quoted text instead of a path: `{{ "{{" }}` gives `{{` (between the quotes, " or ', all is literal; there are no
+ * escapes).
+ *
+ *   "{{ $.inputs.rows }}"         alone in its string: the value itself, with its type (with TEMPLATE_TEXT: its text)
+ *   "rows: {{ $.inputs.rows }}"   inside text: a string as it is, any other value as its compact JSON
+ *
+ * A path that finds nothing is an error when it is expanded, never an empty text: -ENOENT, naming the path.
+ * -E2BIG: more work than a path may take, or more than TEMPLATE_OUTPUT_MAX bytes, or a tree deeper than
+ * VALUE_DEPTH_MAX. Keys of objects are never templates.
+ *
+ * Ownership: what is compiled keeps copies, the source may go. Thread: any; what is compiled is constant.
+ */
+#ifndef TRIGGERD_LANG_TEMPLATE_H
+#define TRIGGERD_LANG_TEMPLATE_H
+
+#include "lang/path.h"
+#include "model/field.h"
+
+#define TEMPLATE_OUTPUT_MAX ((size_t)16 << 20) /* bytes that one expansion may give */
+#define TEMPLATE_PLACES_MAX 1000               /* `{{ … }}` in one string */
+
+/* The result is text, also where a placeholder stands alone: argv, URLs, environment. */
+#define TEMPLATE_TEXT 1u
+
+struct template;
+
+/* -EINVAL (line 1 and column in `text` are set): `{{` without `}}`, nothing between them, no path. */
+int template_compile(const char *text, unsigned flags, struct template **ret, struct error *err);
+void template_destroy(struct template *t);
+
+/* Does it hold no placeholder with a path, so that it gives the same text each time? */
+bool template_is_constant(const struct template *t);
+
+/* The value; the caller's. */
+int template_expand(const struct template *t, const cJSON *root, cJSON **ret, struct error *err);
+/* The text, whatever the flags; the caller's to free(). */
+int template_expand_text(const struct template *t, const cJSON *root, char **ret, struct error *err);
+
+/* Called for each path, in order, as often as it stands there. `where`: the place in the tree (`body.rows[0]`), "" for
+ * the root or a single template. */
+typedef void template_path_fn(void *ctx, const struct path *p, const char *where);
+void template_each_path(const struct template *t, template_path_fn *fn, void *ctx);
+
+/* All strings of a JSON tree. */
+struct template_tree;
+
+/* Everything that is wrong becomes an issue with its node of `tree`; `path` is where the tree stands (`steps[0].exec`,
+ * "" for a whole document), and all places told later start with it. Returns 0, or -EINVAL with at least one error
+ * added. */
+int template_tree_compile(const cJSON *tree, unsigned flags, const char *path, struct template_tree **ret,
+                          struct issues *issues);
+void template_tree_destroy(struct template_tree *t);
+bool template_tree_is_constant(const struct template_tree *t);
+
+/* A copy of the tree with its templates expanded; the caller's. Messages start with the place in the tree. */
+int template_tree_expand(const struct template_tree *t, const cJSON *root, cJSON **ret, struct error *err);
+void template_tree_each_path(const struct template_tree *t, template_path_fn *fn, void *ctx);
+
+/* The rule of `if`: *ret is true when the path selects any value but false and null. -E2BIG: too much work. */
+int condition_eval(const struct path *p, const cJSON *root, bool *ret, struct error *err);
+
+static inline void template_destroyp(struct template **t)
+{
+    template_destroy(*t);
+}
+static inline void template_tree_destroyp(struct template_tree **t)
+{
+    template_tree_destroy(*t);
+}
+
+#endif
