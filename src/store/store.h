@@ -1,16 +1,16 @@
 /* The store: what happened. SQLite in WAL mode, one writer thread, group commit, reader threads of its own.
  *
- * Writing. The owner (the loop thread) builds a struct store_group: operations that are committed together or not at all,
- * and submits it. The writer takes every group that has gathered, applies them in order of submission in one transaction,
- * commits with one sync (synchronous=FULL), and hands the results back: `wake` is called on the writer thread, after which
- * the owner calls store_collect(), which runs each group's `done` on the owner's thread, in order of submission, exactly once.
- * A group is recorded when done() gets 0; then it survives a kill and a power cut. Otherwise nothing of it was recorded:
- *   -ENOSPC  the disk is full     -EIO  the database failed (it is reopened; a failed sync is never retried)
- *   -EROFS   not writable         -ESHUTDOWN  the store is closing
- * Groups with STORE_LAZY may wait up to STORE_LAZY_MS for company: they ride on the next commit. Groups with STORE_KEEP
- * (ends of steps and runs) are not failed when the disk is full or the database fails: they are kept in order, and
- * committed when it works again; for them a reserve of disk space is given up first. While kept groups wait, other groups
- * fail at once. `state` tells the owner of each change between writable and not.
+ * Writing. The owner (the loop thread) builds a struct store_group: operations that are committed together or not at
+ * all, and submits it. The writer takes every group that has gathered, applies them in order of submission in one
+ * transaction, commits with one sync (synchronous=FULL), and hands the results back: `wake` is called on the writer
+ * thread, after which the owner calls store_collect(), which runs each group's `done` on the owner's thread, in order
+ * of submission, exactly once. A group is recorded when done() gets 0; then it survives a kill and a power cut.
+ * Otherwise nothing of it was recorded: -ENOSPC  the disk is full     -EIO  the database failed (it is reopened; a
+ * failed sync is never retried) -EROFS   not writable         -ESHUTDOWN  the store is closing Groups with STORE_LAZY
+ * may wait up to STORE_LAZY_MS for company: they ride on the next commit. Groups with STORE_KEEP (ends of steps and
+ * runs) are not failed when the disk is full or the database fails: they are kept in order, and committed when it works
+ * again; for them a reserve of disk space is given up first. While kept groups wait, other groups fail at once. `state`
+ * tells the owner of each change between writable and not.
  *
  * Reading. store_read() queues a typed query to a reader thread (read-only connections, short reads, no cursor kept);
  * its `done` comes through store_collect() as well. The load functions run on the caller's thread and are for the time
@@ -65,7 +65,8 @@ struct store_group {
     size_t n_ops;
     size_t bytes; /* about what it holds, for the queue's bound */
     unsigned flags;
-    int result;   /* set before done() */
+    int result;                                      /* set before done() */
+    uint64_t number;                                 /* order of submission; the store's */
     void (*done)(struct store_group *g, int result); /* on the owner's thread; owns the group: store_group_free() it */
     void *ctx;
 };
@@ -97,10 +98,10 @@ enum store_read_type {
 
 struct store_filter {
     char *trigger_id, *pipeline_id, *event_type; /* NULL: any; owned by the read */
-    int status;             /* event or run status, -1: any */
-    int decision;           /* -1: any */
-    int64_t since_ms, until_ms; /* occurred (events) or created (runs): since ≤ t < until; 0: open */
-    int64_t before_seq;     /* rows recorded before this one only; 0: all (for paging that does not shift) */
+    int status;                                  /* event or run status, -1: any */
+    int decision;                                /* -1: any */
+    int64_t since_ms, until_ms;                  /* occurred (events) or created (runs): since ≤ t < until; 0: open */
+    int64_t before_seq; /* rows recorded before this one only; 0: all (for paging that does not shift) */
 };
 
 struct store_read {
@@ -141,23 +142,31 @@ struct store_port {
     bool (*writable)(struct store_port *);    /* as last told through the state callback */
     /* Groups and bytes submitted and not yet done: what intake is measured against. */
     size_t (*backlog)(struct store_port *, size_t *ret_bytes);
+    /* The load functions below. */
+    int (*load_open_events)(struct store_port *, int (*fn)(void *ctx, struct event *e), void *ctx, struct error *err);
+    int (*load_run)(struct store_port *, const char *run_id, struct run_row *ret, struct step_row **ret_steps,
+                    size_t *ret_n, struct error *err);
+    int (*load_open_runs)(struct store_port *, int (*fn)(void *ctx, struct run_row *r), void *ctx, struct error *err);
+    int (*load_kv)(struct store_port *, const char *scope,
+                   int (*fn)(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len),
+                   void *ctx, struct error *err);
 };
 
 /* ---- the real one ---- */
 
 struct store_options {
-    const char *dir;   /* the state directory; made (0700) where missing */
-    void (*wake)(void *ctx); /* any thread: call store_collect() soon */
+    const char *dir;                                             /* the state directory; made (0700) where missing */
+    void (*wake)(void *ctx);                                     /* any thread: call store_collect() soon */
     void (*state)(void *ctx, bool writable, const char *reason); /* from store_collect(), on a change */
     void *ctx;
-    unsigned readers;        /* reader threads; 0: 2 */
-    size_t reserve_bytes;    /* kept free for ends of runs; 0: 4 MiB */
+    unsigned readers;     /* reader threads; 0: 2 */
+    size_t reserve_bytes; /* kept free for ends of runs; 0: 4 MiB */
 };
 
 struct store_retention {
-    int64_t events;       /* rows kept at most */
-    double days;          /* events and runs */
-    double run_log_days;  /* what steps printed */
+    int64_t events;      /* rows kept at most */
+    double days;         /* events and runs */
+    double run_log_days; /* what steps printed */
 };
 
 /* Opens or creates DIR/triggerd.db. Refuses (-EBUSY) a directory that another process has locked, naming its pid;
@@ -174,11 +183,14 @@ const char *store_node_id(struct store_port *port);
 /* The seconds that the last commits took, for the histogram: drains into `out`, returns how many. */
 size_t store_commit_times(struct store_port *port, double *out, size_t cap);
 
-/* Before the loop runs; on the caller's thread. The callbacks borrow their arguments. Return 0 or what the callback returned. */
-int store_load_open_events(struct store_port *port, int (*fn)(void *ctx, struct event *e), void *ctx, struct error *err);
+/* Before the loop runs; on the caller's thread. The callbacks borrow their arguments. Return 0 or what the callback
+ * returned. */
+int store_load_open_events(struct store_port *port, int (*fn)(void *ctx, struct event *e), void *ctx,
+                           struct error *err);
 int store_load_run(struct store_port *port, const char *run_id, struct run_row *ret, struct step_row **ret_steps,
                    size_t *ret_n, struct error *err); /* owned by the caller; -ENOENT */
-int store_load_open_runs(struct store_port *port, int (*fn)(void *ctx, struct run_row *r), void *ctx, struct error *err);
+int store_load_open_runs(struct store_port *port, int (*fn)(void *ctx, struct run_row *r), void *ctx,
+                         struct error *err);
 int store_load_kv(struct store_port *port, const char *scope,
                   int (*fn)(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len), void *ctx,
                   struct error *err);

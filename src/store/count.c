@@ -1,0 +1,134 @@
+#include "store/count.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+#define ENTRIES_MAX 1024 /* beyond, all are dropped after a commit: a bound on memory, not on what is counted */
+
+struct count_entry {
+    UT_hash_handle hh;
+    struct count_entry *prev, *next; /* in `dirty` */
+    bool is_dirty;
+    enum count_kind kind;
+    int64_t minute;
+    const char *texts[3]; /* into key */
+    size_t key_len;
+    int n[COUNT_CELLS];
+    char key[];
+};
+
+static struct count_entry *entry_get(struct counts *c, enum count_kind kind, int64_t minute)
+{
+    struct count_entry *e = NULL;
+    HASH_FIND(hh, c->entries, c->key.data, c->key.len, e);
+    if (!e) {
+        e = xcalloc(1, sizeof(*e) + c->key.len + 1);
+        e->kind = kind;
+        e->minute = minute;
+        e->key_len = c->key.len;
+        memcpy(e->key, c->key.data, c->key.len);
+        if (kind != COUNT_MINUTES) {
+            const char *text = e->key + 1;
+            for (size_t i = 0; i < ARRAY_SIZE(e->texts); i++) {
+                e->texts[i] = text;
+                text += strlen(text) + 1;
+            }
+        }
+        HASH_ADD_KEYPTR(hh, c->entries, e->key, e->key_len, e);
+        c->n_entries++;
+    }
+    if (!e->is_dirty) {
+        e->is_dirty = true;
+        DL_APPEND(c->dirty, e);
+    }
+    return e;
+}
+
+static void cell_add(struct count_entry *e, int status, int decision, int n)
+{
+    unsigned row = MIN((unsigned)status, COUNT_STATUSES - 1u), column = MIN((unsigned)decision, COUNT_DECISIONS - 1u);
+    e->n[row * COUNT_DECISIONS + column] += n;
+}
+
+static void key_add_text(struct counts *c, const char *text)
+{
+    buf_add(&c->key, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+void counts_add(struct counts *c, enum count_kind kind, const char *trigger_id, const char *pipeline_id,
+                const char *event_type, int status, int decision, int n)
+{
+    c->key.len = 0;
+    buf_addc(&c->key, (char)kind);
+    key_add_text(c, trigger_id);
+    key_add_text(c, pipeline_id);
+    key_add_text(c, event_type);
+    cell_add(entry_get(c, kind, 0), status, decision, n);
+    c->pending[kind] += n;
+}
+
+void counts_add_minute(struct counts *c, int64_t occurred_ms, int status, int n)
+{
+    int64_t minute = count_minute(occurred_ms);
+    c->key.len = 0;
+    buf_addc(&c->key, (char)COUNT_MINUTES);
+    buf_add(&c->key, &minute, sizeof(minute));
+    cell_add(entry_get(c, COUNT_MINUTES, minute), status, 0, n);
+}
+
+int counts_flush(struct counts *c, counts_put_fn *put, void *ctx)
+{
+    struct count_entry *e;
+    DL_FOREACH (c->dirty, e) {
+        for (int i = 0; i < COUNT_CELLS; i++) {
+            if (e->n[i] == 0)
+                continue;
+            int r = put(ctx, e->kind, e->minute, e->texts, i / COUNT_DECISIONS, i % COUNT_DECISIONS, e->n[i]);
+            if (r != 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
+static void drop_all(struct counts *c)
+{
+    struct count_entry *e, *next;
+    HASH_ITER (hh, c->entries, e, next) {
+        HASH_DEL(c->entries, e);
+        free(e);
+    }
+    c->n_entries = 0;
+}
+
+static void settle(struct counts *c)
+{
+    struct count_entry *e, *next;
+    DL_FOREACH_SAFE (c->dirty, e, next) {
+        DL_DELETE(c->dirty, e);
+        e->is_dirty = false;
+        memset(e->n, 0, sizeof(e->n));
+    }
+    memset(c->pending, 0, sizeof(c->pending));
+    if (c->n_entries > ENTRIES_MAX)
+        drop_all(c);
+}
+
+void counts_commit(struct counts *c)
+{
+    for (int kind = 0; kind < COUNT_KINDS; kind++)
+        c->total[kind] += c->pending[kind];
+    settle(c);
+}
+
+void counts_rollback(struct counts *c)
+{
+    settle(c);
+}
+
+void counts_fini(struct counts *c)
+{
+    settle(c);
+    drop_all(c);
+    buf_fini(&c->key);
+}
