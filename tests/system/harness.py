@@ -12,11 +12,12 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -99,17 +100,55 @@ def file_watch(id: str, path: str | Path, pipeline: str = "p", config: dict[str,
 
 
 def pipeline(id: str, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A pipeline whose output `out` is that of its last step, unless `outputs` are given."""
+    more.setdefault("outputs", {"out": f"$.steps.{steps[-1]['id']}.output"})
     return {"kind": "pipeline", "id": id, "steps": list(steps), **more}
 
 
 def script(text: str, id: str = "s", **more: Any) -> dict[str, Any]:
-    """An exec step that runs `text` by /bin/sh -eu; `env` and `cwd` go into exec, the rest beside it."""
-    inner = {k: more.pop(k) for k in ("env", "cwd", "limits", "user") if k in more}
+    """An exec step that runs `text` by /bin/sh -eu; what belongs to exec goes there, the rest beside it."""
+    inner = {k: more.pop(k) for k in ("env", "cwd", "limits", "user", "sandbox") if k in more}
     return {"id": id, "exec": {"script": text, **inner}, **more}
 
 
-# `cat` gives the inputs back as the step's output.
+# The run's output `out` is its inputs.
 ECHO = pipeline("p", script("exec cat"))
+
+
+@dataclass
+class Gate:
+    """Holds scripts back: `step()` waits for the file, `open()` makes it. Each start and end of a script is told in `log`,
+    a line each: "start KEY ATTEMPT PID" and "end KEY ATTEMPT", where KEY is the input `key` (or -)."""
+    dir: Path
+
+    @property
+    def file(self) -> Path:
+        return self.dir / "gate"
+
+    @property
+    def log(self) -> Path:
+        return self.dir / "gate.log"
+
+    def step(self, id: str = "s", then: str = "", **more: Any) -> dict[str, Any]:
+        text = ('echo "start ${INPUT_KEY:--} $TRIGGERD_ATTEMPT $$" >> "$LOG"\n'
+                'while [ ! -e "$GATE" ]; do sleep 0.02; done\n'
+                'echo "end ${INPUT_KEY:--} $TRIGGERD_ATTEMPT" >> "$LOG"\n' + then)
+        return script(text, id, env={"GATE": str(self.file), "LOG": str(self.log)}, **more)
+
+    def open(self) -> None:
+        self.file.touch()
+
+    def shut(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+    def lines(self, word: str | None = None) -> list[list[str]]:
+        if not self.log.exists():
+            return []
+        lines = [line.split() for line in self.log.read_text().splitlines()]
+        return [line for line in lines if word is None or line[0] == word]
+
+    def keys(self, word: str) -> list[str]:
+        return [line[1] for line in self.lines(word)]
 
 
 # ---- HTTP ----
@@ -172,8 +211,15 @@ def processes() -> Iterator[Process]:
             raw = Path(f"/proc/{entry}/environ").read_bytes()
             pairs = (x.split(b"=", 1) for x in raw.split(b"\0") if b"=" in x)
             env = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in pairs}
-            if b"\nState:\tZ" not in Path(f"/proc/{entry}/status").read_bytes():
+            if alive(entry):
                 yield Process(int(entry), env)
+
+
+def alive(pid: int | str) -> bool:
+    """Does it run? A zombie that nobody has reaped does not."""
+    with suppress(OSError):
+        return b"\nState:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
+    return False
 
 
 # ---- the daemon ----
@@ -306,10 +352,11 @@ class Daemon:
     # -- its processes --
 
     def node_id(self) -> str:
-        """The id made once for the state directory, by which its processes are known."""
-        if self._node_id is None:
-            with suppress(OSError, http.client.HTTPException, AssertionError, KeyError):
-                self._node_id = str(self.get("/healthz")["node_id"])
+        """The id made once for the state directory, by which its processes are known; "" before there is one."""
+        database = self.state / "triggerd.db"
+        if self._node_id is None and database.exists():
+            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as db:
+                self._node_id = db.execute("SELECT value FROM meta WHERE key = 'node_id'").fetchone()[0]
         return self._node_id or ""
 
     def _children(self, node: str) -> list[Process]:
@@ -468,12 +515,32 @@ class Daemon:
         wait_for(lambda: all(e["status"] in FINAL for e in self.events(trigger)), timeout, "all events final")
         return self.events(trigger)
 
-    def outputs(self, event: dict[str, Any], step: str = "s") -> Any:
-        """The output of a step of the run of a completed event."""
-        run = self.run(event["run_id"])
-        return next(s for s in run["steps"] if s["id"] == step)["output"]
+    def run_of(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The run of an event, which must be final."""
+        return self.run(self.wait_event(event["id"])["run_id"])
 
-    def fire(self, endpoint: str, data: Any = None, timeout: float = PATIENCE) -> dict[str, Any]:
-        """Emit, wait for completion, give the finished run."""
-        event = self.wait_event(self.emit1(endpoint, data)["id"], FINAL, timeout)
-        return self.run(event["run_id"])
+    def fire(self, endpoint: str, data: Any = None) -> dict[str, Any]:
+        """Emit, wait for the end, give the finished run."""
+        return self.run_of(self.emit1(endpoint, data))
+
+    def out(self, endpoint: str, data: Any = None) -> Any:
+        """Emit, wait for completion, give the run's output `out`."""
+        run = self.fire(endpoint, data)
+        assert run["status"] == "completed", run
+        return run["outputs"]["out"]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over the series that have these labels."""
+        total = 0.0
+        for line in self.http("GET", "/metrics").body.decode().splitlines():
+            found = re.fullmatch(re.escape(name) + r"(?:\{(.*)\})? (\S+)", line)
+            if found:
+                have = dict(re.findall(r'(\w+)="([^"]*)"', found[1] or ""))
+                if labels.items() <= have.items():
+                    total += float(found[2])
+        return total
+
+
+def step_of(run: dict[str, Any], id: str = "s") -> dict[str, Any]:
+    """A step of a run, as /api/v1/runs/{id} shows it."""
+    return next(s for s in run["steps"] if s["id"] == id)

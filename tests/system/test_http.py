@@ -1,0 +1,506 @@
+"""REST: the seed's routes and shapes, the errors, and what HTTP itself asks for."""
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import re
+import socket
+import time
+from typing import Any
+
+import pytest
+from harness import ECHO, Daemon, UnixConnection, custom, never, pipeline, script, wait_for
+
+SEED = {"name": "My Trigger", "pipeline_id": "p", "trigger_type": "custom", "config": {"endpoint": "e"}}
+T = "/api/v1/triggers"
+
+
+def create(d: Daemon, **more: Any) -> dict[str, Any]:
+    answer = d.http("POST", T, {**SEED, **more})
+    assert answer.status == 201, answer.body
+    return answer.json()
+
+
+# ---- triggers ----
+
+
+def test_create_and_get(daemon: Daemon) -> None:
+    answer = daemon.http("POST", T, {"name": "My Trigger", "pipeline_id": "pipe_abc123", "trigger_type": "file_watch",
+                                     "config": {"path": "/data/*.json", "events": ["created"]}, "enabled": True,
+                                     "max_concurrent": 3, "cooldown_seconds": 10, "default_inputs": {}})
+    assert answer.status == 201 and answer.headers["Location"] == f"{T}/my-trigger"
+    made = answer.json()
+    assert made == daemon.trigger("my-trigger")
+    assert {"id", "name", "description", "pipeline_id", "trigger_type", "config", "enabled", "max_concurrent",
+            "cooldown_seconds", "default_inputs", "status", "last_triggered_at", "trigger_count", "error_message",
+            "created_by", "created_at", "updated_at", "conditions", "generation", "observed_generation", "source"} <= made.keys()
+    assert made["config"] == {"path": "/data/*.json", "events": ["created"]}, "what the manifest says, without defaults"
+    assert (made["max_concurrent"], made["cooldown_seconds"], made["trigger_count"]) == (3, 10, 0)
+    assert made["generation"] == made["observed_generation"] == 1
+    files = [p for p in daemon.manifests.rglob("*") if p.is_file()]
+    assert len(files) == 1 and "My Trigger" in files[0].read_text()
+    (files[0]).write_text(files[0].read_text().replace("My Trigger", "Edited by hand") + "\nid: my-trigger\n")
+    wait_for(lambda: daemon.trigger("my-trigger")["name"] == "Edited by hand")
+
+
+def test_ids(daemon: Daemon) -> None:
+    assert [create(daemon)["id"] for _ in range(3)] == ["my-trigger", "my-trigger-2", "my-trigger-3"]
+    assert create(daemon, id="own")["id"] == "own"
+    daemon.http("POST", T, {**SEED, "id": "own"}).problem(409)
+    daemon.http("POST", T, {**SEED, "id": "Not Good"}).problem(422)
+    daemon.http("POST", T, {**SEED, "name": "stats"}).problem(422)
+    daemon.http("POST", T, {**SEED, "name": "☃"}).problem(422)
+
+
+def test_lists(daemon: Daemon) -> None:
+    for n in range(5):
+        create(daemon, name=f"t{n}", pipeline_id="p" if n < 3 else "q", enabled=n != 1)
+    create(daemon, name="w", trigger_type="file_watch", config={"path": "/nowhere/*"})
+
+    def ids(query: str) -> set[str]:
+        return {t["id"] for t in daemon.get(query)["triggers"]}
+
+    page = daemon.get(f"{T}?page=2&page_size=4")
+    assert (page["total"], page["page"], page["page_size"], len(page["triggers"])) == (6, 2, 4, 2)
+    assert ids(f"{T}?pipeline_id=q") == ids(f"{T}/pipeline/q") == {"t3", "t4"}
+    assert ids(f"{T}?trigger_type=file_watch") == ids(f"{T}/type/file_watch") == {"w"}
+    assert ids(f"{T}?enabled_only=true&pipeline_id=p") == {"t0", "t2", "w"}
+    assert ids(f"{T}?status=disabled") == {"t1"}
+    daemon.http("GET", f"{T}?page=0").problem(422)
+    daemon.http("GET", f"{T}?page_size=101").problem(422)
+    daemon.http("GET", f"{T}/type/smoke").problem(422)
+
+
+def test_put_merges(daemon: Daemon) -> None:
+    create(daemon, description="old", max_concurrent=4, default_inputs={"a": 1})
+    daemon.post(f"{T}/my-trigger/pause")
+    made = daemon.http("PUT", f"{T}/my-trigger", {"name": "Updated Name", "enabled": None, "default_inputs": {"b": 2}}).ok()
+    assert (made["id"], made["name"], made["description"], made["max_concurrent"]) == (
+        "my-trigger", "Updated Name", "old", 4)
+    assert made["default_inputs"] == {"b": 2} and made["enabled"] is True
+    assert made["status"] == "paused" and made["generation"] == made["observed_generation"] == 2
+    daemon.restart()
+    assert daemon.trigger("my-trigger")["name"] == "Updated Name", "a renamed trigger keeps its id"
+    assert daemon.get(T)["total"] == 1
+    daemon.http("PUT", f"{T}/my-trigger", {"max_concurrent": 0}).problem(422)
+    daemon.http("PUT", f"{T}/nowhere", {"name": "x"}).problem(404)
+
+
+def test_put_keeps_comments(daemon: Daemon) -> None:
+    daemon.write("m.yaml", "# about a\nkind: trigger\nid: a\nname: a   # its name\npipeline_id: p\n"
+                           "trigger_type: custom\nconfig:\n  endpoint: e\n---\n# about b\n"
+                           "name: b\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: b}\n")
+    wait_for(lambda: daemon.exists("b"))
+    daemon.http("PUT", f"{T}/a", {"cooldown_seconds": 3}).ok()
+    text = (daemon.manifests / "m.yaml").read_text()
+    for comment in ("# about a", "# its name", "# about b"):
+        assert comment in text
+    assert daemon.trigger("b")["generation"] == 1
+
+
+def test_delete(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    create(daemon)
+    event = daemon.wait_event(daemon.emit1("e")["id"])
+    answer = daemon.http("DELETE", f"{T}/my-trigger").ok()
+    assert answer["success"] is True and answer["message"] and answer["trigger"] is None
+    daemon.http("GET", f"{T}/my-trigger").problem(404)
+    daemon.http("DELETE", f"{T}/my-trigger").problem(404)
+    assert daemon.event(event["id"])["trigger_id"] == "my-trigger", "its events stay"
+    daemon.restart()
+    assert daemon.get(T)["total"] == 0
+
+
+def test_a_write_is_in_force_when_answered(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    for n in range(20):
+        create(daemon, name=f"t{n}", config={"endpoint": f"e{n}"})
+        assert daemon.emit(f"e{n}")["triggered_count"] == 1
+        daemon.http("DELETE", f"{T}/t{n}").ok()
+        assert daemon.emit(f"e{n}")["triggered_count"] == 0
+
+
+def test_read_only_directories(daemon: Daemon) -> None:
+    daemon.put("t.yaml", custom("t"))
+    daemon.manifests.chmod(0o555)
+    try:
+        answer = daemon.http("PUT", f"{T}/t", {"name": "x"})
+        if answer.status != 200:  # root writes everywhere
+            answer.problem(409)
+    finally:
+        daemon.manifests.chmod(0o755)
+
+
+def test_etags(daemon: Daemon) -> None:
+    create(daemon)
+    first = daemon.http("GET", f"{T}/my-trigger").headers["ETag"]
+    assert first
+    daemon.post(f"{T}/my-trigger/pause")
+    assert daemon.http("GET", f"{T}/my-trigger").headers["ETag"] == first, "it covers the manifest, not state"
+    daemon.http("PUT", f"{T}/my-trigger", {"name": "one"}, {"If-Match": first}).ok()
+    daemon.http("PUT", f"{T}/my-trigger", {"name": "two"}, {"If-Match": first}).problem(412)
+    daemon.http("DELETE", f"{T}/my-trigger", headers={"If-Match": first}).problem(412)
+    assert daemon.trigger("my-trigger")["name"] == "one"
+
+
+def test_stats(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, pipeline("q", script("exit 1")), custom("a"), custom("b", "q"), custom("c"),
+               custom("off", enabled=False))
+    daemon.fire("a")
+    daemon.fire("b")
+    daemon.post(f"{T}/c/pause")
+    daemon.emit("c")
+    stats = daemon.get(f"{T}/stats")
+    assert (stats["total_triggers"], stats["active_triggers"], stats["paused_triggers"], stats["error_triggers"]) == (4, 2, 1, 0)
+    assert (stats["total_events_24h"], stats["successful_events_24h"], stats["failed_events_24h"],
+            stats["skipped_events_24h"]) == (2, 1, 1, 1)
+    assert stats["triggers_by_type"] == {"custom": 4}
+
+
+# ---- other resources ----
+
+
+def test_pipelines_and_runs(daemon: Daemon) -> None:
+    answer = daemon.http("POST", "/api/v1/pipelines", {"id": "p", "steps": [script("cat")]})
+    assert answer.status == 201 and answer.headers["Location"] == "/api/v1/pipelines/p"
+    assert daemon.get("/api/v1/pipelines")["total"] == 1
+    started = daemon.http("POST", "/api/v1/pipelines/p/run", {"inputs": {"a": 1}}).ok()
+    run = wait_for(lambda: (r := daemon.run(started["id"]))["status"] == "completed" and r)
+    assert {"id", "pipeline_id", "event_id", "trigger_id", "status", "inputs", "outputs", "error_message", "steps",
+            "attempt", "started_at", "completed_at"} <= run.keys()
+    assert run["inputs"] == {"a": 1}
+    assert daemon.get("/api/v1/runs?pipeline_id=p&status=completed")["total"] == 1
+    assert daemon.get("/api/v1/runs?pipeline_id=p&status=failed")["total"] == 0
+    daemon.http("GET", f"/api/v1/runs/{run['id']}/steps/none/stdout").problem(404)
+    daemon.http("POST", "/api/v1/pipelines/none/run", {}).problem(404)
+    daemon.http("DELETE", "/api/v1/pipelines/p").ok()
+    daemon.http("GET", "/api/v1/pipelines/p").problem(404)
+
+
+def test_manifests(daemon: Daemon) -> None:
+    daemon.write("bad.yaml", "name: 7\n")
+    daemon.write("good.yaml", custom("t"))
+    wait_for(lambda: daemon.exists("t"))
+    listed = daemon.get("/api/v1/manifests")
+    assert listed["total"] == 2
+    by_name = {m["file"].rsplit("/", 1)[1]: m for m in listed["manifests"]}
+    assert by_name["good.yaml"]["errors"] == [] and len(by_name["good.yaml"]["resources"]) == 1
+    assert {"line", "column", "path", "message"} <= by_name["bad.yaml"]["errors"][0].keys()
+
+
+def test_pushed_mcp_events(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "mcp_event",
+                                "config": {"server_name": "database", "event_type": "row_inserted",
+                                           "filter": {"table": "orders"}, "input_mapping": {"order_id": "$.id"}}})
+    url = f"{T}/emit/mcp?server_name=database&event_type=row_inserted"
+    answer = daemon.post(url, {"table": "orders", "id": 7})
+    event = daemon.wait_event(answer["events"][0]["id"], "completed")
+    assert event["event_type"] == "mcp_row_inserted" and event["resolved_inputs"]["order_id"] == 7
+    assert daemon.post(url, {"table": "users", "id": 7})["triggered_count"] == 0
+    assert daemon.post(url.replace("database", "other"), {"table": "orders"})["triggered_count"] == 0
+
+
+def test_cloudevents(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t", endpoint="com.example.made"))
+    ce = {"specversion": "1.0", "type": "com.example.made", "source": "/s", "id": "1", "data": {"n": 1}}
+    url = "/api/v1/cloudevents"
+    structured = daemon.http("POST", url, ce, {"Content-Type": "application/cloudevents+json"}).ok()
+    assert daemon.wait_event(structured["events"][0]["id"], "completed")["event_data"] == {"n": 1}
+    again = daemon.http("POST", url, {"n": 1}, {"ce-specversion": "1.0", "ce-type": "com.example.made", "ce-source": "/s",
+                                                "ce-id": "1"}).ok()
+    assert again["triggered_count"] == 0, "source and id are its idempotency key"
+    batch = [{**ce, "id": "2"}, {**ce, "id": "3"}]
+    daemon.http("POST", url, batch, {"Content-Type": "application/cloudevents-batch+json"}).ok()
+    daemon.wait_events(3, "t")
+    daemon.http("POST", url, {**ce, "type": "no endpoint!"}, {"Content-Type": "application/cloudevents+json"}).problem(422)
+
+
+def webhook(id: str, **config: Any) -> dict[str, Any]:
+    return {"kind": "trigger", "id": id, "name": id, "pipeline_id": "p", "trigger_type": "webhook", "config": config}
+
+
+def test_webhooks(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(env={"HOOK_SECRET": "It's a Secret to Everybody"}).start()
+    d.put("m.yaml", ECHO, webhook("plain", path="plain/in"),
+          webhook("signed", path="github/push", signature={"scheme": "github", "secret": "${env:HOOK_SECRET}"}))
+    answer = d.http("POST", "/hooks/plain/in?a=b", {"x": 1}, {"X-Mine": "v", "Authorization": "Bearer hunter22"})
+    assert 200 <= answer.status < 300
+    event = d.wait_events(1, "plain")[0]
+    data = event["event_data"]
+    assert event["event_type"] == "webhook" and data["method"] == "POST" and data["body"] == {"x": 1}
+    assert data["query"]["a"] in ("b", ["b"])
+    assert {k.lower(): v for k, v in data["headers"].items()}["x-mine"] == "v"
+    assert "hunter22" not in json.dumps(event)
+    body = b"Hello, World!"
+    # The example of GitHub's own documentation.
+    mac = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert mac == "sha256=" + hmac.new(b"It's a Secret to Everybody", body, hashlib.sha256).hexdigest()
+    delivery = {"X-GitHub-Delivery": "1", "Content-Type": "text/plain"}
+    good = d.http("POST", "/hooks/github/push", body, {"X-Hub-Signature-256": mac, **delivery})
+    assert 200 <= good.status < 300
+    d.http("POST", "/hooks/github/push", body, {"X-Hub-Signature-256": mac[:-1] + "0", **delivery}).problem(401)
+    d.http("POST", "/hooks/github/push", body, delivery).problem(401)
+    d.http("POST", "/hooks/github/push", body, {"X-Hub-Signature-256": mac, **delivery})  # delivered again
+    d.settle()
+    assert len(d.events("signed")) == 1
+    d.http("POST", "/hooks/nowhere", {}).problem(404)
+    d.http("DELETE", "/hooks/plain/in").problem(405)
+
+
+def test_a_stream_of_events(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+
+    def listen(last: str | None = None) -> http.client.HTTPResponse:
+        connection = UnixConnection(daemon.socket, 10)
+        connection.request("GET", "/api/v1/events/stream", headers={"Last-Event-ID": last} if last else {})
+        answer = connection.getresponse()
+        assert answer.headers.get_content_type() == "text/event-stream"
+        return answer
+
+    def messages(answer: http.client.HTTPResponse, event: str, status: str) -> list[tuple[str, dict[str, Any]]]:
+        got, id, data = [], "", ""
+        while True:
+            line = answer.readline().decode().rstrip("\n")
+            if line.startswith("id:"):
+                id = line[3:].strip()
+            elif line.startswith("data:"):
+                data += line[5:]
+            elif not line and data:
+                got.append((id, json.loads(data)))
+                data = ""
+                if (got[-1][1]["id"], got[-1][1]["status"]) == (event, status):
+                    return got
+
+    stream = listen()
+    first = daemon.emit1("t", {"n": 1})["id"]
+    seen = messages(stream, first, "completed")
+    statuses = [e["status"] for _, e in seen]
+    assert statuses[-2:] == ["executing", "completed"] and len({i for i, _ in seen}) == len(seen)
+    stream.close()
+    second = daemon.emit1("t", {"n": 2})["id"]
+    daemon.wait_event(second, "completed")
+    resumed = messages(listen(last=seen[-1][0]), second, "completed")
+    assert {e["id"] for _, e in resumed} == {second}, "what came after, and nothing of before"
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize("body, status", [
+    ("{", 400), ("", 400), ('{"a": 1} x', 400), ('{"a": 01}', 400), ('{"a": 1, "a": 2}', 400), ('{"a": "\\u0000"}', 400),
+    (b'{"a": "\xff"}', 400), ("[" * 200 + "]" * 200, 400), ("[]", 422), ("{}", 422), ('{"endpoint": "a b"}', 422),
+    ('{"endpoint": 7}', 422), ('{"endpoint": "e", "date": {}}', 422)])
+def test_bad_bodies(daemon: Daemon, body: str | bytes, status: int) -> None:
+    problem = daemon.http("POST", f"{T}/emit", body).problem(status)
+    assert problem["errors"] and {"path", "message"} <= problem["errors"][0].keys()
+
+
+def test_bad_triggers(daemon: Daemon) -> None:
+    problem = daemon.http("POST", T, {**SEED, "max_concurrent": 0, "config": {"endpoint": "e", "filtre": {}}}).problem(422)
+    paths = {e["path"] for e in problem["errors"]}
+    assert "max_concurrent" in paths and any("filtre" in e["path"] + e["message"] for e in problem["errors"])
+    assert any("filter" in e["message"] for e in problem["errors"]), "the nearest key"
+    assert list(daemon.manifests.iterdir()) == []
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/nowhere", 404), ("GET", "/api/v1/nowhere", 404), ("GET", f"{T}/none", 404), ("PUT", T, 405),
+    ("DELETE", "/healthz", 405), ("GET", f"{T}/emit", 405), ("GET", f"{T}/events/evt_00000000000000000000000000", 404),
+    ("GET", "/api/v1/runs/run_x", 404), ("POST", f"{T}/none/pause", 404), ("POST", f"{T}/none/test", 404),
+    ("PATCH", f"{T}/none", 405), ("GET", f"{T}/events?status=odd", 422), ("GET", f"{T}/events?since=noon", 422),
+    ("GET", "/api/v1/../../etc/passwd", 404), ("GET", "/%00", 404), ("GET", f"{T}/%2e%2e%2fx", 404)])
+def test_errors(daemon: Daemon, method: str, path: str, status: int) -> None:
+    answer = daemon.http(method, path, {} if method in ("POST", "PUT", "PATCH") else None)
+    if status == 404 and answer.status == 400:
+        return  # as bad a path may be called a bad request
+    answer.problem(status)
+    if status == 405:
+        assert re.fullmatch(r"[A-Z]+(, [A-Z]+)*", answer.headers["Allow"]) and method not in answer.headers["Allow"]
+
+
+def test_media_types(daemon: Daemon) -> None:
+    body = {"endpoint": "e", "data": {}}
+    daemon.http("POST", f"{T}/emit", body, {"Content-Type": "text/plain"}).problem(415)
+    daemon.http("POST", f"{T}/emit", body, {"Content-Type": "application/x-www-form-urlencoded"}).problem(415)
+    daemon.http("POST", f"{T}/emit", body, {"Content-Type": "application/json; charset=utf-8"}).ok()
+
+
+def test_large_bodies(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("e"))
+    daemon.http("POST", f"{T}/emit", {"endpoint": "e", "data": "x" * (1 << 20)}).problem(413)
+    event = daemon.emit1("e", "x" * 900000)
+    assert len(daemon.wait_event(event["id"])["event_data"]) == 900000
+    # One that announces too much is refused before it is sent.
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(daemon.socket))
+        s.sendall(b"POST /api/v1/triggers/emit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                  b"Content-Length: 99999999999\r\n\r\n")
+        assert b" 413 " in s.recv(4096)
+
+
+def test_raw_requests(daemon: Daemon) -> None:
+    """Broken, slow and pipelined clients harm nobody."""
+    def talk(*parts: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            s.connect(str(daemon.socket))
+            for part in parts:
+                s.sendall(part)
+                time.sleep(0.05)
+            s.shutdown(socket.SHUT_WR)
+            got = b""
+            try:
+                while chunk := s.recv(65536):
+                    got += chunk
+            except OSError:
+                pass
+            return got
+
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert talk(get[:7], get[7:20], get[20:]).startswith(b"HTTP/1.1 200")
+    assert talk(get * 3).count(b"HTTP/1.1 200") == 3
+    assert b" 200 " not in talk(b"\x16\x03\x01\x02\x00\x01\x00")
+    assert b" 200 " not in talk(b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 200 " not in talk(b"POST /api/v1/triggers/emit HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n")
+    body = b'{"endpoint": "e", "data": {}}'
+    chunked = (b"POST /api/v1/triggers/emit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+               b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"1\r\n%c\r\n" % c for c in body) + b"0\r\n\r\n")
+    assert b" 200 " in talk(chunked)
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+    try:
+        for s in idle:
+            s.connect(str(daemon.socket))
+            s.sendall(b"GET /he")
+        assert daemon.http("GET", "/healthz", timeout=5).status == 200
+    finally:
+        for s in idle:
+            s.close()
+
+
+def test_many_clients_at_once(daemon: Daemon) -> None:
+    connections = [UnixConnection(daemon.socket, 20) for _ in range(200)]
+    for c in connections:
+        c.request("GET", "/healthz")
+    assert {c.getresponse().status for c in connections} == {200}
+    for c in connections:
+        c.close()
+
+
+# ---- over TCP: who may ask ----
+
+
+def test_browsers(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(listen=True).start()
+    own = f"127.0.0.1:{d.port}"
+    body = {"endpoint": "e", "data": {}}
+
+    def ask(**headers: str) -> int:
+        return d.http("POST", f"{T}/emit", body, headers, tcp=True).status
+
+    assert ask() == 200
+    assert ask(Origin=f"http://{own}") == 200 and ask(Host=f"localhost:{d.port}") == 200
+    assert ask(Origin="https://evil.example") == 403
+    assert ask(Origin="null") == 403
+    assert ask(Host="evil.example") in (400, 403, 421), "a name that was made to point here"
+    assert d.http("GET", T, headers={"Host": "evil.example"}, tcp=True).status in (400, 403, 421)
+    assert d.http("POST", f"{T}/emit", body, {"Host": "any"}).status == 200, "the unix socket takes any"
+
+
+def test_other_addresses_need_a_token(make_daemon: Any) -> None:
+    d: Daemon = make_daemon()
+    d.args += ["--listen", "0.0.0.0:0"]
+    d.spawn()
+    assert d.wait(10) != 0
+    assert "token" in d.output()
+
+
+def test_tokens(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(listen=True)
+    lines = []
+    for scope in ("read", "emit", "admin"):
+        file = d.root / scope
+        file.write_text(f"{scope}-token-0123456789\n")
+        file.chmod(0o600)
+        lines.append(f"{{name: {scope}, file: {file}, scopes: [{scope}]}}")
+    (d.root / "triggerd.yaml").write_text(f"api: {{tokens: [{', '.join(lines)}]}}\n")
+    d.args += ["--config", str(d.root / "triggerd.yaml")]
+    d.start()
+    requests = {"read": ("GET", T, None), "emit": ("POST", f"{T}/emit", {"endpoint": "e", "data": {}}),
+                "admin": ("POST", T, SEED)}
+    for scope in requests:
+        for wanted, (method, path, body) in requests.items():
+            status = d.http(method, path, body, {"Authorization": f"Bearer {scope}-token-0123456789"}, tcp=True).status
+            assert (status < 300 or status == 409) == (scope == wanted or scope == "admin"), (scope, wanted, status)
+            assert status != 401
+    for authorization in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic " + base64.b64encode(
+            b"a:admin-token-0123456789").decode()}):
+        answer = d.http("GET", T, headers=authorization, tcp=True)
+        answer.problem(401)
+        assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+# ---- what is beside ----
+
+
+def test_health(daemon: Daemon) -> None:
+    assert daemon.http("GET", "/healthz").status == daemon.http("GET", "/readyz").status == 200
+
+
+def test_metrics(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    daemon.fire("t")
+    answer = daemon.http("GET", "/metrics")
+    assert answer.headers.get_content_type() == "text/plain"
+    text = answer.body.decode()
+    assert daemon.metric("triggerd_decisions_total", trigger="t", decision="fired") == 1
+    assert daemon.metric("triggerd_runs_total", pipeline="p", status="completed") == 1
+    for name in ("triggerd_event_to_start_seconds", "triggerd_run_seconds", "triggerd_store_commit_seconds"):
+        assert f"# TYPE {name} histogram" in text and daemon.metric(f"{name}_count") >= 1
+        assert re.search(rf'{name}_bucket{{[^}}]*le="\+Inf"', text)
+    for name in ("triggerd_queue_depth", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"# TYPE {name} gauge" in text
+    assert text.endswith("\n")
+    names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert len(names) == len(set(names)) and set(names) == set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
+
+
+def test_openapi(daemon: Daemon) -> None:
+    api = daemon.get("/openapi.json")
+    assert api["openapi"].startswith("3.1")
+    paths = {re.sub(r"\{[^}]+\}", "{}", p) for p in api["paths"]}
+    assert {T, f"{T}/{{}}", f"{T}/emit", f"{T}/events", f"{T}/{{}}/events", f"{T}/stats", "/api/v1/runs/{}", "/healthz",
+            "/api/v1/pipelines/{}/run", "/metrics"} <= paths
+
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            return [node["$ref"]] * ("$ref" in node) + [r for v in node.values() for r in references(v)]
+        return [r for v in node for r in references(v)] if isinstance(node, list) else []
+
+    for reference in set(references(api)):
+        target = api
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+def test_trace_context(daemon: Daemon) -> None:
+    daemon.put("m.yaml", pipeline("p", script('echo "\\"$TRACEPARENT\\""')), custom("t"))
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    event = daemon.emit1("t", {}, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    assert trace in daemon.run_of(event)["outputs"]["out"]
+    made = daemon.run_of(daemon.emit1("t"))["outputs"]["out"]
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", made) and trace not in made
+
+
+def test_a_slow_reader_stops_nobody(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t", max_concurrent=10))
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(daemon.socket))
+        s.sendall(b"GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(200):  # some MiB that nobody reads
+            daemon.emit1("t", "x" * 20000)
+        assert all(e["status"] == "completed" for e in daemon.settle(timeout=60))
+    never(lambda: daemon.http("GET", "/healthz", timeout=2).status != 200, 0.2)
