@@ -2,12 +2,13 @@
 #ifndef TRIGGERD_MODEL_EVENT_H
 #define TRIGGERD_MODEL_EVENT_H
 
+#include "base/id.h"
 #include "model/value.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ID_TEXT_MAX 31 /* `evt_` or `run_` and 26 characters, NUL included */
+#define ID_TEXT_MAX ID_SIZE /* `evt_` or `run_` and 26 characters */
 
 enum event_status {
     EVENT_PENDING,   /* waits for a gate; runs by itself */

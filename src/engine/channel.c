@@ -1,0 +1,209 @@
+/* Channels: where passive triggers listen. One index over all filters of a channel, and a memory of the last occurrences that
+ * some filter turned away, from which the reasons of non-matches are worked out when somebody asks: so that an event costs
+ * nothing for the triggers that it does not reach. */
+#include "engine/internal.h"
+
+void recent_add(struct recent_ring *ring, int64_t number, const struct occurrence *o, const char *text)
+{
+    size_t bytes = strlen(text) + sizeof(struct recent);
+    while (ring->list && (ring->n >= RECENT_MAX || ring->bytes + bytes > RECENT_BYTES_MAX)) {
+        struct recent *old = ring->list;
+        DL_DELETE(ring->list, old);
+        ring->n--;
+        ring->bytes -= old->bytes;
+        free(old->event_type);
+        free(old->data);
+        free(old);
+    }
+    struct recent *r = xcalloc(1, sizeof(*r));
+    r->number = number;
+    r->occurred_ms = o->occurred_ms;
+    r->event_type = xstrdup(o->event_type);
+    /* Data larger than the whole ring is remembered by its size only. */
+    r->data = bytes <= RECENT_BYTES_MAX ? xstrdup(text) : xasprintf("\"(%zu bytes)\"", strlen(text));
+    r->bytes = bytes <= RECENT_BYTES_MAX ? bytes : sizeof(*r);
+    ring->n++;
+    ring->bytes += r->bytes;
+    DL_APPEND(ring->list, r);
+}
+
+void recent_fini(struct recent_ring *ring)
+{
+    struct recent *r, *tmp;
+    DL_FOREACH_SAFE(ring->list, r, tmp)
+    {
+        free(r->event_type);
+        free(r->data);
+        free(r);
+    }
+    *ring = (struct recent_ring){0};
+}
+
+static struct channel *channel_get(struct engine *e, const char *type, const struct channel_key *key)
+{
+    _cleanup_(freep) char *name = xasprintf("%s/%s", type, key->text);
+    struct channel **table = key->glob ? &e->globs : &e->channels;
+    struct channel *c = NULL;
+    HASH_FIND_STR(*table, name, c);
+    if (c)
+        return c;
+    c = xcalloc(1, sizeof(*c));
+    c->key = steal(&name);
+    c->glob = key->glob;
+    if (c->glob && glob_create(key->text, 0, &c->pattern, NULL) < 0)
+        c->pattern = NULL; /* its config was checked: matches nothing */
+    c->matcher = matcher_create();
+    HASH_ADD_KEYPTR(hh, *table, c->key, strlen(c->key), c);
+    return c;
+}
+
+static void channel_free(struct engine *e, struct channel *c)
+{
+    if (c->glob)
+        HASH_DELETE(hh, e->globs, c);
+    else
+        HASH_DELETE(hh, e->channels, c);
+    matcher_destroy(c->matcher);
+    glob_destroy(c->pattern);
+    recent_fini(&c->recent);
+    free(c->key);
+    free(c);
+}
+
+void channel_free_all(struct engine *e)
+{
+    struct channel *c, *tmp;
+    HASH_ITER(hh, e->channels, c, tmp)
+    {
+        channel_free(e, c);
+    }
+    HASH_ITER(hh, e->globs, c, tmp)
+    {
+        channel_free(e, c);
+    }
+}
+
+void channel_join(struct live_trigger *t)
+{
+    struct channel_key keys[256];
+    size_t n = t->type->channels(t->spec->config, keys, ARRAY_SIZE(keys));
+    for (size_t i = 0; i < n && i < ARRAY_SIZE(keys); i++) {
+        struct subscription *s = xcalloc(1, sizeof(*s));
+        s->channel = channel_get(t->engine, t->type->kind.name, &keys[i]);
+        s->trigger = t;
+        s->joined = s->channel->seen;
+        matcher_add(s->channel->matcher, s, t->program->pattern);
+        DL_APPEND(s->channel->subscriptions, s);
+        s->channel->n++;
+        s->mine = t->subscriptions;
+        t->subscriptions = s;
+    }
+}
+
+void channel_leave(struct live_trigger *t)
+{
+    while (t->subscriptions) {
+        struct subscription *s = t->subscriptions;
+        t->subscriptions = s->mine;
+        t->decisions[DECISION_FILTERED] += s->channel->seen - s->joined - s->matched;
+        matcher_remove(s->channel->matcher, s);
+        DL_DELETE(s->channel->subscriptions, s);
+        if (--s->channel->n == 0)
+            channel_free(t->engine, s->channel);
+        free(s);
+    }
+}
+
+int64_t trigger_filtered_count(const struct live_trigger *t)
+{
+    int64_t n = t->decisions[DECISION_FILTERED];
+    for (const struct subscription *s = t->subscriptions; s; s = s->mine)
+        n += s->channel->seen - s->joined - s->matched;
+    return n;
+}
+
+bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, size_t cap)
+{
+    if (t->type->accepts && !t->type->accepts(t->spec->config, data, why, cap))
+        return false;
+    struct mismatch m;
+    if (pattern_match(t->program->pattern, data, why ? &m : NULL))
+        return true;
+    if (why)
+        snprintf(why, cap, "%s", m.text);
+    return false;
+}
+
+static void match_one(struct channel *c, const struct occurrence *o, const char *text, struct live_trigger ***ret,
+                      size_t *n)
+{
+    c->seen++;
+    void *const *owners = NULL;
+    size_t matched = matcher_match(c->matcher, o->data, &owners);
+    size_t taken = 0;
+    for (size_t i = 0; i < matched; i++) {
+        struct subscription *s = owners[i];
+        struct live_trigger *t = s->trigger;
+        if (t->type->accepts && !t->type->accepts(t->spec->config, o->data, NULL, 0))
+            continue;
+        s->matched++;
+        taken++;
+        bool twice = false; /* it may listen here by a name and by a pattern */
+        for (size_t k = 0; k < *n && c->glob; k++)
+            twice = twice || (*ret)[k] == t;
+        if (twice)
+            continue;
+        if ((*n & (*n - 1)) == 0) /* grow at powers of two */
+            *ret = xreallocarray(*ret, *n ? *n * 2 : 1, sizeof(**ret));
+        (*ret)[(*n)++] = t;
+    }
+    if (taken < c->n)
+        recent_add(&c->recent, c->seen, o, text);
+}
+
+size_t channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
+                     struct live_trigger ***ret)
+{
+    char key[512];
+    size_t n = 0;
+    struct channel *c = NULL, *tmp;
+    snprintf(key, sizeof(key), "%s/%s", type, name);
+    HASH_FIND_STR(e->channels, key, c);
+    if (c)
+        match_one(c, o, text, ret, &n);
+    size_t type_len = strlen(type);
+    HASH_ITER(hh, e->globs, c, tmp)
+    {
+        if (strncmp(c->key, type, type_len) == 0 && c->key[type_len] == '/' && c->pattern &&
+            glob_match(c->pattern, name))
+            match_one(c, o, text, ret, &n);
+    }
+    return n;
+}
+
+void trigger_each_filtered(struct live_trigger *t, void (*fn)(void *ctx, const struct filtered_entry *f), void *ctx)
+{
+    size_t shown = 0;
+    struct subscription own = {.joined = t->recent_from};
+    struct subscription *s = t->subscriptions ? t->subscriptions : &own;
+    for (; s && shown < FILTERED_SHOWN_MAX; s = s->mine) {
+        const struct recent_ring *ring = s->channel ? &s->channel->recent : &t->recent;
+        if (!ring->list)
+            continue;
+        /* A utlist's head knows its tail: newest first. */
+        for (struct recent *r = ring->list->prev; shown < FILTERED_SHOWN_MAX; r = r->prev) {
+            if (r->number <= s->joined)
+                break;
+            char why[512] = "";
+            cJSON *data = NULL;
+            if (value_parse(r->data, strlen(r->data), &data, NULL) == 0 && !trigger_wants(t, data, why, sizeof(why))) {
+                struct filtered_entry f = {r->occurred_ms, r->event_type, r->data, why};
+                fn(ctx, &f);
+                shown++;
+            }
+            cJSON_Delete(data);
+            if (r == ring->list)
+                break;
+        }
+    }
+}

@@ -1,0 +1,459 @@
+/* Lanes, slots and waiting: when a pending event starts. A lane is a trigger's queue for one value of its concurrency_key; a
+ * run takes a slot of its lane, of its pipeline and of the engine. Starting is a loop over a list of lanes that became
+ * ready, never a recursion, however many events fail on the way. */
+#include "engine/internal.h"
+
+struct lane *lane_find(struct live_trigger *t, const char *key)
+{
+    struct lane *l = NULL;
+    const char *k = key ? key : "";
+    HASH_FIND_STR(t->lanes, k, l);
+    return l;
+}
+
+struct lane *lane_get(struct live_trigger *t, const char *key)
+{
+    struct lane *l = lane_find(t, key);
+    if (l)
+        return l;
+    l = xcalloc(1, sizeof(*l));
+    l->trigger = t;
+    l->key = xstrdup(key ? key : "");
+    l->waiter.lane = l;
+    HASH_ADD_KEYPTR(hh, t->lanes, l->key, strlen(l->key), l);
+    return l;
+}
+
+void waiter_leave(struct waiter *w)
+{
+    if (w->list) {
+        DL_DELETE(*w->list, w);
+        w->list = NULL;
+    }
+}
+
+static void waiter_join(struct waiter *w, struct waiter **list)
+{
+    if (w->list)
+        return;
+    DL_APPEND(*list, w);
+    w->list = list;
+}
+
+void lane_reap(struct lane *l)
+{
+    if (l->pending || l->running || l->ready || l->busy)
+        return;
+    waiter_leave(&l->waiter);
+    HASH_DELETE(hh, l->trigger->lanes, l);
+    free(l->key);
+    free(l);
+}
+
+void lane_push(struct lane *l, struct live_event *ev)
+{
+    ev->lane = l;
+    ev->place = PLACE_PENDING;
+    DL_APPEND(l->pending, ev);
+    l->n_pending++;
+    l->trigger->n_pending++;
+    ev->bytes = strlen(ev->rec.data ? ev->rec.data : "") +
+                strlen(ev->rec.resolved_inputs ? ev->rec.resolved_inputs : "");
+    l->trigger->engine->pending_bytes += ev->bytes;
+}
+
+void lane_occupy(struct lane *l, struct live_event *ev)
+{
+    ev->lane = l;
+    ev->place = PLACE_RUNNING;
+    DL_APPEND(l->running, ev);
+    l->n_running++;
+    l->trigger->n_running++;
+}
+
+void lane_remove(struct live_event *ev)
+{
+    struct lane *l = ev->lane;
+    if (ev->place == PLACE_PENDING) {
+        DL_DELETE(l->pending, ev);
+        l->n_pending--;
+        l->trigger->n_pending--;
+        l->trigger->engine->pending_bytes -= ev->bytes;
+        ev->bytes = 0;
+    } else if (ev->place == PLACE_RUNNING) {
+        DL_DELETE(l->running, ev);
+        l->n_running--;
+        l->trigger->n_running--;
+    }
+    ev->place = PLACE_NOWHERE;
+    ev->lane = NULL;
+    if (!l->pending && !l->running)
+        lane_reap(l);
+}
+
+bool slot_free(struct engine *e, struct live_pipeline *p)
+{
+    return e->n_running < e->max_runs &&
+           (!p || !p->spec || p->spec->max_concurrent == 0 || p->n_running < p->spec->max_concurrent);
+}
+
+void slot_take(struct live_run *run)
+{
+    run->has_slot = true;
+    run->engine->n_running++;
+    run->pipeline->n_running++;
+}
+
+static void waiter_wake(struct waiter **list)
+{
+    struct waiter *w = *list;
+    if (!w)
+        return;
+    waiter_leave(w);
+    if (w->lane)
+        lane_pump(w->lane);
+    else
+        run_try(w->run);
+}
+
+void run_try(struct live_run *run)
+{
+    struct engine *e = run->engine;
+    if (!e->started || e->draining) {
+        waiter_join(&run->waiter, &e->waiters);
+    } else if (!slot_free(e, run->pipeline)) {
+        waiter_join(&run->waiter, e->n_running >= e->max_runs ? &e->waiters : &run->pipeline->waiters);
+    } else {
+        slot_take(run);
+        run_begin(run);
+    }
+}
+
+void slot_give(struct live_run *run)
+{
+    if (!run->has_slot)
+        return;
+    run->has_slot = false;
+    run->engine->n_running--;
+    run->pipeline->n_running--;
+    waiter_wake(&run->pipeline->waiters);
+    waiter_wake(&run->engine->waiters);
+}
+
+bool trigger_held(const struct live_trigger *t)
+{
+    return t->paused || t->latched || !t->spec->enabled || !t->engine->options.firing || t->removed;
+}
+
+int64_t cooldown_left(const struct live_trigger *t)
+{
+    if (t->spec->cooldown_seconds <= 0 || t->last_fire_ms == INT64_MIN)
+        return 0;
+    int64_t end = t->last_fire_ms + (int64_t)(t->spec->cooldown_seconds * 1000 + 0.999);
+    int64_t now = engine_now(t->engine);
+    return end > now ? end - now : 0;
+}
+
+void event_free(struct live_event *ev)
+{
+    event_fini(&ev->rec);
+    free(ev);
+}
+
+void event_settle(struct live_event *ev, bool recorded, const char *why)
+{
+    struct live_trigger *t = ev->trigger;
+    uint64_t epoch = ev->epoch;
+    ev->epoch = 0;
+    if (!epoch || !t->source || t->source_epoch != epoch)
+        return;
+    if (recorded && t->type->ack)
+        t->type->ack(t->source, ev->token);
+    else if (!recorded && t->type->nack)
+        t->type->nack(t->source, ev->token, why);
+}
+
+static void ended_recorded(struct batch *b, int result)
+{
+    (void)result; /* kept groups fail only when the store closes: the event is found pending again */
+    struct live_event *ev = b->ctx;
+    struct live_trigger *t = ev->trigger;
+    t->n_recording--;
+    event_free(ev);
+    trigger_reap(t);
+}
+
+void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
+{
+    struct live_trigger *t = ev->trigger;
+    struct engine *e = t->engine;
+    if (ev->lane)
+        lane_remove(ev);
+    else
+        t->n_pending--; /* the latest of a cooldown */
+    char text[ERROR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    ev->rec.status = status;
+    ev->rec.decision = d;
+    ev->rec.completed_ms = engine_wall(e);
+    free(ev->rec.reason);
+    ev->rec.reason = d == DECISION_FIRED ? NULL : xstrdup(text);
+    if (status == EVENT_FAILED) {
+        free(ev->rec.error_message);
+        ev->rec.error_message = xstrdup(text);
+    }
+    trigger_decided(t, d);
+    t->n_recording++;
+    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, ended_recorded, ev);
+    batch_event_update(b, ev, false);
+    batch_submit(b);
+}
+
+/* ---- events whose data was left in the store ---- */
+
+static void loaded(struct store_read *r, int result)
+{
+    struct live_event *ev = r->ctx;
+    struct live_trigger *t = ev->trigger;
+    t->engine->reading--;
+    ev->loading = false;
+    if (result == 0 && r->n_events == 1) {
+        ev->rec.data = steal(&r->events[0].data);
+        ev->rec.resolved_inputs = steal(&r->events[0].resolved_inputs);
+        ev->unloaded = false;
+        ev->bytes = strlen(ev->rec.data) + strlen(ev->rec.resolved_inputs ? ev->rec.resolved_inputs : "");
+        t->engine->pending_bytes += ev->bytes;
+    } else {
+        engine_say(t->engine, t->id, "event %s could not be read back: %s", ev->rec.id, r->error.message);
+    }
+    store_read_free(r);
+    if (!ev->unloaded)
+        lane_pump(ev->lane);
+    drain_progress(t->engine);
+}
+
+static void load(struct live_event *ev)
+{
+    struct engine *e = ev->trigger->engine;
+    if (ev->loading)
+        return;
+    ev->loading = true;
+    e->reading++;
+    struct store_read *r = store_read_new(STORE_READ_EVENT, loaded, ev);
+    r->id = xstrdup(ev->rec.id);
+    e->store->read(e->store, r);
+}
+
+/* A recorded event that waits behind too much: its data can be read back when its turn comes. */
+static void unload(struct live_event *ev)
+{
+    struct engine *e = ev->trigger->engine;
+    if (e->pending_bytes <= PENDING_BYTES_HIGH || ev->lane->pending == ev)
+        return;
+    e->pending_bytes -= ev->bytes;
+    ev->bytes = 0;
+    free(ev->rec.data);
+    free(ev->rec.resolved_inputs);
+    ev->rec.data = ev->rec.resolved_inputs = NULL;
+    ev->unloaded = true;
+}
+
+/* ---- starting ---- */
+
+static void start_pending(struct lane *l, struct live_event *ev, struct live_pipeline *p)
+{
+    struct live_trigger *t = l->trigger;
+    struct engine *e = t->engine;
+    char run_id[ID_SIZE];
+    memcpy(run_id, ev->rec.run_id, sizeof(run_id));
+    lane_remove(ev);
+    lane_occupy(l, ev);
+    free(ev->rec.reason);
+    ev->rec.reason = NULL;
+    ev->rec.decision = DECISION_FIRED;
+    ev->rec.status = EVENT_EXECUTING;
+    ev->rec.started_ms = engine_wall(e);
+    t->last_fire_ms = engine_now(e);
+    ev->run = run_create(e, p, ev, run_id);
+    trigger_decided(t, DECISION_FIRED);
+    trigger_fired(t, ev->internal);
+    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
+    batch_event_update(b, ev, false);
+    batch_run_insert(b, ev->run);
+    trigger_save(t);
+    batch_submit(b);
+    run_begin(ev->run);
+}
+
+/* Start what can start in one lane, which stays while this lasts. Returns how many. */
+static size_t pump(struct lane *l)
+{
+    struct live_trigger *t = l->trigger;
+    struct engine *e = t->engine;
+    size_t started = 0;
+    while (l->pending && l->pending->recorded && !trigger_held(t) && l->n_running < t->spec->max_concurrent) {
+        struct live_event *ev = l->pending;
+        if (!e->started || e->draining)
+            break;
+        if (t->spec->cooldown_policy == COOLDOWN_QUEUE && cooldown_left(t) > 0) {
+            timer_start(e->timers, &t->cooldown, engine_now(e) + cooldown_left(t));
+            break;
+        }
+        struct live_pipeline *p = engine_find_pipeline(e, t->spec->pipeline_id);
+        if (!p) {
+            t->last_fire_ms = engine_now(e);
+            trigger_fired(t, ev->internal);
+            event_end_pending(ev, EVENT_FAILED, DECISION_FIRED, "pipeline \"%s\" not found", t->spec->pipeline_id);
+            continue;
+        }
+        if (!slot_free(e, p)) {
+            waiter_join(&l->waiter, e->n_running >= e->max_runs ? &e->waiters : &p->waiters);
+            break;
+        }
+        if (ev->unloaded) {
+            load(ev);
+            break;
+        }
+        start_pending(l, ev, p);
+        started++;
+    }
+    return started;
+}
+
+/* A lane that was woken for a free slot and does not use it passes the wake on. */
+static void pass_on(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    if (e->n_running >= e->max_runs)
+        return;
+    waiter_wake(&e->waiters);
+    struct live_pipeline *p = engine_find_pipeline(e, t->spec->pipeline_id);
+    if (p && slot_free(e, p))
+        waiter_wake(&p->waiters);
+}
+
+void lane_pump(struct lane *l)
+{
+    struct live_trigger *t = l->trigger;
+    struct engine *e = t->engine;
+    if (!l->ready) {
+        l->ready = true;
+        DL_APPEND2(e->ready, l, ready_prev, ready_next);
+    }
+    if (e->pumping)
+        return;
+    e->pumping = true;
+    while (e->ready) {
+        l = e->ready;
+        t = l->trigger;
+        DL_DELETE2(e->ready, l, ready_prev, ready_next);
+        l->ready = false;
+        t->pins++;
+        l->busy = true;
+        if (pump(l) == 0)
+            pass_on(t);
+        l->busy = false;
+        lane_reap(l);
+        t->pins--;
+        trigger_source_flow(t);
+        trigger_reap(t);
+    }
+    e->pumping = false;
+}
+
+void trigger_pump(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    struct lane *l, *tmp;
+    bool outer = !e->pumping;
+    t->pins++;
+    e->pumping = true;
+    HASH_ITER(hh, t->lanes, l, tmp)
+    {
+        lane_pump(l);
+    }
+    if (outer)
+        e->pumping = false;
+    t->pins--;
+    if (outer && e->ready) {
+        l = e->ready;
+        DL_DELETE2(e->ready, l, ready_prev, ready_next);
+        l->ready = false;
+        lane_pump(l);
+    }
+    trigger_source_flow(t);
+    trigger_reap(t);
+}
+
+/* The end of a cooldown: the latest goes into its lane, or the next of the queue starts. */
+static void latest_goes(struct live_trigger *t)
+{
+    struct live_event *ev = t->latest;
+    if (!ev || !ev->recorded || trigger_held(t) || cooldown_left(t) > 0)
+        return;
+    t->latest = NULL;
+    t->n_pending--;
+    lane_push(lane_get(t, ev->rec.concurrency_key), ev);
+    lane_pump(ev->lane);
+}
+
+void event_confirmed_waiting(struct live_event *ev)
+{
+    struct live_trigger *t = ev->trigger;
+    ev->recorded = true;
+    if (ev->lane) {
+        unload(ev);
+        lane_pump(ev->lane);
+        return;
+    }
+    struct live_event *old = ev->supersedes;
+    ev->supersedes = NULL;
+    if (old)
+        event_end_pending(old, EVENT_SKIPPED, DECISION_COOLDOWN, "%s came within the cooldown", ev->rec.id);
+    if (t->latest == ev)
+        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+}
+
+void cooldown_over(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct live_trigger *t = ctx;
+    t->pins++;
+    if (t->latest && t->latest->recorded && cooldown_left(t) > 0)
+        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+    else
+        latest_goes(t);
+    t->pins--;
+    trigger_pump(t);
+}
+
+/* concurrency_policy replace: once the new one is recorded, the oldest of its lane goes. */
+void lane_replace(struct live_event *ev)
+{
+    struct lane *l = ev->lane;
+    if (!l)
+        return;
+    int64_t alive = l->n_pending;
+    struct live_event *old, *victim = NULL;
+    DL_FOREACH(l->running, old)
+    {
+        if (old->run && old->run->ending != RUN_RUNNING)
+            continue;
+        alive++;
+        if (!victim)
+            victim = old;
+    }
+    if (alive <= l->trigger->spec->max_concurrent)
+        return;
+    if (victim) {
+        free(victim->rec.reason);
+        victim->rec.reason = xasprintf("replaced by %s", ev->rec.id);
+        victim->rec.decision = DECISION_REPLACED;
+        run_end_early(victim->run, RUN_CANCELLED, victim->rec.reason);
+    } else if (l->pending != ev && l->pending->recorded) {
+        event_end_pending(l->pending, EVENT_CANCELLED, DECISION_REPLACED, "replaced by %s", ev->rec.id);
+    }
+}

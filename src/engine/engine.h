@@ -1,0 +1,187 @@
+/* The engine: what is desired and what happens become events, decisions and runs.
+ *
+ *   source ─► intake ─► match ─► gate ─► record ─► dispatch ─► run ─► step
+ *                              (reserve)  (commit)                      │
+ *             acknowledge, chain, count ◄──────── outcome ◄─────────────┘
+ *
+ * Everything here runs on one thread (the loop's) and blocks never. Time, randomness, the store and processes come
+ * through ports, so that tests/sim can run all of it on a simulated clock.
+ *
+ * Gates run in memory before the commit, and the commit can fail. So: reserve (slot, cooldown) → record (joins the
+ * batch) → confirm, or release where the batch failed. An occurrence that reaches several triggers is one transaction.
+ */
+#ifndef TRIGGERD_ENGINE_ENGINE_H
+#define TRIGGERD_ENGINE_ENGINE_H
+
+#include "engine/source_type.h"
+#include "engine/step_type.h"
+
+struct engine;
+struct live_trigger;
+struct live_pipeline;
+struct live_run;
+
+struct engine_options {
+    struct source_env source_env;
+    struct step_env step_env; /* `engine` is filled in */
+    const struct source_type *const *source_types; /* NULL-terminated */
+    const struct step_type *const *step_types;
+    bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    int64_t max_chain_depth;  /* 0: 32 */
+    int64_t max_runs;         /* runs under way at once, over all triggers; 0: 256 */
+    void (*log)(void *ctx, const char *trigger_id, const char *message); /* one line a change of state; NULL: none */
+    void *ctx;
+};
+
+int engine_create(const struct engine_options *options, struct engine **ret, struct error *err);
+/* Read what the store knows: states of triggers, open events and runs. Once, before the first reconcile. */
+int engine_load(struct engine *e, struct error *err);
+/* The first reconcile is done: start sources, take up interrupted events, fire. */
+void engine_start(struct engine *e);
+/* Stop taking events; `done` when no run is left and every source has stopped. Runs left at the deadline are interrupted
+ * (their processes ended, left `executing` for the next start). Never from inside the call. */
+void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), void *ctx);
+/* Everything has ended (drained, or never started); frees. NULL is allowed. */
+void engine_destroy(struct engine *e);
+
+/* The plug-in lists as kinds, for the model's parsers. NULL-terminated, owned by the engine. */
+const struct kind *const *engine_source_kinds(const struct engine *e);
+const struct kind *const *engine_step_kinds(const struct engine *e);
+
+/* ---- desired state: what reconcile calls ---- */
+
+/* Where a resource comes from; texts are copied. */
+struct origin {
+    const char *file;
+    unsigned line;
+    const char *commit; /* NULL: not in a git work tree */
+    bool read_only;
+};
+
+/* Compile what the languages need (filter, mapping, keys, templates). Used by validation too: the same code. */
+int trigger_check(const struct trigger *t, const cJSON *doc, struct issues *issues);
+int pipeline_check(const struct pipeline *p, const cJSON *doc, const struct step_type *const *types,
+                   struct issues *issues);
+
+/* Create or edit; takes a reference. Both were checked. `mutation_ms`: now. */
+void engine_put_trigger(struct engine *e, struct trigger *t, const struct origin *origin);
+void engine_put_pipeline(struct engine *e, struct pipeline *p, const struct origin *origin);
+/* Gone from the manifests: its runs end, its pending events are cancelled. */
+void engine_remove_trigger(struct engine *e, const char *id);
+void engine_remove_pipeline(struct engine *e, const char *id);
+/* A trigger's manifest was rejected: what runs goes on (`Accepted=False` with `message`; NULL: accepted again). */
+void engine_trigger_rejected(struct engine *e, const char *id, const char *message);
+void engine_pipeline_rejected(struct engine *e, const char *id, const char *message);
+/* A condition of the daemon's own on every trigger or one (`ManifestsReachable`): id NULL: all. */
+void engine_trigger_condition(struct engine *e, const char *id, const char *type, enum condition_status status,
+                              const char *reason, const char *message);
+
+/* ---- intake ---- */
+
+/* What became of an occurrence, event by event: in memory as recorded. */
+struct intake_result {
+    int code; /* 0 recorded; -EAGAIN a queue is full (nothing was recorded); -ENOSPC, -EIO, -EROFS store; -ESHUTDOWN
+                 not taking events; -EEXIST the same key with another body (422) */
+    const struct event *const *events; /* those that have a row (fired, queued or held back); n may be 0 */
+    size_t n;
+    int64_t triggered; /* how many fired or wait to */
+    bool duplicate;    /* `duplicate_events` has the ids of the first */
+    const char *duplicate_events; /* JSON array text of event ids; NULL unless duplicate */
+    const char *message; /* why, where code ≠ 0 */
+};
+typedef void intake_done_fn(void *ctx, const struct intake_result *result);
+
+/* Something happened on a channel of a passive type: `custom` and the endpoint, `pipeline_completed` and the pipeline.
+ * Borrows `o` for the call; `done` comes exactly once, never from inside. */
+void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *o,
+                    intake_done_fn *done, void *ctx);
+/* For one trigger only: `test`, replay. -ENOENT at once where there is none (done is not called then). */
+int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *o, intake_done_fn *done, void *ctx);
+/* What would happen: the decision, its reason, and the inputs (owned by the caller, NULL where there are none). */
+int engine_dry_run(struct engine *e, const char *trigger_id, const cJSON *data, enum decision *ret, char **ret_reason,
+                   char **ret_inputs);
+
+/* ---- control ---- */
+
+/* Paused is state: kept over restarts. Answers when it is recorded. -ENOENT at once. */
+typedef void engine_done_fn(void *ctx, int result);
+int engine_pause(struct engine *e, const char *trigger_id, engine_done_fn *done, void *ctx);
+/* Also clears a latched error and retries a source at once. `discard`: held events go as skipped instead of running. */
+int engine_resume(struct engine *e, const char *trigger_id, bool discard, engine_done_fn *done, void *ctx);
+/* Start a run by hand. `inputs` is taken. *ret_run_id as soon as it is recorded, through done. */
+typedef void engine_run_fn(void *ctx, int result, const char *run_id, const char *message);
+int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs, const char *traceparent,
+                        engine_run_fn *done, void *ctx);
+/* -ENOENT: no such run under way. */
+int engine_cancel_run(struct engine *e, const char *run_id, const char *why);
+
+/* ---- looking: everything here is borrowed until the loop goes on ---- */
+
+enum trigger_status { TRIGGER_ACTIVE, TRIGGER_PAUSED, TRIGGER_ERROR, TRIGGER_DISABLED };
+const char *trigger_status_name(enum trigger_status s);
+
+struct filtered_entry {
+    int64_t occurred_ms;
+    const char *event_type;
+    const char *data; /* JSON text */
+    const char *reason;
+};
+
+struct trigger_view {
+    const struct trigger *spec;
+    enum trigger_status status;
+    const char *error_message; /* NULL: none */
+    const struct conditions *conditions;
+    int64_t generation, observed_generation;
+    int64_t created_ms, updated_ms, last_triggered_ms;
+    int64_t trigger_count;
+    const int64_t *decisions; /* DECISION_N counters since the start of the daemon; of `filtered` see below */
+    int64_t filtered;
+    int64_t pending, executing;
+    const char *file;
+    unsigned line;
+    const char *commit;
+    bool read_only;
+};
+struct live_trigger *engine_find_trigger(struct engine *e, const char *id); /* NULL: none (removed ones are none) */
+void trigger_look(struct live_trigger *t, struct trigger_view *ret);
+/* In order of id. */
+void engine_each_trigger(struct engine *e, void (*fn)(void *ctx, struct live_trigger *t), void *ctx);
+/* The last (≤ 100) events that only its filter turned away, newest first; entries live during the call. */
+void trigger_each_filtered(struct live_trigger *t, void (*fn)(void *ctx, const struct filtered_entry *f), void *ctx);
+
+struct pipeline_view {
+    const struct pipeline *spec;
+    const struct conditions *conditions;
+    int64_t generation, observed_generation;
+    int64_t created_ms, updated_ms;
+    int64_t running;
+    const char *file;
+    unsigned line;
+    const char *commit;
+    bool read_only;
+};
+struct live_pipeline *engine_find_pipeline(struct engine *e, const char *id);
+void pipeline_look(struct live_pipeline *p, struct pipeline_view *ret);
+void engine_each_pipeline(struct engine *e, void (*fn)(void *ctx, struct live_pipeline *p), void *ctx);
+
+/* Steps of a run under way, as JSON: [{id, status, attempt, …}]; NULL: no such run in memory. Owned by the caller. */
+cJSON *engine_run_steps(struct engine *e, const char *run_id);
+/* What a step of a run under way printed so far; -ENOENT: not running now. Borrowed. */
+ssize_t engine_step_peek(struct engine *e, const char *run_id, const char *step_id, bool standard_error, size_t offset,
+                         const char **ret_data);
+
+/* ---- the feed: what happened, for every view ---- */
+
+/* Called on each change of an event (recorded, started, ended), after it is on disk. Borrows. */
+struct feed_listener {
+    void (*fn)(struct feed_listener *l, const struct event *e);
+    struct feed_listener *prev, *next;
+};
+void engine_listen(struct engine *e, struct feed_listener *l);
+void engine_unlisten(struct engine *e, struct feed_listener *l);
+
+/* Sources that are still setting up (watches, snapshots): 0 when /readyz may be true. */
+size_t engine_starting_sources(const struct engine *e);
+
+#endif

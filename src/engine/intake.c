@@ -1,0 +1,525 @@
+/* Intake: an occurrence becomes events. Match, look for a duplicate (where it carries an identity), decide for every trigger
+ * that wants it, reserve, and record all of it in one batch; then confirm, or release everything. */
+#include "engine/internal.h"
+
+struct intake {
+    struct engine *engine;
+    struct live_trigger **targets; /* pinned */
+    size_t n;
+    /* copies, for what happens after an asynchronous step */
+    struct occurrence o;
+    char *event_type, *identity, *traceparent, *root_event_id, *chain, *replay_of, *text;
+    cJSON *data;
+    /* settlement of an active source */
+    uint64_t epoch, token;
+    intake_done_fn *done;
+    void *ctx;
+    struct live_event **events;
+    size_t n_events;
+    int64_t triggered;
+    /* dedup */
+    char *scope;
+    uint64_t body_hash;
+    struct dedup_flight *flight;
+    struct intake *next_waiting; /* of the flight */
+    /* a deferred answer without a record */
+    int code;
+    char *message;
+    char *duplicate_events;
+    struct timer deferred;
+};
+
+/* Identities whose outcome is not yet on disk: whoever comes with the same one waits for the first. */
+struct dedup_flight {
+    char *key; /* `scope` NUL-free, a slash, and the identity */
+    struct intake *waiting;
+    UT_hash_handle hh;
+};
+
+static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined);
+static void intake_look_up(struct intake *in);
+
+static void intake_free(struct intake *in)
+{
+    for (size_t i = 0; i < in->n; i++) {
+        in->targets[i]->pins--;
+        trigger_reap(in->targets[i]);
+    }
+    free(in->targets);
+    free(in->event_type);
+    free(in->identity);
+    free(in->traceparent);
+    free(in->root_event_id);
+    free(in->chain);
+    free(in->replay_of);
+    free(in->text);
+    cJSON_Delete(in->data);
+    free(in->events);
+    free(in->scope);
+    free(in->message);
+    free(in->duplicate_events);
+    free(in);
+}
+
+/* ---- answering ---- */
+
+static void settle_source(struct intake *in, bool recorded, const char *why)
+{
+    if (!in->epoch || in->n == 0)
+        return;
+    struct live_trigger *t = in->targets[0];
+    uint64_t epoch = in->epoch;
+    in->epoch = 0;
+    if (!t->source || t->source_epoch != epoch)
+        return;
+    if (recorded && t->type->ack)
+        t->type->ack(t->source, in->token);
+    else if (!recorded && t->type->nack)
+        t->type->nack(t->source, in->token, why);
+}
+
+static void flight_land(struct intake *in)
+{
+    struct dedup_flight *f = in->flight;
+    if (!f)
+        return;
+    in->flight = NULL;
+    HASH_DELETE(hh, in->engine->flights, f);
+    struct intake *w = f->waiting;
+    free(f->key);
+    free(f);
+    while (w) { /* they look again: the first takes the next flight, the others wait for it */
+        struct intake *next = w->next_waiting;
+        w->next_waiting = NULL;
+        intake_look_up(w);
+        w = next;
+    }
+}
+
+static void answer(struct intake *in)
+{
+    struct intake_result r = {.code = in->code,
+                              .events = NULL,
+                              .n = in->n_events,
+                              .triggered = in->triggered,
+                              .duplicate = in->duplicate_events != NULL,
+                              .duplicate_events = in->duplicate_events,
+                              .message = in->message};
+    _cleanup_(freep) const struct event **rows = xcalloc(in->n_events, sizeof(*rows));
+    for (size_t i = 0; i < in->n_events; i++)
+        rows[i] = &in->events[i]->rec;
+    r.events = rows;
+    settle_source(in, in->code == 0, in->message);
+    flight_land(in);
+    if (in->done)
+        in->done(in->ctx, &r);
+}
+
+static void answer_later(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct intake *in = ctx;
+    struct engine *e = in->engine;
+    answer(in);
+    intake_free(in);
+    e->reading--;
+    drain_progress(e);
+}
+
+static void refuse(struct intake *in, int code, const char *message)
+{
+    in->code = code;
+    in->message = xstrdup0(message);
+    in->engine->reading++; /* under way, for the drain */
+    timer_init(&in->deferred, answer_later, in);
+    timer_start(in->engine->timers, &in->deferred, engine_now(in->engine));
+}
+
+/* ---- recording ---- */
+
+/* One event is on disk. */
+static void confirm(struct live_event *ev)
+{
+    struct live_trigger *t = ev->trigger;
+    switch (ev->rec.status) {
+    case EVENT_EXECUTING:
+        ev->recorded = true;
+        trigger_decided(t, DECISION_FIRED);
+        trigger_fired(t, ev->internal);
+        run_begin(ev->run);
+        break;
+    case EVENT_PENDING: {
+        if (t->removed) { /* while this was being recorded */
+            event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
+            break;
+        }
+        bool replaces = ev->rec.decision == DECISION_CONCURRENCY && t->spec->concurrency_policy == CONCURRENCY_REPLACE;
+        if (replaces)
+            lane_replace(ev);
+        event_confirmed_waiting(ev);
+        break;
+    }
+    default:
+        trigger_decided(t, ev->rec.decision);
+        if (ev->rec.decision == DECISION_FIRED)
+            trigger_fired(t, ev->internal);
+        t->n_recording--;
+        event_free(ev);
+        trigger_reap(t);
+        break;
+    }
+}
+
+static const char *store_words(int result)
+{
+    switch (result) {
+    case -ENOSPC:
+        return "the disk is full; nothing was recorded";
+    case -EROFS:
+        return "the state directory is read-only; nothing was recorded";
+    case -ESHUTDOWN:
+        return "triggerd is shutting down";
+    default:
+        return "the store failed; nothing was recorded";
+    }
+}
+
+void intake_joined(struct intake *in, int result)
+{
+    in->code = result;
+    if (result < 0)
+        in->message = xstrdup(store_words(result));
+    answer(in);
+    for (size_t i = 0; i < in->n_events; i++) {
+        if (result == 0)
+            confirm(in->events[i]);
+        else
+            gate_release(in->events[i]);
+    }
+    /* Slots were held while this was recorded; those who wait may be its own triggers' events. */
+    intake_free(in);
+}
+
+static void batch_done(struct batch *b, int result)
+{
+    intake_joined(b->ctx, result);
+}
+
+/* JSON for the dedup entry: the body's hash and the ids of the first events. */
+static char *dedup_value(const struct intake *in)
+{
+    struct buf b = {0};
+    buf_printf(&b, "{\"body\":\"%016" PRIx64 "\",\"events\":[", in->body_hash);
+    for (size_t i = 0; i < in->n_events; i++)
+        buf_printf(&b, "%s\"%s\"", i ? "," : "", in->events[i]->rec.id);
+    buf_adds(&b, "]}");
+    return buf_steal(&b);
+}
+
+static double dedup_window(const struct intake *in)
+{
+    double longest = 0;
+    for (size_t i = 0; i < in->n; i++)
+        longest = MAX(longest, in->targets[i]->spec->dedup_window_seconds);
+    return longest;
+}
+
+static bool decide_all(struct intake *in, const struct occurrence *o, const char *text, struct verdict *verdicts)
+{
+    bool full = false;
+    for (size_t i = 0; i < in->n; i++) {
+        gate_decide(in->targets[i], o, text, &verdicts[i]);
+        full = full || verdicts[i].outcome == OUTCOME_FULL;
+    }
+    if (!full)
+        return true;
+    for (size_t i = 0; i < in->n; i++) {
+        if (verdicts[i].outcome == OUTCOME_FULL) {
+            trigger_decided(in->targets[i], DECISION_QUEUE_FULL);
+            if (!in->message)
+                in->message = xasprintf("the queue of trigger \"%s\" is full: %s", in->targets[i]->id,
+                                        verdicts[i].reason);
+            trigger_source_flow(in->targets[i]);
+        }
+        verdict_fini(&verdicts[i]);
+    }
+    return false;
+}
+
+/* Decide, reserve, record. With `joined` the batch is the caller's. */
+static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined)
+{
+    struct engine *e = in->engine;
+    struct verdict few[8], *verdicts = in->n <= ARRAY_SIZE(few) ? few : xcalloc(in->n, sizeof(*verdicts));
+    if (!decide_all(in, o, text, verdicts)) {
+        char *message = steal(&in->message);
+        refuse(in, -EAGAIN, message);
+        free(message);
+    } else {
+        in->events = xcalloc(in->n, sizeof(*in->events));
+        struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
+        for (size_t i = 0; i < in->n; i++) {
+            enum outcome outcome = verdicts[i].outcome;
+            struct live_event *ev = gate_reserve(in->targets[i], o, text, &verdicts[i]);
+            in->events[in->n_events++] = ev;
+            in->triggered += outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ||
+                             (outcome == OUTCOME_FAIL && ev->rec.decision == DECISION_FIRED);
+            if (ev->run)
+                memcpy(ev->rec.run_id, ev->run->row.id, sizeof(ev->rec.run_id));
+            batch_event_insert(b, ev);
+            if (ev->run)
+                batch_run_insert(b, ev->run);
+            trigger_source_flow(in->targets[i]);
+        }
+        if (in->scope) {
+            _cleanup_(freep) char *value = dedup_value(in);
+            store_add_dedup(b->group, in->scope, in->identity, value,
+                            engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
+        }
+        if (!joined)
+            batch_submit(b);
+    }
+    if (verdicts != few)
+        free(verdicts);
+}
+
+/* ---- duplicates ---- */
+
+static void looked_up(struct store_read *r, int result)
+{
+    struct intake *in = r->ctx;
+    struct engine *e = in->engine;
+    e->reading--;
+    if (result == 0) {
+        cJSON *entry = NULL;
+        if (value_parse(r->value, r->value_len, &entry, NULL) == 0) {
+            char hash[17];
+            snprintf(hash, sizeof(hash), "%016" PRIx64, in->body_hash);
+            cJSON *ids = value_get(entry, "events");
+            if (streq(value_get_string(entry, "body"), hash)) {
+                in->duplicate_events = value_print(ids);
+                for (size_t i = 0; i < in->n; i++)
+                    trigger_decided(in->targets[i], DECISION_DUPLICATE);
+                refuse(in, 0, NULL);
+            } else {
+                refuse(in, -EEXIST, "this idempotency key was used here with another body");
+            }
+        }
+        cJSON_Delete(entry);
+        store_read_free(r);
+        return;
+    }
+    store_read_free(r);
+    if (result != -ENOENT)
+        refuse(in, -EIO, store_words(-EIO));
+    else if (e->draining)
+        refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
+    else
+        intake_gate(in, &in->o, in->text, NULL);
+}
+
+static void intake_look_up(struct intake *in)
+{
+    struct engine *e = in->engine;
+    _cleanup_(freep) char *key = xasprintf("%s/%s", in->scope, in->identity);
+    struct dedup_flight *f = NULL;
+    HASH_FIND_STR(e->flights, key, f);
+    if (f) {
+        in->next_waiting = f->waiting;
+        f->waiting = in;
+        return;
+    }
+    f = xcalloc(1, sizeof(*f));
+    f->key = steal(&key);
+    HASH_ADD_KEYPTR(hh, e->flights, f->key, strlen(f->key), f);
+    in->flight = f;
+    e->reading++;
+    struct store_read *r = store_read_new(STORE_READ_DEDUP, looked_up, in);
+    r->scope = xstrdup(in->scope);
+    r->key = xstrdup(in->identity);
+    r->key_len = strlen(in->identity);
+    r->now_ms = engine_wall(e);
+    e->store->read(e->store, r);
+}
+
+static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)
+{
+    in->event_type = xstrdup(o->event_type);
+    in->identity = xstrdup(o->identity);
+    in->traceparent = xstrdup0(o->traceparent);
+    in->root_event_id = xstrdup0(o->root_event_id);
+    in->chain = xstrdup0(o->chain);
+    in->replay_of = xstrdup0(o->replay_of);
+    in->text = xstrdup(text);
+    in->data = cJSON_Duplicate(o->data, true);
+    in->o = *o;
+    in->o.event_type = in->event_type;
+    in->o.identity = in->identity;
+    in->o.traceparent = in->traceparent;
+    in->o.root_event_id = in->root_event_id;
+    in->o.chain = in->chain;
+    in->o.replay_of = in->replay_of;
+    in->o.data_text = in->text;
+    in->o.data = in->data;
+}
+
+/* ---- the doors ---- */
+
+static struct intake *intake_new(struct engine *e, struct live_trigger **targets, size_t n, intake_done_fn *done,
+                                 void *ctx)
+{
+    struct intake *in = xcalloc(1, sizeof(*in));
+    in->engine = e;
+    in->targets = targets;
+    in->n = n;
+    in->done = done;
+    in->ctx = ctx;
+    for (size_t i = 0; i < n; i++)
+        targets[i]->pins++;
+    return in;
+}
+
+/* May anything be taken in now? 0, or the code to refuse with. */
+static int may_take(struct engine *e, bool internal, const char **ret_message)
+{
+    size_t bytes = 0;
+    if (e->draining || !e->options.firing) {
+        *ret_message = e->draining ? store_words(-ESHUTDOWN) : "triggers are switched off (FLOWMASON_TRIGGERS_ENABLED)";
+        return -ESHUTDOWN;
+    }
+    if (internal)
+        return 0;
+    if (!e->store->writable(e->store)) {
+        *ret_message = store_words(-ENOSPC);
+        return -ENOSPC;
+    }
+    if (e->store->backlog(e->store, &bytes) >= BACKLOG_GROUPS_HIGH || bytes >= BACKLOG_BYTES_HIGH) {
+        *ret_message = "the store is behind; try again";
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+static void intake_take(struct intake *in, const struct occurrence *o, const char *text, const char *scope)
+{
+    const char *message = NULL;
+    int r = may_take(in->engine, o->internal, &message);
+    if (r < 0) {
+        refuse(in, r, message);
+    } else if (in->n == 0) {
+        refuse(in, 0, NULL);
+    } else if (o->identity && scope) {
+        keep_copies(in, o, text);
+        in->scope = xstrdup(scope);
+        in->body_hash = hash_bytes(0, text, strlen(text));
+        intake_look_up(in);
+    } else {
+        intake_gate(in, o, text, NULL);
+    }
+}
+
+void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *given,
+                    intake_done_fn *done, void *ctx)
+{
+    struct occurrence o = *given;
+    if (!o.occurred_ms)
+        o.occurred_ms = engine_wall(e);
+    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
+    const char *text = o.data_text ? o.data_text : printed;
+    struct live_trigger **targets = NULL;
+    size_t n = e->draining || !e->options.firing ? 0 : channel_match(e, type, channel, &o, text, &targets);
+    struct intake *in = intake_new(e, targets, n, done, ctx);
+    _cleanup_(freep) char *scope = o.identity ? xasprintf("%s/%s", type, channel) : NULL;
+    intake_take(in, &o, text, scope);
+}
+
+int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *given, intake_done_fn *done,
+                 void *ctx)
+{
+    struct live_trigger *t = engine_find_trigger(e, trigger_id);
+    if (!t)
+        return -ENOENT;
+    struct occurrence o = *given;
+    if (!o.occurred_ms)
+        o.occurred_ms = engine_wall(e);
+    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
+    struct live_trigger **targets = xcalloc(1, sizeof(*targets));
+    targets[0] = t;
+    struct intake *in = intake_new(e, targets, 1, done, ctx);
+    _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
+    intake_take(in, &o, o.data_text ? o.data_text : printed, scope);
+    return 0;
+}
+
+void source_occurred(struct source_host *host, const struct occurrence *given, uint64_t token)
+{
+    struct live_trigger *t = host->trigger;
+    struct engine *e = t->engine;
+    struct occurrence o = *given;
+    if (!o.occurred_ms)
+        o.occurred_ms = engine_wall(e);
+    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
+    const char *text = o.data_text ? o.data_text : printed;
+    t->seen++;
+    bool wanted = trigger_wants(t, o.data, NULL, 0);
+    if (!wanted) {
+        trigger_decided(t, DECISION_FILTERED);
+        recent_add(&t->recent, t->seen, &o, text);
+    }
+    struct live_trigger **targets = xcalloc(1, sizeof(*targets));
+    targets[0] = t;
+    struct intake *in = intake_new(e, targets, 1, NULL, NULL);
+    in->epoch = t->source_epoch;
+    in->token = token;
+    if (!wanted) {
+        refuse(in, 0, NULL);
+        return;
+    }
+    _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
+    intake_take(in, &o, text, scope);
+}
+
+struct intake *intake_join(struct engine *e, const char *type, const char *channel, const struct occurrence *given,
+                           struct batch *b)
+{
+    struct occurrence o = *given;
+    if (!o.occurred_ms)
+        o.occurred_ms = engine_wall(e);
+    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
+    const char *text = o.data_text ? o.data_text : printed;
+    struct live_trigger **targets = NULL;
+    size_t n = channel_match(e, type, channel, &o, text, &targets);
+    if (n == 0) {
+        free(targets);
+        return NULL;
+    }
+    struct intake *in = intake_new(e, targets, n, NULL, NULL);
+    intake_gate(in, &o, text, b);
+    return in;
+}
+
+/* ---- the dry run ---- */
+
+int engine_dry_run(struct engine *e, const char *trigger_id, const cJSON *data, enum decision *ret, char **ret_reason,
+                   char **ret_inputs)
+{
+    struct live_trigger *t = engine_find_trigger(e, trigger_id);
+    if (!t)
+        return -ENOENT;
+    char why[512] = "";
+    if (!trigger_wants(t, data, why, sizeof(why))) {
+        *ret = DECISION_FILTERED;
+        *ret_reason = xstrdup(why);
+        *ret_inputs = NULL;
+        return 0;
+    }
+    struct occurrence o = {.event_type = "test", .data = data, .occurred_ms = engine_wall(e)};
+    _cleanup_(freep) char *text = value_print(data);
+    struct verdict v;
+    gate_decide(t, &o, text, &v);
+    *ret = v.decision;
+    *ret_reason = v.error && v.outcome == OUTCOME_FAIL ? steal(&v.error) : *v.reason ? xstrdup(v.reason) : NULL;
+    *ret_inputs = steal(&v.inputs);
+    verdict_fini(&v);
+    return 0;
+}

@@ -1,0 +1,154 @@
+/* Looking at what lives, for the views. */
+#include "engine/internal.h"
+
+void trigger_look(struct live_trigger *t, struct trigger_view *ret)
+{
+    *ret = (struct trigger_view){
+        .spec = t->spec,
+        .status = trigger_status(t),
+        .error_message = t->latched ? t->latched : t->source_state == LIVE_SOURCE_FAILED ? t->source_message : NULL,
+        .conditions = &t->conditions,
+        .generation = t->generation,
+        .observed_generation = t->generation,
+        .created_ms = t->created_ms,
+        .updated_ms = t->updated_ms,
+        .last_triggered_ms = t->last_triggered_ms,
+        .trigger_count = t->trigger_count,
+        .decisions = t->decisions,
+        .filtered = trigger_filtered_count(t),
+        .pending = t->n_pending,
+        .executing = t->n_running,
+        .file = t->file,
+        .line = t->line,
+        .commit = t->commit,
+        .read_only = t->read_only,
+    };
+}
+
+/* Ids in order, so that lists are stable. */
+static int by_trigger_id(const void *a, const void *b)
+{
+    const struct live_trigger *const *x = a, *const *y = b;
+    return strcmp((*x)->id, (*y)->id);
+}
+
+void engine_each_trigger(struct engine *e, void (*fn)(void *ctx, struct live_trigger *t), void *ctx)
+{
+    size_t n = 0;
+    _cleanup_(freep) struct live_trigger **list = xcalloc(HASH_COUNT(e->triggers), sizeof(*list));
+    for (struct live_trigger *t = e->triggers; t; t = t->hh.next)
+        if (!t->removed)
+            list[n++] = t;
+    qsort(list, n, sizeof(*list), by_trigger_id);
+    for (size_t i = 0; i < n; i++)
+        fn(ctx, list[i]);
+}
+
+static int by_pipeline_id(const void *a, const void *b)
+{
+    const struct live_pipeline *const *x = a, *const *y = b;
+    return strcmp((*x)->id, (*y)->id);
+}
+
+void engine_each_pipeline(struct engine *e, void (*fn)(void *ctx, struct live_pipeline *p), void *ctx)
+{
+    size_t n = 0;
+    _cleanup_(freep) struct live_pipeline **list = xcalloc(HASH_COUNT(e->pipelines), sizeof(*list));
+    for (struct live_pipeline *p = e->pipelines; p; p = p->hh.next)
+        if (p->present)
+            list[n++] = p;
+    qsort(list, n, sizeof(*list), by_pipeline_id);
+    for (size_t i = 0; i < n; i++)
+        fn(ctx, list[i]);
+}
+
+void pipeline_look(struct live_pipeline *p, struct pipeline_view *ret)
+{
+    *ret = (struct pipeline_view){
+        .spec = p->spec,
+        .conditions = &p->conditions,
+        .generation = p->generation,
+        .observed_generation = p->generation,
+        .created_ms = p->created_ms,
+        .updated_ms = p->updated_ms,
+        .running = p->n_running,
+        .file = p->file,
+        .line = p->line,
+        .commit = p->commit,
+        .read_only = p->read_only,
+    };
+}
+
+static void add_time(cJSON *o, const char *key, int64_t ms)
+{
+    char when[TIME_TEXT_SIZE];
+    if (ms > 0) {
+        time_format(ms, when);
+        cJSON_AddStringToObject(o, key, when);
+    } else {
+        cJSON_AddNullToObject(o, key);
+    }
+}
+
+static struct live_run *run_of(struct engine *e, const char *run_id)
+{
+    struct live_run *run = NULL;
+    HASH_FIND_STR(e->runs, run_id, run);
+    return run;
+}
+
+cJSON *engine_run_steps(struct engine *e, const char *run_id)
+{
+    struct live_run *run = run_of(e, run_id);
+    if (!run)
+        return NULL;
+    cJSON *list = cJSON_CreateArray();
+    for (size_t i = 0; i < run->n_steps; i++) {
+        const struct live_step *s = &run->steps[i];
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "id", s->spec->id);
+        cJSON_AddStringToObject(o, "status", step_status_name(s->status));
+        cJSON_AddNumberToObject(o, "attempt", s->attempt);
+        add_time(o, "started_at", s->row.started_ms);
+        add_time(o, "completed_at", s->status >= STEP_COMPLETED ? s->row.completed_ms : 0);
+        cJSON_AddItemToArray(list, o);
+    }
+    return list;
+}
+
+ssize_t engine_step_peek(struct engine *e, const char *run_id, const char *step_id, bool standard_error, size_t offset,
+                         const char **ret_data)
+{
+    struct live_run *run = run_of(e, run_id);
+    for (size_t i = 0; run && i < run->n_steps; i++) {
+        struct live_step *s = &run->steps[i];
+        if (!streq(s->spec->id, step_id))
+            continue;
+        if (s->call)
+            return s->call->type->peek ? (ssize_t)s->call->type->peek(s->call, standard_error, offset, ret_data) : 0;
+        const char *text = standard_error ? s->row.err : s->row.out;
+        size_t len = standard_error ? s->row.err_len : s->row.out_len;
+        *ret_data = text && offset < len ? text + offset : "";
+        return (ssize_t)(text && offset < len ? len - offset : 0);
+    }
+    return -ENOENT;
+}
+
+void engine_listen(struct engine *e, struct feed_listener *l)
+{
+    DL_APPEND(e->listeners, l);
+}
+
+void engine_unlisten(struct engine *e, struct feed_listener *l)
+{
+    DL_DELETE(e->listeners, l);
+}
+
+void feed_tell(struct engine *e, const struct event *ev)
+{
+    struct feed_listener *l, *tmp;
+    DL_FOREACH_SAFE(e->listeners, l, tmp)
+    {
+        l->fn(l, ev);
+    }
+}

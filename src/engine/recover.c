@@ -1,0 +1,265 @@
+/* After a start: what the last life left open goes on. Pending events wait again; events that were executing run again with
+ * attempt + 1, keeping the steps whose end was recorded; all of it before anything new fires. */
+#include "engine/internal.h"
+
+struct saved_state {
+    char *key; /* `scope/id` */
+    cJSON *state;
+    UT_hash_handle hh;
+};
+
+struct open_run {
+    struct open_run *next;
+    char id[ID_SIZE];
+};
+
+struct loading {
+    struct engine *engine;
+    const char *scope;
+};
+
+static int take_state(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+    struct loading *l = ctx;
+    cJSON *state = NULL;
+    if (value_parse(value, value_len, &state, NULL) < 0)
+        return 0;
+    struct saved_state *s = xcalloc(1, sizeof(*s));
+    s->key = xasprintf("%s/%.*s", l->scope, (int)key_len, key);
+    s->state = state;
+    HASH_ADD_KEYPTR(hh, l->engine->saved, s->key, strlen(s->key), s);
+    return 0;
+}
+
+cJSON *saved_take(struct engine *e, const char *scope, const char *id)
+{
+    _cleanup_(freep) char *key = xasprintf("%s/%s", scope, id);
+    struct saved_state *s = NULL;
+    HASH_FIND_STR(e->saved, key, s);
+    if (!s)
+        return NULL;
+    cJSON *state = s->state;
+    HASH_DELETE(hh, e->saved, s);
+    free(s->key);
+    free(s);
+    return state;
+}
+
+void saved_free(struct engine *e)
+{
+    struct saved_state *s, *tmp;
+    HASH_ITER(hh, e->saved, s, tmp)
+    {
+        HASH_DELETE(hh, e->saved, s);
+        cJSON_Delete(s->state);
+        free(s->key);
+        free(s);
+    }
+    struct live_event *ev, *next;
+    DL_FOREACH_SAFE(e->orphaned, ev, next)
+    {
+        event_free(ev);
+    }
+    e->orphaned = NULL;
+    while (e->open_runs) {
+        struct open_run *r = e->open_runs;
+        e->open_runs = r->next;
+        free(r);
+    }
+}
+
+static int take_event(void *ctx, struct event *row)
+{
+    struct engine *e = ctx;
+    struct live_event *ev = xcalloc(1, sizeof(*ev));
+    ev->rec = *row;
+    *row = (struct event){0}; /* taken */
+    ev->recorded = true;
+    DL_APPEND(e->orphaned, ev);
+    id_source_after(&e->ids, ev->rec.id);
+    return 0;
+}
+
+static int take_run(void *ctx, struct run_row *row)
+{
+    struct engine *e = ctx;
+    if (row->event_id[0])
+        return 0; /* found through its event */
+    struct open_run *r = xcalloc(1, sizeof(*r));
+    memcpy(r->id, row->id, sizeof(r->id));
+    r->next = e->open_runs;
+    e->open_runs = r;
+    return 0;
+}
+
+int engine_load(struct engine *e, struct error *err)
+{
+    static const char *const scopes[] = {"trigger", "pipeline"};
+    for (size_t i = 0; i < ARRAY_SIZE(scopes); i++) {
+        struct loading l = {e, scopes[i]};
+        int r = e->store->load_kv(e->store, scopes[i], take_state, &l, err);
+        if (r < 0)
+            return r;
+    }
+    int r = e->store->load_open_events(e->store, take_event, e, err);
+    return r < 0 ? r : e->store->load_open_runs(e->store, take_run, e, err);
+}
+
+/* ---- taking up ---- */
+
+/* The pipeline as the run began with it, from its row. */
+static int old_pipeline(struct engine *e, const struct run_row *row, struct pipeline **ret_spec,
+                        struct pipeline_program **ret_program)
+{
+    cJSON *doc = NULL;
+    struct issues issues = ISSUES_INIT;
+    struct pipeline *spec = NULL;
+    int r = row->pipeline_text ? value_parse(row->pipeline_text, strlen(row->pipeline_text), &doc, NULL) : -ENOENT;
+    if (r == 0)
+        r = pipeline_parse(doc, e->step_kinds, &spec, &issues);
+    if (r == 0)
+        r = pipeline_program_compile(spec, NULL, e->options.step_types, &issues, ret_program);
+    if (r == 0)
+        *ret_spec = spec;
+    else
+        pipeline_unref(spec);
+    issues_fini(&issues);
+    cJSON_Delete(doc);
+    return r;
+}
+
+static void restored(struct batch *b, int result)
+{
+    struct live_run *run = b->ctx;
+    if (result == 0)
+        run_begin(run);
+    else
+        run_interrupt(run);
+}
+
+/* Build the run again from its rows; NULL where that is not possible. */
+static struct live_run *rebuild(struct engine *e, const char *run_id, struct live_event *ev)
+{
+    struct run_row row = {0};
+    struct step_row *rows = NULL;
+    size_t n = 0;
+    struct live_run *run = NULL;
+    struct pipeline *spec = NULL;
+    struct pipeline_program *program = NULL;
+    if (e->store->load_run(e->store, run_id, &row, &rows, &n, NULL) < 0)
+        return NULL;
+    if (old_pipeline(e, &row, &spec, &program) == 0) {
+        run = run_restore(e, pipeline_slot(e, spec->id), spec, program, &row, rows, n, ev);
+        pipeline_program_unref(program);
+        pipeline_unref(spec);
+    }
+    for (size_t i = 0; i < n; i++)
+        step_row_fini(&rows[i]);
+    free(rows);
+    run_row_fini(&row);
+    return run;
+}
+
+static void fail_open(struct live_event *ev, const char *why)
+{
+    ev->trigger->n_pending++; /* event_end_pending() takes it out again */
+    event_end_pending(ev, EVENT_FAILED, DECISION_FIRED, "%s", why);
+}
+
+static void take_up_executing(struct live_event *ev)
+{
+    struct live_trigger *t = ev->trigger;
+    struct engine *e = t->engine;
+    if (t->spec->on_interrupt == INTERRUPT_FAIL) {
+        fail_open(ev, "interrupted by a restart of triggerd (on_interrupt: fail)");
+        return;
+    }
+    if (ev->rec.attempt > t->spec->max_interruptions) {
+        _cleanup_(freep) char *why = xasprintf("interrupted %d times (max_interruptions: %" PRId64 ")",
+                                               ev->rec.attempt, t->spec->max_interruptions);
+        fail_open(ev, why);
+        return;
+    }
+    struct live_run *run = rebuild(e, ev->rec.run_id, ev);
+    if (!run) {
+        fail_open(ev, "interrupted by a restart of triggerd, and its run could not be read back");
+        return;
+    }
+    ev->run = run;
+    ev->rec.attempt = run->row.attempt;
+    lane_occupy(lane_get(t, ev->rec.concurrency_key), ev);
+    struct batch *b = batch_new(e, STORE_KEEP, restored, run);
+    batch_event_update(b, ev, false);
+    batch_run_update(b, run);
+    batch_submit(b);
+}
+
+static void take_up_pending(struct live_event *ev)
+{
+    struct live_trigger *t = ev->trigger;
+    if (t->removed) {
+        t->n_pending++;
+        event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
+    } else if (ev->rec.decision == DECISION_COOLDOWN && t->spec->cooldown_policy == COOLDOWN_LATEST && !t->latest) {
+        t->latest = ev;
+        t->n_pending++;
+        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+    } else {
+        lane_push(lane_get(t, ev->rec.concurrency_key), ev);
+    }
+}
+
+static void take_up_by_hand(struct engine *e)
+{
+    while (e->open_runs) {
+        struct open_run *r = e->open_runs;
+        e->open_runs = r->next;
+        struct live_run *run = rebuild(e, r->id, NULL);
+        if (run) {
+            struct batch *b = batch_new(e, STORE_KEEP, restored, run);
+            batch_run_update(b, run);
+            batch_submit(b);
+        } else {
+            engine_say(e, NULL, "run %s could not be read back", r->id);
+        }
+        free(r);
+    }
+}
+
+/* States whose resource did not turn up in the first reconcile: it was deleted while the daemon was down. */
+static void forget_unclaimed(struct engine *e)
+{
+    struct saved_state *s, *tmp;
+    struct batch *b = NULL;
+    HASH_ITER(hh, e->saved, s, tmp)
+    {
+        char *slash = strchr(s->key, '/');
+        if (!b)
+            b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
+        *slash = '\0';
+        store_add_kv_delete(b->group, s->key, slash + 1, strlen(slash + 1));
+        HASH_DELETE(hh, e->saved, s);
+        cJSON_Delete(s->state);
+        free(s->key);
+        free(s);
+    }
+    if (b)
+        batch_submit(b);
+}
+
+void recover_start(struct engine *e)
+{
+    struct live_event *ev, *tmp;
+    DL_FOREACH_SAFE(e->orphaned, ev, tmp)
+    {
+        DL_DELETE(e->orphaned, ev);
+        ev->prev = ev->next = NULL;
+        ev->trigger = trigger_retired(e, ev->rec.trigger_id, ev->rec.pipeline_id);
+        if (ev->rec.status == EVENT_EXECUTING)
+            take_up_executing(ev);
+        else
+            take_up_pending(ev);
+    }
+    take_up_by_hand(e);
+    forget_unclaimed(e);
+}

@@ -1,0 +1,91 @@
+/* What a source of events is to the engine: a plug-in of one shape.
+ *
+ * Two sorts of types:
+ *  - Active ones have create(): one `struct source` a trigger, that watches, polls or connects, and calls
+ *    source_occurred() for each event.
+ *  - Passive ones have channels(): what happens on a named channel (an endpoint, the end of a pipeline's runs) reaches
+ *    every trigger that listens there, through one index over all their filters (engine_publish()).
+ *
+ * Life of an active source: create → start → (pause ⇄ resume | update)* → stop → done. All calls come on the loop thread;
+ * none of the functions that a source calls back calls into the source from inside. After stop() a source reports nothing
+ * more; `done` comes exactly once, never from inside stop(), and then the source has freed itself.
+ *
+ * Delivery: each source_occurred() carries a token of the source's choice, settled exactly once by ack() or nack(): ack
+ * when the event is recorded (or needed no record: filtered, debounced), nack when it could not be recorded: the source
+ * then reports it again later (after resume()), so that nothing is lost. A source that cannot repeat keeps the event until
+ * it is acknowledged.
+ */
+#ifndef TRIGGERD_ENGINE_SOURCE_TYPE_H
+#define TRIGGERD_ENGINE_SOURCE_TYPE_H
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/timer.h"
+#include "engine/occurrence.h"
+#include "model/condition.h"
+#include "model/trigger.h"
+#include "store/store.h"
+
+struct loop;
+struct source;
+struct source_host;
+
+/* What every source may use. `loop` is NULL in the simulator. */
+struct source_env {
+    struct loop *loop;
+    struct timers *timers;
+    struct clock *clock;
+    struct random *random;
+    struct store_port *store;
+    const char *state_dir;
+};
+
+struct channel_key {
+    const char *text; /* borrowed from the config */
+    bool glob;        /* a pattern over channel names (lang/glob) */
+};
+
+struct source_type {
+    struct kind kind; /* first: the model's part */
+
+    /* Passive types. Fill at most `cap` keys that the config listens on; returns how many there are. */
+    size_t (*channels)(const void *config, struct channel_key *ret, size_t cap);
+    /* Does the config want this occurrence at all (before its filter)? NULL: yes. Writes why not. */
+    bool (*accepts)(const void *config, const cJSON *data, char *why, size_t why_cap);
+    /* Inputs that the type itself gives, between default_inputs and input_mapping: a new object, or NULL for none.
+     * *ret_error is set (owned by the caller) when they cannot be made. NULL: none. */
+    cJSON *(*inputs)(const void *config, const cJSON *data, char **ret_error);
+
+    /* Active types. */
+    int (*create)(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
+                  struct source **ret, struct error *err);
+    void (*start)(struct source *s);
+    void (*stop)(struct source *s, void (*done)(void *ctx), void *ctx);
+    void (*pause)(struct source *s);  /* take nothing more in; what is reported is still settled */
+    void (*resume)(struct source *s); /* also: try to connect at once */
+    /* The trigger was edited without CHANGE_SOURCE: take over what changed. `trigger` lives until the next update. */
+    void (*update)(struct source *s, const struct trigger *trigger);
+    void (*ack)(struct source *s, uint64_t token);
+    void (*nack)(struct source *s, uint64_t token, const char *why);
+};
+
+/* ---- what a source calls; implemented by the engine, or by a test that stands in for it ---- */
+
+/* Something happened. Borrows `o` for the call. The source's token is settled later, never from inside. */
+void source_occurred(struct source_host *host, const struct occurrence *o, uint64_t token);
+
+enum source_state {
+    SOURCE_WAITING,   /* nothing is wrong, but what it watches is not there yet: condition `Waiting` */
+    SOURCE_CONNECTED, /* works */
+    SOURCE_FAILED,    /* does not work; retries by itself: status `error` */
+};
+/* Report a change; `reason` is a constant in CamelCase (`ConnRefused`), `message` is copied. */
+void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message);
+/* The id of the trigger it works for (for logs and for state kept under its name). */
+const char *source_trigger_id(const struct source_host *host);
+/* What happened was folded into a later event by the source itself: counted as `debounced`. */
+void source_debounced(struct source_host *host, uint64_t n);
+/* The first run of this trigger ever (nothing is known of it from before): for snapshots. */
+bool source_is_new(const struct source_host *host);
+
+#endif

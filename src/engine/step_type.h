@@ -1,0 +1,92 @@
+/* What a kind of step is to the engine: a plug-in of one shape.
+ *
+ * A step is compiled once with its pipeline (compile → program), and started once an attempt: start() begins the work of a
+ * `struct step_call` and returns; the type then calls step_done() exactly once, never from inside start() or cancel().
+ * cancel() asks for an early end: the type ends what runs (politely, then by force) and calls step_done() with
+ * STEP_CANCELLED (or with what came first). All calls come on the loop thread.
+ *
+ * Time-outs and retries are the engine's: on a time-out it calls cancel() and takes the end as `timed_out`.
+ */
+#ifndef TRIGGERD_ENGINE_STEP_TYPE_H
+#define TRIGGERD_ENGINE_STEP_TYPE_H
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/timer.h"
+#include "model/event.h"
+#include "model/pipeline.h"
+
+struct loop;
+struct engine;
+struct spawner;
+struct ledger;
+struct step_call;
+
+/* What every step may use. `loop` and `spawner` are NULL in the simulator. */
+struct step_env {
+    struct loop *loop;
+    struct timers *timers;
+    struct clock *clock;
+    struct random *random;
+    struct spawner *spawner;
+    struct ledger *ledger;   /* where children are noted, NULL: nowhere */
+    struct engine *engine;   /* for the `emit` step */
+    const char *node_id;     /* for TRIGGERD_NODE_ID, by which orphans are found */
+    const char *socket_path; /* for TRIGGERD_SOCKET; NULL: none */
+};
+
+struct step_type {
+    struct kind kind; /* first: the model's part */
+
+    /* Compile what the config holds (templates). Issues go under `path`. NULL: the type needs no program. */
+    int (*compile)(const struct step *step, const cJSON *node, const char *path, void **ret_program,
+                   struct issues *issues);
+    void (*free_program)(void *program);
+    /* Called for each path that the step's templates use, so that a validator can check them. NULL: none. */
+    void (*each_path)(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
+    void (*start)(struct step_call *call);
+    void (*cancel)(struct step_call *call);
+    /* What it printed so far: bytes from `offset`; *ret_data is borrowed until the next call. NULL: nothing to look at. */
+    size_t (*peek)(struct step_call *call, bool standard_error, size_t offset, const char **ret_data);
+};
+
+/* One attempt of one step of a run. Made and freed by the engine; lives from start() to step_done(). */
+struct step_call {
+    const struct step_type *type;
+    const struct step *step;
+    const struct step_env *env;
+    const void *program;
+    const char *inputs_text;  /* the run's inputs as JSON text */
+    const char *run_id;
+    const char *pipeline_id;
+    const char *event_id;       /* "" where the run was started by hand */
+    const char *trigger_id;     /* "" likewise */
+    const char *traceparent;
+    const char *idempotency_key; /* run and step: the same at every attempt */
+    int attempt;                 /* of the step, from 1; attempts of interrupted runs count */
+    void *state;                 /* the type's own */
+};
+
+struct step_result {
+    enum step_status status; /* COMPLETED, FAILED, CANCELLED */
+    bool permanent;          /* a failure that no retry can mend */
+    int exit_code;           /* -1: none */
+    int term_signal;         /* 0: none */
+    cJSON *output;           /* taken; NULL: null */
+    char *error;             /* taken; NULL where completed */
+    char *out, *err;         /* taken: what was printed, bounded */
+    size_t out_len, err_len;
+    double retry_after_seconds; /* > 0: wait at least so long before the next attempt */
+};
+#define STEP_RESULT_INIT ((struct step_result){.exit_code = -1})
+
+/* What templates see: {inputs, steps, run}; borrowed, built when first asked for. Implemented by the engine. */
+const cJSON *step_context(struct step_call *call);
+
+/* The end of an attempt; implemented by the engine (or by a test that stands in for it). Frees `call`. */
+void step_done(struct step_call *call, struct step_result *result);
+
+/* The variables that every child of a step gets: TRIGGERD_RUN_ID, TRIGGERD_ATTEMPT, …; in engine/step_env.c. */
+void step_env_each(const struct step_call *call, void (*fn)(void *ctx, const char *name, const char *value), void *ctx);
+
+#endif

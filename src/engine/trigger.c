@@ -1,0 +1,638 @@
+/* Triggers while they run: coming, changing, going; their state in the store; conditions; the source of each. */
+#include "engine/internal.h"
+
+static const char *const status_words[] = {"active", "paused", "error", "disabled"};
+
+const char *trigger_status_name(enum trigger_status s)
+{
+    return status_words[s];
+}
+
+struct live_trigger *trigger_of(struct engine *e, const char *id)
+{
+    struct live_trigger *t = NULL;
+    HASH_FIND_STR(e->triggers, id, t);
+    return t;
+}
+
+struct live_trigger *engine_find_trigger(struct engine *e, const char *id)
+{
+    struct live_trigger *t = trigger_of(e, id);
+    return t && !t->removed ? t : NULL;
+}
+
+enum trigger_status trigger_status(const struct live_trigger *t)
+{
+    if (!t->spec->enabled)
+        return TRIGGER_DISABLED;
+    if (t->paused)
+        return TRIGGER_PAUSED;
+    if (t->latched || t->source_state == LIVE_SOURCE_FAILED)
+        return TRIGGER_ERROR;
+    return TRIGGER_ACTIVE;
+}
+
+char *content_hash(const char *text)
+{
+    return xasprintf("%016" PRIx64, hash_bytes(0, text, strlen(text)));
+}
+
+/* ---- conditions ---- */
+
+static void set(struct live_trigger *t, const char *type, bool status, const char *reason, const char *message)
+{
+    condition_set(&t->conditions, type, status ? CONDITION_TRUE : CONDITION_FALSE, reason, message,
+                  engine_wall(t->engine), t->generation);
+}
+
+static void refresh_connected(struct live_trigger *t)
+{
+    bool active = t->type->create != NULL;
+    condition_remove(&t->conditions, "Waiting");
+    if (!t->spec->enabled || !t->engine->options.firing)
+        set(t, "Connected", false, "Disabled", "the trigger is disabled");
+    else if (!active)
+        set(t, "Connected", true, "Listening", NULL);
+    else if (t->source_state == LIVE_SOURCE_UP)
+        set(t, "Connected", true, t->source_reason ? t->source_reason : "Connected", t->source_message);
+    else if (t->source_state == LIVE_SOURCE_FAILED)
+        set(t, "Connected", false, t->source_reason ? t->source_reason : "Failed", t->source_message);
+    else if (t->source_state == LIVE_SOURCE_WAITING) {
+        set(t, "Connected", false, "Waiting", t->source_message);
+        set(t, "Waiting", true, t->source_reason ? t->source_reason : "Waiting", t->source_message);
+    } else {
+        set(t, "Connected", false, "Starting", "the source is starting");
+    }
+}
+
+void trigger_refresh(struct live_trigger *t)
+{
+    if (!condition_find(&t->conditions, "Accepted"))
+        set(t, "Accepted", true, "Valid", NULL);
+    struct live_pipeline *p = engine_find_pipeline(t->engine, t->spec->pipeline_id);
+    _cleanup_(freep) char *missing = p ? NULL : xasprintf("pipeline \"%s\" not found", t->spec->pipeline_id);
+    set(t, "PipelineFound", p != NULL, p ? "Found" : "NotFound", missing);
+    refresh_connected(t);
+    condition_remove(&t->conditions, "Disabled");
+    if (!t->engine->options.firing)
+        set(t, "Disabled", true, "SwitchedOff", "FLOWMASON_TRIGGERS_ENABLED is false");
+    const struct condition *connected = condition_find(&t->conditions, "Connected");
+    const char *why = NULL, *message = NULL;
+    if (!t->spec->enabled || !t->engine->options.firing)
+        why = "Disabled";
+    else if (t->paused)
+        why = "Paused";
+    else if (t->latched)
+        why = "Error", message = t->latched;
+    else if (!p)
+        why = "PipelineNotFound", message = missing;
+    else if (connected->status != CONDITION_TRUE)
+        why = connected->reason, message = connected->message;
+    set(t, "Ready", !why, why ? why : "Ready", message);
+}
+
+void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id)
+{
+    struct live_trigger *t, *tmp;
+    HASH_ITER(hh, e->triggers, t, tmp)
+    {
+        if (!t->removed && streq(t->spec->pipeline_id, pipeline_id)) {
+            trigger_refresh(t);
+            trigger_pump(t);
+        }
+    }
+}
+
+void engine_trigger_condition(struct engine *e, const char *id, const char *type, enum condition_status status,
+                              const char *reason, const char *message)
+{
+    struct live_trigger *t, *tmp;
+    HASH_ITER(hh, e->triggers, t, tmp)
+    {
+        if (!t->removed && (!id || streq(t->id, id)))
+            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->generation);
+    }
+}
+
+void engine_trigger_rejected(struct engine *e, const char *id, const char *message)
+{
+    struct live_trigger *t = engine_find_trigger(e, id);
+    if (t)
+        set(t, "Accepted", message == NULL, message ? "Invalid" : "Valid", message);
+}
+
+/* ---- state in the store ---- */
+
+static char *state_text(const struct live_trigger *t)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddBoolToObject(o, "paused", t->paused);
+    if (t->latched)
+        cJSON_AddStringToObject(o, "latched", t->latched);
+    cJSON_AddItemToObject(o, "generation", value_number_from_int(t->generation));
+    cJSON_AddItemToObject(o, "created", value_number_from_int(t->created_ms));
+    cJSON_AddItemToObject(o, "updated", value_number_from_int(t->updated_ms));
+    cJSON_AddItemToObject(o, "last_triggered", value_number_from_int(t->last_triggered_ms));
+    cJSON_AddItemToObject(o, "trigger_count", value_number_from_int(t->trigger_count));
+    cJSON_AddItemToObject(o, "failures", value_number_from_int(t->failures));
+    cJSON_AddStringToObject(o, "content", t->content);
+    char *text = value_print(o);
+    cJSON_Delete(o);
+    return text;
+}
+
+static void state_saved(struct batch *b, int result)
+{
+    struct live_trigger *t = b->ctx;
+    t->state_writing = false;
+    t->pins--;
+    if (t->state_dirty && result == 0 && !t->removed)
+        trigger_save(t);
+    trigger_reap(t);
+}
+
+static void put_state(struct live_trigger *t, struct batch *b)
+{
+    _cleanup_(freep) char *text = state_text(t);
+    store_add_kv_put(b->group, "trigger", t->id, strlen(t->id), text, strlen(text));
+    t->state_dirty = false;
+}
+
+void trigger_save(struct live_trigger *t)
+{
+    t->state_dirty = true;
+    if (t->state_writing || t->removed)
+        return;
+    t->state_writing = true;
+    t->pins++;
+    struct batch *b = batch_new(t->engine, STORE_LAZY | STORE_KEEP, state_saved, t);
+    put_state(t, b);
+    batch_submit(b);
+}
+
+static int64_t saved_int(const cJSON *state, const char *key, int64_t otherwise)
+{
+    int64_t n = otherwise;
+    value_integer(value_get(state, key), &n);
+    return n;
+}
+
+/* What the store knew of this id, and whether the content is what it was. */
+static void restore(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    int64_t now = engine_wall(e);
+    t->last_fire_ms = INT64_MIN;
+    t->created_ms = t->updated_ms = now;
+    t->generation = 1;
+    cJSON *state = saved_take(e, "trigger", t->id);
+    t->is_new = state == NULL;
+    if (!state)
+        return;
+    t->paused = cJSON_IsTrue(value_get(state, "paused"));
+    t->latched = xstrdup0(value_get_string(state, "latched"));
+    t->created_ms = saved_int(state, "created", now);
+    t->trigger_count = saved_int(state, "trigger_count", 0);
+    t->failures = saved_int(state, "failures", 0);
+    t->last_triggered_ms = saved_int(state, "last_triggered", 0);
+    if (t->last_triggered_ms > 0 && t->last_triggered_ms <= now)
+        t->last_fire_ms = engine_now(e) - (now - t->last_triggered_ms);
+    bool same = streq(value_get_string(state, "content"), t->content);
+    t->generation = saved_int(state, "generation", 1) + !same;
+    t->updated_ms = same ? saved_int(state, "updated", now) : now;
+    cJSON_Delete(state);
+}
+
+/* ---- sources ---- */
+
+static void source_gone(void *ctx)
+{
+    struct engine *e = ctx;
+    e->sources--;
+    drain_progress(e);
+}
+
+void trigger_source_stop(struct live_trigger *t)
+{
+    struct source *s = t->source;
+    if (!s)
+        return;
+    t->source = NULL;
+    t->source_state = LIVE_SOURCE_NONE;
+    t->source_paused = false;
+    t->type->stop(s, source_gone, t->engine);
+}
+
+void trigger_source_start(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    if (!t->type->create || t->source || t->removed || !e->started || e->draining || !t->spec->enabled ||
+        !e->options.firing)
+        return;
+    struct error err = ERROR_INIT;
+    t->source_epoch++;
+    t->source_state = LIVE_SOURCE_STARTING;
+    if (t->type->create(&t->host, &e->options.source_env, t->spec, &t->source, &err) < 0) {
+        source_report(&t->host, SOURCE_FAILED, "CreateFailed", err.message);
+        return;
+    }
+    e->sources++;
+    t->type->start(t->source);
+    trigger_source_flow(t);
+}
+
+void trigger_source_flow(struct live_trigger *t)
+{
+    if (!t->source)
+        return;
+    int64_t limit = t->spec->queue_limit;
+    bool full = t->source_paused ? t->n_pending > limit * 3 / 4 : t->n_pending >= limit;
+    bool held = t->type->kind.lossless && trigger_held(t);
+    if ((full || held) == t->source_paused)
+        return;
+    t->source_paused = !t->source_paused;
+    if (t->source_paused && t->type->pause)
+        t->type->pause(t->source);
+    else if (!t->source_paused && t->type->resume)
+        t->type->resume(t->source);
+}
+
+void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message)
+{
+    struct live_trigger *t = host->trigger;
+    enum live_source_state to = state == SOURCE_CONNECTED ? LIVE_SOURCE_UP
+                                : state == SOURCE_WAITING ? LIVE_SOURCE_WAITING
+                                                          : LIVE_SOURCE_FAILED;
+    bool changed = t->source_state != to || !streq(t->source_reason, reason);
+    char *copy = xstrdup0(message);
+    free(t->source_message);
+    t->source_message = copy;
+    t->source_reason = reason;
+    t->source_state = to;
+    trigger_refresh(t);
+    if (changed)
+        engine_say(t->engine, t->id, "source %s: %s%s%s",
+                   to == LIVE_SOURCE_UP ? "works" : to == LIVE_SOURCE_WAITING ? "waits" : "does not work", reason,
+                   message ? ": " : "", message ? message : "");
+}
+
+const char *source_trigger_id(const struct source_host *host)
+{
+    return host->trigger->id;
+}
+
+void source_debounced(struct source_host *host, uint64_t n)
+{
+    host->trigger->decisions[DECISION_DEBOUNCED] += (int64_t)n;
+}
+
+bool source_is_new(const struct source_host *host)
+{
+    return host->trigger->is_new;
+}
+
+size_t engine_starting_sources(const struct engine *e)
+{
+    size_t n = 0;
+    for (const struct live_trigger *t = e->triggers; t; t = t->hh.next)
+        n += t->source_state == LIVE_SOURCE_STARTING && !t->removed;
+    return n;
+}
+
+/* ---- coming, changing, going ---- */
+
+void set_origin(char **file, char **commit, unsigned *line, bool *read_only, const struct origin *origin)
+{
+    if (!origin)
+        return;
+    char *f = xstrdup0(origin->file), *c = xstrdup0(origin->commit);
+    free(*file);
+    free(*commit);
+    *file = f;
+    *commit = c;
+    *line = origin->line;
+    *read_only = origin->read_only;
+}
+
+static char *spec_hash(const struct trigger *spec)
+{
+    cJSON *o = fields_print(&trigger_fields, spec, false);
+    _cleanup_(freep) char *text = value_print(o);
+    cJSON_Delete(o);
+    return content_hash(text);
+}
+
+static const struct source_type *type_of(const struct engine *e, const struct kind *kind)
+{
+    for (size_t i = 0; e->options.source_types[i]; i++)
+        if (&e->options.source_types[i]->kind == kind)
+            return e->options.source_types[i];
+    return NULL;
+}
+
+static struct live_trigger *trigger_new(struct engine *e, struct trigger *spec)
+{
+    struct live_trigger *t = xcalloc(1, sizeof(*t));
+    t->engine = e;
+    t->id = xstrdup(spec->id);
+    t->spec = trigger_ref(spec);
+    t->type = type_of(e, spec->kind);
+    t->host.trigger = t;
+    t->source_message = NULL;
+    t->content = spec_hash(spec);
+    timer_init(&t->cooldown, cooldown_over, t);
+    HASH_ADD_KEYPTR(hh, e->triggers, t->id, strlen(t->id), t);
+    return t;
+}
+
+static struct trigger_program *compile(const struct trigger *spec)
+{
+    struct issues none = ISSUES_INIT;
+    struct trigger_program *p = NULL;
+    trigger_program_compile(spec, NULL, &none, &p);
+    issues_fini(&none); /* it was checked before it came here */
+    return p ? p : xcalloc(1, sizeof(*p));
+}
+
+static void take_spec(struct live_trigger *t, struct trigger *spec)
+{
+    struct trigger *old = t->spec;
+    t->spec = trigger_ref(spec);
+    trigger_unref(old);
+    trigger_program_free(t->program);
+    t->program = compile(spec);
+    t->recent_from = t->seen;
+}
+
+static void edit(struct live_trigger *t, struct trigger *spec)
+{
+    struct engine *e = t->engine;
+    const char *names[32];
+    size_t n = 0;
+    bool same_kind = t->spec->kind == spec->kind;
+    enum field_change cost = trigger_compare(t->spec, spec, names, ARRAY_SIZE(names), &n);
+    bool restart = cost >= CHANGE_SOURCE || !spec->enabled;
+    struct trigger *old = trigger_ref(t->spec);
+    channel_leave(t);
+    if (restart || !same_kind)
+        trigger_source_stop(t);
+    take_spec(t, spec);
+    t->type = type_of(e, spec->kind);
+    if (t->type->channels)
+        channel_join(t);
+    if (t->source && t->type->update)
+        t->type->update(t->source, t->spec);
+    trigger_unref(old);
+    struct buf list = {0};
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&list, "%s%s", i ? ", " : "", names[i]);
+    engine_say(e, t->id, "changed: %s", list.data ? list.data : "nothing");
+    buf_fini(&list);
+}
+
+/* An id that was removed while something of it still ran comes back. */
+static void revive(struct live_trigger *t)
+{
+    t->removed = false;
+    t->is_new = false;
+}
+
+void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin)
+{
+    struct live_trigger *t = trigger_of(e, spec->id);
+    bool created = !t || t->removed;
+    bool changed = created;
+    if (!t) {
+        t = trigger_new(e, spec);
+        restore(t);
+        t->program = compile(spec);
+        if (t->type->channels)
+            channel_join(t);
+    } else {
+        changed = changed || !trigger_equal(t->spec, spec);
+        if (t->removed)
+            revive(t);
+        if (changed) {
+            edit(t, spec);
+            char *content = spec_hash(spec);
+            free(t->content);
+            t->content = content;
+            t->generation++;
+            t->updated_ms = engine_wall(e);
+        }
+    }
+    set_origin(&t->file, &t->commit, &t->line, &t->read_only, origin);
+    set(t, "Accepted", true, "Valid", NULL);
+    trigger_refresh(t);
+    if (!changed)
+        return;
+    if (created)
+        engine_say(e, t->id, "created from %s", t->file ? t->file : "nowhere");
+    trigger_save(t);
+    trigger_source_start(t);
+    trigger_pump(t);
+}
+
+static void cancel_pending(struct live_trigger *t, enum event_status status, enum decision only, bool all,
+                           const char *why)
+{
+    struct lane *l, *tmp;
+    t->pins++;
+    HASH_ITER(hh, t->lanes, l, tmp)
+    {
+        struct live_event *ev, *next;
+        l->busy = true;
+        DL_FOREACH_SAFE(l->pending, ev, next)
+        {
+            if (ev->recorded && !ev->loading && (all || ev->rec.decision == only))
+                event_end_pending(ev, status, ev->rec.decision, "%s", why);
+        }
+        l->busy = false;
+        lane_reap(l);
+    }
+    if (t->latest && t->latest->recorded && (all || t->latest->rec.decision == only)) {
+        struct live_event *ev = t->latest;
+        t->latest = NULL;
+        event_end_pending(ev, status, ev->rec.decision, "%s", why);
+    }
+    t->pins--;
+}
+
+void engine_remove_trigger(struct engine *e, const char *id)
+{
+    struct live_trigger *t = engine_find_trigger(e, id);
+    if (!t)
+        return;
+    engine_say(e, t->id, "deleted");
+    trigger_source_stop(t);
+    channel_leave(t);
+    t->removed = true;
+    t->paused = false;
+    free(t->latched);
+    t->latched = NULL;
+    timer_stop(e->timers, &t->cooldown);
+    cancel_pending(t, EVENT_CANCELLED, DECISION_FIRED, true, "the trigger was deleted");
+    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
+    store_add_kv_delete(b->group, "trigger", t->id, strlen(t->id));
+    batch_submit(b);
+    trigger_reap(t);
+}
+
+/* For open events of a trigger that is gone: enough of one to let its runs end. */
+struct live_trigger *trigger_retired(struct engine *e, const char *id, const char *pipeline_id)
+{
+    struct live_trigger *t = trigger_of(e, id);
+    if (t)
+        return t;
+    struct trigger *spec = xcalloc(1, sizeof(*spec));
+    spec->refs = 1;
+    fields_defaults(&trigger_fields, spec);
+    spec->id = xstrdup(id);
+    spec->name = xstrdup(id);
+    spec->pipeline_id = xstrdup(pipeline_id);
+    spec->trigger_type = xstrdup(e->options.source_types[0]->kind.name);
+    spec->kind = &e->options.source_types[0]->kind;
+    spec->config = xcalloc(1, spec->kind->config->size);
+    t = trigger_new(e, spec);
+    trigger_unref(spec);
+    t->program = xcalloc(1, sizeof(*t->program));
+    t->last_fire_ms = INT64_MIN;
+    t->removed = true;
+    return t;
+}
+
+void trigger_free(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    HASH_DELETE(hh, e->triggers, t);
+    timer_stop(e->timers, &t->cooldown);
+    channel_leave(t);
+    recent_fini(&t->recent);
+    conditions_fini(&t->conditions);
+    trigger_program_free(t->program);
+    trigger_unref(t->spec);
+    free(t->id);
+    free(t->file);
+    free(t->commit);
+    free(t->latched);
+    free(t->content);
+    free(t->source_message);
+    free(t);
+}
+
+void trigger_reap(struct live_trigger *t)
+{
+    if (t->removed && t->pins == 0 && !t->lanes && t->n_recording == 0 && !t->latest && t->engine->started)
+        trigger_free(t);
+}
+
+/* ---- counting ---- */
+
+void trigger_decided(struct live_trigger *t, enum decision d)
+{
+    t->decisions[d]++;
+}
+
+void trigger_fired(struct live_trigger *t, bool internal)
+{
+    struct engine *e = t->engine;
+    t->trigger_count++;
+    t->last_triggered_ms = engine_wall(e);
+    trigger_save(t);
+    if (!internal)
+        return;
+    int64_t now = engine_now(e);
+    if (t->storm_count == 0 || now - t->storm_start_ms > STORM_WINDOW_MS) {
+        t->storm_start_ms = now;
+        t->storm_count = 0;
+    }
+    if (++t->storm_count > t->spec->storm_limit)
+        trigger_latch(t, "storm: more than %" PRId64 " fires within 2 s from events made inside triggerd",
+                      t->spec->storm_limit);
+}
+
+void trigger_latch(struct live_trigger *t, const char *format, ...)
+{
+    if (t->latched)
+        return;
+    va_list args;
+    va_start(args, format);
+    t->latched = xvasprintf(format, args);
+    va_end(args);
+    engine_say(t->engine, t->id, "error: %s", t->latched);
+    trigger_refresh(t);
+    trigger_save(t);
+    trigger_source_flow(t);
+}
+
+/* ---- pause and resume ---- */
+
+struct control {
+    struct engine *engine;
+    struct live_trigger *trigger;
+    engine_done_fn *done;
+    void *ctx;
+};
+
+static void control_recorded(struct batch *b, int result)
+{
+    struct control *c = b->ctx;
+    struct live_trigger *t = c->trigger;
+    if (c->done)
+        c->done(c->ctx, result);
+    t->pins--;
+    trigger_reap(t);
+    free(c);
+}
+
+static void control_record(struct live_trigger *t, engine_done_fn *done, void *ctx)
+{
+    struct control *c = xcalloc(1, sizeof(*c));
+    *c = (struct control){t->engine, t, done, ctx};
+    t->pins++;
+    struct batch *b = batch_new(t->engine, 0, control_recorded, c);
+    put_state(t, b);
+    batch_submit(b);
+}
+
+int engine_pause(struct engine *e, const char *trigger_id, engine_done_fn *done, void *ctx)
+{
+    struct live_trigger *t = engine_find_trigger(e, trigger_id);
+    if (!t)
+        return -ENOENT;
+    if (!t->paused)
+        engine_say(e, t->id, "paused");
+    t->paused = true;
+    trigger_refresh(t);
+    trigger_source_flow(t);
+    control_record(t, done, ctx);
+    return 0;
+}
+
+int engine_resume(struct engine *e, const char *trigger_id, bool discard, engine_done_fn *done, void *ctx)
+{
+    struct live_trigger *t = engine_find_trigger(e, trigger_id);
+    if (!t)
+        return -ENOENT;
+    if (discard) {
+        cancel_pending(t, EVENT_SKIPPED, DECISION_PAUSED, false, "discarded at resume");
+        cancel_pending(t, EVENT_SKIPPED, DECISION_ERROR, false, "discarded at resume");
+    }
+    if (t->paused || t->latched)
+        engine_say(e, t->id, "resumed");
+    t->paused = false;
+    free(t->latched);
+    t->latched = NULL;
+    t->failures = 0;
+    t->storm_count = 0;
+    trigger_refresh(t);
+    if (t->source && t->source_state == LIVE_SOURCE_FAILED && t->type->resume)
+        t->type->resume(t->source);
+    else if (!t->source)
+        trigger_source_start(t);
+    control_record(t, done, ctx);
+    if (t->latest)
+        timer_start(e->timers, &t->cooldown, engine_now(e) + cooldown_left(t));
+    trigger_pump(t);
+    return 0;
+}

@@ -1,0 +1,531 @@
+/* exec: run a program as a step.
+ *
+ *   STARTING ─► RUNNING ─► (exited: drain) ─► ENDED
+ *      │           └─ cancel: SIGTERM to its group, 5 s later SIGKILL to all of it
+ *      └─ cancel: taken out of the spawner's queue, or killed as soon as it runs
+ *
+ * The inputs go to standard input as one JSON object and a newline; most fit into the pipe before the program starts. Output
+ * is read when the program ends or has run for a while, so that a short program costs the loop one descriptor. It ends when
+ * the process has exited and both outputs are at their end; what then still holds them is killed with the group, and after
+ * a second they are not waited for any more.
+ */
+#include "step/exec_config.h"
+
+#include "base/loop.h"
+#include "base/util.h"
+#include "engine/step_type.h"
+#include "spawn/orphans.h"
+#include "step/list.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define LISTEN_AFTER_MS 10
+#define TERM_GRACE_MS 5000
+#define DRAIN_MS 1000
+#define INPUT_VARIABLE_MAX (32 * 1024)
+#define ERROR_TAIL_MAX 400
+
+struct pipe_end {
+    int fd; /* -1: closed */
+    struct loop_poll poll;
+    bool polled;
+    struct buf kept;
+    uint64_t dropped;
+};
+
+struct exec {
+    struct step_call *call; /* NULL once it was told */
+    const struct exec_config *config;
+    struct loop_group group;
+    struct spawn_request *request; /* while STARTING */
+    pid_t pid;
+    int pidfd, slot;
+    struct loop_poll exit_poll;
+    struct pipe_end in, out, err;
+    char *input;
+    size_t input_len, input_sent;
+    struct timer timer; /* listen, then the kill after a cancel, then the end of draining */
+    bool running, cancelled, reaped, killing;
+    struct child_status status;
+    struct loop_task failed; /* a failure before anything started, told later */
+    char *failure;
+    char mark[80];
+};
+
+static void finish(struct exec *x);
+
+/* ---- pipes ---- */
+
+static void end_close(struct exec *x, struct pipe_end *p)
+{
+    (void)x;
+    if (p->polled)
+        loop_close(&p->poll.handle, NULL, NULL);
+    p->polled = false;
+    if (p->fd >= 0)
+        close(p->fd);
+    p->fd = -1;
+}
+
+static int make_pipe(int *ret_ours, int *ret_theirs, bool we_write)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -errno;
+    int ours = fds[we_write ? 1 : 0];
+    if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0) {
+        int e = errno;
+        close(fds[0]);
+        close(fds[1]);
+        return -e;
+    }
+    *ret_ours = ours;
+    *ret_theirs = fds[we_write ? 0 : 1];
+    return 0;
+}
+
+/* Read all there is; closes at the end. */
+static void drain(struct exec *x, struct pipe_end *p)
+{
+    static const size_t chunk = 16384;
+    while (p->fd >= 0) {
+        size_t limit = (size_t)x->config->max_output_bytes;
+        char *to = buf_reserve(&p->kept, chunk);
+        ssize_t n = read(p->fd, to, chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            end_close(x, p);
+            return;
+        }
+        size_t room = limit > p->kept.len ? limit - p->kept.len : 0;
+        size_t take = MIN(room, (size_t)n);
+        p->kept.len += take;
+        p->kept.data[p->kept.len] = '\0';
+        p->dropped += (uint64_t)n - take;
+    }
+}
+
+static void send_input(struct exec *x)
+{
+    while (x->in.fd >= 0) {
+        ssize_t n = write(x->in.fd, x->input + x->input_sent, x->input_len - x->input_sent);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n > 0)
+            x->input_sent += (size_t)n;
+        if (n < 0 || x->input_sent == x->input_len) {
+            end_close(x, &x->in); /* sent, or nobody reads it */
+            free(x->input);
+            x->input = NULL;
+        }
+    }
+}
+
+static void on_pipe(void *ctx, int fd, int events, int status)
+{
+    (void)events, (void)status;
+    struct exec *x = ctx;
+    if (fd == x->in.fd)
+        send_input(x);
+    else
+        drain(x, fd == x->out.fd ? &x->out : &x->err);
+    if (x->reaped && x->out.fd < 0 && x->err.fd < 0)
+        finish(x);
+}
+
+static void listen_to(struct exec *x, struct pipe_end *p, int events)
+{
+    if (p->fd < 0 || p->polled)
+        return;
+    if (loop_poll_init(&x->group, &p->poll, p->fd, on_pipe, x) < 0) {
+        end_close(x, p);
+        return;
+    }
+    p->polled = true;
+    loop_poll_start(&p->poll, events);
+}
+
+/* ---- the end ---- */
+
+static void gone(void *ctx)
+{
+    struct exec *x = ctx;
+    if (x->pidfd >= 0)
+        close(x->pidfd);
+    buf_fini(&x->out.kept);
+    buf_fini(&x->err.kept);
+    free(x->input);
+    free(x->failure);
+    free(x);
+}
+
+static void add_mark(struct pipe_end *p)
+{
+    if (p->dropped > 0)
+        buf_printf(&p->kept, "\n[triggerd: %" PRIu64 " more bytes were dropped]\n", p->dropped);
+}
+
+/* Bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
+static cJSON *text_value(const char *data, size_t len)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_sequence(data + i, len - i);
+        if (n == 0 || data[i] == '\0') {
+            buf_adds(&b, "\xEF\xBF\xBD");
+            i++;
+        } else {
+            buf_add(&b, data + i, n);
+            i += n;
+        }
+    }
+    cJSON *v = cJSON_CreateString(b.data ? b.data : "");
+    buf_fini(&b);
+    return v;
+}
+
+static cJSON *output_value(const struct pipe_end *out)
+{
+    cJSON *v = NULL;
+    if (out->dropped == 0 && out->kept.len > 0 && value_parse(out->kept.data, out->kept.len, &v, NULL) == 0)
+        return v;
+    v = cJSON_CreateObject();
+    cJSON_AddItemToObject(v, "stdout", text_value(out->kept.data ? out->kept.data : "", out->kept.len));
+    return v;
+}
+
+/* The last lines of standard error, without the newline at the end. */
+static char *error_tail(const struct pipe_end *err)
+{
+    size_t end = err->kept.len;
+    while (end > 0 && strchr("\n\r \t", err->kept.data[end - 1]))
+        end--;
+    size_t from = end > ERROR_TAIL_MAX ? end - ERROR_TAIL_MAX : 0;
+    const char *newline = from > 0 ? memchr(err->kept.data + from, '\n', end - from) : NULL;
+    if (newline)
+        from = (size_t)(newline - err->kept.data) + 1;
+    cJSON *v = text_value(end > from ? err->kept.data + from : "", end - from);
+    char *text = xstrdup(v->valuestring);
+    cJSON_Delete(v);
+    return text;
+}
+
+static void tell(struct exec *x, struct step_result *r)
+{
+    struct step_call *call = x->call;
+    x->call = NULL;
+    call->state = NULL;
+    timer_stop(call->env->timers, &x->timer);
+    end_close(x, &x->in);
+    end_close(x, &x->out);
+    end_close(x, &x->err);
+    loop_group_close(&x->group, gone, x);
+    step_done(call, r);
+}
+
+static void finish(struct exec *x)
+{
+    struct step_result r = STEP_RESULT_INIT;
+    r.exit_code = x->status.exit_code;
+    r.term_signal = x->status.signal;
+    bool ok = x->status.exit_code == 0;
+    r.status = x->cancelled ? STEP_CANCELLED : ok ? STEP_COMPLETED : STEP_FAILED;
+    if (ok)
+        r.output = output_value(&x->out);
+    if (r.status != STEP_COMPLETED) {
+        char how[CHILD_STATUS_TEXT_SIZE];
+        child_status_text(&x->status, how);
+        _cleanup_(freep) char *tail = error_tail(&x->err);
+        r.error = xasprintf("%s%s%s", how, *tail ? ": " : "", tail);
+    }
+    add_mark(&x->out);
+    add_mark(&x->err);
+    r.out_len = x->out.kept.len;
+    r.out = buf_steal(&x->out.kept);
+    r.err_len = x->err.kept.len;
+    r.err = buf_steal(&x->err.kept);
+    tell(x, &r);
+}
+
+static void tell_failure(void *ctx)
+{
+    struct exec *x = ctx;
+    struct step_result r = STEP_RESULT_INIT;
+    r.status = x->cancelled ? STEP_CANCELLED : STEP_FAILED;
+    r.error = x->failure ? steal(&x->failure) : xstrdup("cancelled before it started");
+    tell(x, &r);
+}
+
+/* ---- while it runs ---- */
+
+static void killed_tree(void *ctx)
+{
+    struct exec *x = ctx;
+    x->killing = false;
+    if (loop_is_open(&x->exit_poll.handle))
+        loop_poll_start(&x->exit_poll, UV_READABLE);
+    loop_group_release(&x->group);
+}
+
+struct kill_work {
+    struct loop_work work;
+    struct exec *exec;
+    pid_t pid;
+    char mark[80];
+};
+
+static void kill_run(void *ctx)
+{
+    struct kill_work *w = ctx;
+    child_kill_tree(w->pid, w->mark, SIGKILL);
+}
+
+static void kill_done(void *ctx)
+{
+    struct kill_work *w = ctx;
+    killed_tree(w->exec);
+    free(w);
+}
+
+/* SIGKILL to its group at once, and by a look through all processes to what left the group. */
+static void kill_all(struct exec *x)
+{
+    kill(-x->pid, SIGKILL);
+    if (x->killing)
+        return;
+    x->killing = true;
+    loop_group_hold(&x->group);
+    struct kill_work *w = xcalloc(1, sizeof(*w));
+    w->exec = x;
+    w->pid = x->pid;
+    memcpy(w->mark, x->mark, sizeof(w->mark));
+    loop_work_submit(x->group.loop, &w->work, kill_run, kill_done, w);
+}
+
+static void on_timer(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct exec *x = ctx;
+    if (x->reaped) {
+        finish(x); /* somebody outside the group holds its output */
+    } else if (x->cancelled) {
+        kill_all(x);
+    } else {
+        listen_to(x, &x->out, UV_READABLE);
+        listen_to(x, &x->err, UV_READABLE);
+        listen_to(x, &x->in, UV_WRITABLE);
+        drain(x, &x->out);
+        drain(x, &x->err);
+        send_input(x);
+    }
+}
+
+static void on_ended(void *ctx, int fd, int events, int status)
+{
+    (void)events, (void)status;
+    struct exec *x = ctx;
+    if (x->killing) { /* while a thread looks for the rest of its tree the pid must stay the zombie's */
+        loop_poll_start(&x->exit_poll, 0);
+        return;
+    }
+    if (x->reaped || child_reap(fd, x->pid, CHILD_REAP_GROUP, &x->status) < 0)
+        return;
+    x->reaped = true;
+    loop_close(&x->exit_poll.handle, NULL, NULL);
+    if (x->call->env->ledger && x->slot != SPAWN_NO_SLOT)
+        ledger_release(x->call->env->ledger, x->slot);
+    end_close(x, &x->in);
+    drain(x, &x->out);
+    drain(x, &x->err);
+    if (x->out.fd < 0 && x->err.fd < 0) {
+        finish(x);
+        return;
+    }
+    listen_to(x, &x->out, UV_READABLE);
+    listen_to(x, &x->err, UV_READABLE);
+    loop_timer_start(x->group.loop, &x->timer, DRAIN_MS);
+}
+
+static void terminate(struct exec *x)
+{
+    kill(-x->pid, SIGTERM);
+    loop_timer_start(x->group.loop, &x->timer, TERM_GRACE_MS);
+}
+
+static void started(void *ctx, const struct spawn_result *result)
+{
+    struct exec *x = ctx;
+    x->request = NULL;
+    if (result->error.code != 0) {
+        if (!x->cancelled)
+            x->failure = xstrdup(result->error.message);
+        tell_failure(x);
+        return;
+    }
+    x->running = true;
+    x->pid = result->pid;
+    x->pidfd = result->pidfd;
+    x->slot = result->slot;
+    loop_poll_init(&x->group, &x->exit_poll, x->pidfd, on_ended, x);
+    loop_poll_start(&x->exit_poll, UV_READABLE);
+    if (x->cancelled)
+        terminate(x);
+    else
+        loop_timer_start(x->group.loop, &x->timer, LISTEN_AFTER_MS);
+}
+
+/* ---- starting ---- */
+
+static void set_variable(void *ctx, const char *name, const char *value)
+{
+    spawn_request_env(ctx, name, value);
+}
+
+/* `INPUT_` and the key in upper case, all but A–Z and 0–9 as `_`. */
+static void set_inputs(struct spawn_request *r, const cJSON *inputs)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, inputs)
+    {
+        if (streq(item->string, "_trigger_event"))
+            continue;
+        struct buf name = {0};
+        buf_adds(&name, "INPUT_");
+        for (const char *p = item->string; *p; p++) {
+            char c = *p;
+            if (c >= 'a' && c <= 'z')
+                c = (char)(c - 'a' + 'A');
+            buf_addc(&name, (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_');
+        }
+        _cleanup_(freep) char *text = cJSON_IsString(item) ? xstrdup(item->valuestring) : value_print(item);
+        if (strlen(text) <= INPUT_VARIABLE_MAX)
+            spawn_request_env(r, name.data, text);
+        buf_fini(&name);
+    }
+}
+
+/* Everything of the request but its descriptors. */
+static int fill(struct exec *x, struct spawn_request *r, struct error *err)
+{
+    struct step_call *call = x->call;
+    const struct exec_config *c = x->config;
+    const struct exec_program *p = call->program;
+    const char *home = getenv("HOME");
+    spawn_request_env(r, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    spawn_request_env(r, "HOME", home ? home : "/");
+    spawn_request_env(r, "LANG", "C.UTF-8");
+    set_inputs(r, value_get(step_context(call), "inputs"));
+    for (size_t i = 0; i < p->n_env; i++) {
+        _cleanup_(freep) char *text = NULL;
+        int e = template_expand_text(p->env[i].value, step_context(call), &text, err);
+        if (e < 0)
+            return error_wrap(err, "env.%s", p->env[i].name);
+        spawn_request_env(r, p->env[i].name, text);
+    }
+    step_env_each(call, set_variable, r);
+    if (c->script) {
+        spawn_request_arg(r, "/bin/sh");
+        spawn_request_arg(r, "-eu");
+        spawn_request_arg(r, "-c");
+        spawn_request_arg(r, c->script);
+    }
+    for (size_t i = 0; i < p->n_args; i++) {
+        _cleanup_(freep) char *text = NULL;
+        if (template_expand_text(p->args[i], step_context(call), &text, err) < 0)
+            return error_wrap(err, "command[%zu]", i);
+        spawn_request_arg(r, text);
+    }
+    if (p->cwd && template_expand_text(p->cwd, step_context(call), &r->cwd, err) < 0)
+        return error_wrap(err, "cwd");
+    if (c->user) {
+        int e = exec_user(c->user, r, err);
+        if (e < 0)
+            return e;
+    }
+    r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
+                                      (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
+    snprintf(r->tag, sizeof(r->tag), "%s", call->run_id);
+    return 0;
+}
+
+static int open_pipes(struct exec *x, struct spawn_request *r, struct error *err)
+{
+    int e = make_pipe(&x->in.fd, &r->fds[0], true);
+    if (e == 0)
+        e = make_pipe(&x->out.fd, &r->fds[1], false);
+    if (e == 0)
+        e = make_pipe(&x->err.fd, &r->fds[2], false);
+    return e < 0 ? error_set(err, e, "pipe: %s", strerror(-e)) : 0;
+}
+
+static void exec_start(struct step_call *call)
+{
+    struct exec *x = xcalloc(1, sizeof(*x));
+    x->call = call;
+    x->config = call->step->config;
+    x->pidfd = x->in.fd = x->out.fd = x->err.fd = -1;
+    x->slot = SPAWN_NO_SLOT;
+    call->state = x;
+    loop_group_init(&x->group, call->env->loop);
+    timer_init(&x->timer, on_timer, x);
+    loop_task_init(&x->failed, tell_failure, x);
+    snprintf(x->mark, sizeof(x->mark), "TRIGGERD_RUN_ID=%s", call->run_id);
+
+    struct error err = ERROR_INIT;
+    struct spawn_request *r = spawn_request_new();
+    if (fill(x, r, &err) < 0 || open_pipes(x, r, &err) < 0) {
+        spawn_request_free(r);
+        x->failure = xstrdup(err.message);
+        loop_defer(call->env->loop, &x->failed);
+        return;
+    }
+    x->input = xasprintf("%s\n", call->inputs_text);
+    x->input_len = strlen(x->input);
+    send_input(x);
+    r->done = started;
+    r->ctx = x;
+    x->request = r;
+    spawner_submit(call->env->spawner, r);
+}
+
+static void exec_cancel(struct step_call *call)
+{
+    struct exec *x = call->state;
+    if (!x || x->cancelled)
+        return;
+    x->cancelled = true;
+    if (x->running && !x->reaped)
+        terminate(x);
+    else if (x->request)
+        spawner_cancel(call->env->spawner, x->request);
+}
+
+static size_t exec_peek(struct step_call *call, bool standard_error, size_t offset, const char **ret_data)
+{
+    struct exec *x = call->state;
+    struct pipe_end *p = x ? (standard_error ? &x->err : &x->out) : NULL;
+    if (!p || offset >= p->kept.len)
+        return 0;
+    *ret_data = p->kept.data + offset;
+    return p->kept.len - offset;
+}
+
+const struct step_type step_exec = {
+    .kind = {.name = "exec", .config = &exec_fields, .validate = exec_validate},
+    .compile = exec_compile,
+    .free_program = exec_program_free,
+    .each_path = exec_each_path,
+    .start = exec_start,
+    .cancel = exec_cancel,
+    .peek = exec_peek,
+};

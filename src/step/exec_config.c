@@ -1,0 +1,199 @@
+#include "step/exec_config.h"
+
+#include "base/util.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+
+static const struct field limit_rows[] = {
+    {.name = "memory_bytes",
+     .type = &field_int,
+     FIELD(struct exec_limits, memory_bytes, int64_t, .min = 1 << 20, .max = 1LL << 50,
+           .doc = "Address space of each process", .example = "1073741824")},
+    {.name = "cpu_seconds",
+     .type = &field_int,
+     FIELD(struct exec_limits, cpu_seconds, int64_t, .min = 1, .max = 31536000,
+           .doc = "CPU time of each process, after which it is ended", .example = "60")},
+    {.name = "processes",
+     .type = &field_int,
+     FIELD(struct exec_limits, processes, int64_t, .min = 1, .max = 4194304,
+           .doc = "Processes that its user may have on this machine", .example = "100")},
+    {.name = "open_files",
+     .type = &field_int,
+     FIELD(struct exec_limits, open_files, int64_t, .min = 3, .max = 1048576,
+           .doc = "Open files of each process", .example = "256")},
+};
+static const struct field_table limit_fields = {"limits", "Limits of the step's processes", sizeof(struct exec_limits),
+                                                limit_rows, ARRAY_SIZE(limit_rows)};
+
+static const struct field rows[] = {
+    {.name = "command",
+     .type = &field_strings,
+     FIELD(struct exec_config, command, struct strings, .default_json = "[]", .max = 10000,
+           .doc = "The program and its arguments, never seen by a shell; templates are filled in",
+           .example = "[\"./import.sh\", \"{{ $.inputs.file_path }}\"]")},
+    {.name = "script",
+     .type = &field_string,
+     FIELD(struct exec_config, script, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 100000,
+           .doc = "A script for /bin/sh -eu instead of a command; it sees inputs only as INPUT_<NAME> variables and on "
+                  "standard input, nothing is pasted into its text",
+           .example = "\"wc -l \\\"$INPUT_FILE_PATH\\\"\"")},
+    {.name = "cwd",
+     .type = &field_string,
+     FIELD(struct exec_config, cwd, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The directory that it runs in; by default that of triggerd", .example = "\"/srv/import\"")},
+    {.name = "env",
+     .type = &field_string_map,
+     FIELD(struct exec_config, env, cJSON *, .flags = FIELD_NULL_OK,
+           .doc = "Variables beside PATH, HOME, LANG, INPUT_<NAME> and TRIGGERD_…; templates are filled in",
+           .example = "{\"MODE\": \"batch\"}")},
+    {.name = "user",
+     .type = &field_string,
+     FIELD(struct exec_config, user, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 256,
+           .doc = "The user (name or number) to run as; triggerd itself must be root for that",
+           .example = "\"nobody\"")},
+    {.name = "limits",
+     .type = &field_object,
+     FIELD(struct exec_config, limits, struct exec_limits, .sub = &limit_fields, .doc = "Limits of its processes",
+           .example = "{\"cpu_seconds\": 60}")},
+    {.name = "max_output_bytes",
+     .type = &field_int,
+     FIELD(struct exec_config, max_output_bytes, int64_t, .default_json = "1048576", .min = 0, .max = 67108864,
+           .doc = "How much of standard output, and of standard error, is kept; the rest is dropped with a mark")},
+};
+const struct field_table exec_fields = {"exec", "Run a program", sizeof(struct exec_config), rows, ARRAY_SIZE(rows)};
+
+void exec_validate(const void *config, const cJSON *node, const char *path, struct issues *issues)
+{
+    const struct exec_config *c = config;
+    char at[FIELD_PATH_MAX];
+    bool command = value_get(node, "command") != NULL;
+    if (command && c->script)
+        issue_add_key(issues, field_path(at, path, "script"), value_get(node, "script"),
+                      "the step already has `command`; keep one of them");
+    else if (!command && !c->script)
+        issue_add(issues, path, node, "expected `command` or `script`");
+    else if (command && (c->command.n == 0 || !*c->command.items[0]))
+        issue_add(issues, field_path(at, path, "command"), value_get(node, "command"),
+                  "expected a program and its arguments, got %s", c->command.n ? "an empty name" : "an empty list");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, c->env)
+    {
+        char env_path[FIELD_PATH_MAX];
+        field_path(env_path, field_path(at, path, "env"), item->string);
+        const cJSON *place = value_get(value_get(node, "env"), item->string);
+        if (!*item->string || strchr(item->string, '='))
+            issue_add_key(issues, env_path, place, "not a variable's name");
+        else if (strncmp(item->string, "TRIGGERD_", 9) == 0)
+            issue_add_key(issues, env_path, place, "names that start with TRIGGERD_ are set by triggerd");
+    }
+}
+
+static struct template *compile_text(const char *text, const cJSON *node, const char *path, struct issues *issues)
+{
+    struct template *t = NULL;
+    struct error err = ERROR_INIT;
+    if (template_compile(text, TEMPLATE_TEXT, &t, &err) < 0)
+        issue_add(issues, path, node, "%s (at character %u)", err.message, err.column);
+    return t;
+}
+
+int exec_compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
+                 struct issues *issues)
+{
+    const struct exec_config *c = step->config;
+    size_t before = issues->errors;
+    struct exec_program *p = xcalloc(1, sizeof(*p));
+    char at[FIELD_PATH_MAX], item_path[FIELD_PATH_MAX];
+    const cJSON *command = value_get(node, "command");
+    field_path(at, path, "command");
+    p->args = xcalloc(c->command.n, sizeof(*p->args));
+    for (size_t i = 0; i < c->command.n; i++) {
+        const cJSON *item = cJSON_IsArray(command) ? cJSON_GetArrayItem(command, (int)i) : command;
+        p->args[p->n_args++] = compile_text(c->command.items[i], item, field_path_index(item_path, at, i), issues);
+    }
+    if (c->cwd)
+        p->cwd = compile_text(c->cwd, value_get(node, "cwd"), field_path(at, path, "cwd"), issues);
+    p->env = xcalloc(c->env ? (size_t)cJSON_GetArraySize(c->env) : 0, sizeof(*p->env));
+    const cJSON *item;
+    cJSON_ArrayForEach(item, c->env)
+    {
+        field_path(item_path, field_path(at, path, "env"), item->string);
+        p->env[p->n_env].name = xstrdup(item->string);
+        p->env[p->n_env++].value = compile_text(item->valuestring, value_get(value_get(node, "env"), item->string),
+                                                item_path, issues);
+    }
+    if (issues->errors != before) {
+        exec_program_free(p);
+        return -EINVAL;
+    }
+    *ret_program = p;
+    return 0;
+}
+
+void exec_program_free(void *program)
+{
+    struct exec_program *p = program;
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->n_args; i++)
+        template_destroy(p->args[i]);
+    free(p->args);
+    template_destroy(p->cwd);
+    for (size_t i = 0; i < p->n_env; i++) {
+        free(p->env[i].name);
+        template_destroy(p->env[i].value);
+    }
+    free(p->env);
+    free(p);
+}
+
+struct path_teller {
+    void (*fn)(void *ctx, const char *path);
+    void *ctx;
+};
+
+static void tell_path(void *ctx, const struct path *p, const char *where)
+{
+    struct path_teller *t = ctx;
+    (void)where;
+    t->fn(t->ctx, path_text(p));
+}
+
+void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx)
+{
+    const struct exec_program *p = program;
+    struct path_teller t = {fn, ctx};
+    for (size_t i = 0; i < p->n_args; i++)
+        template_each_path(p->args[i], tell_path, &t);
+    if (p->cwd)
+        template_each_path(p->cwd, tell_path, &t);
+    for (size_t i = 0; i < p->n_env; i++)
+        template_each_path(p->env[i].value, tell_path, &t);
+}
+
+int exec_user(const char *user, struct spawn_request *r, struct error *err)
+{
+    struct passwd pw, *found = NULL;
+    char *end = NULL;
+    _cleanup_(freep) char *buffer = xmalloc(16384);
+    unsigned long number = strtoul(user, &end, 10);
+    bool numeric = *user && end && !*end;
+    int e = numeric ? getpwuid_r((uid_t)number, &pw, buffer, 16384, &found)
+                    : getpwnam_r(user, &pw, buffer, 16384, &found);
+    if (!found)
+        return error_set(err, e ? -e : -ENOENT, "user: there is no user \"%s\"", user);
+    int n = 64;
+    r->groups = xcalloc((size_t)n, sizeof(*r->groups));
+    if (getgrouplist(pw.pw_name, pw.pw_gid, r->groups, &n) < 0) {
+        r->groups = xreallocarray(r->groups, (size_t)n, sizeof(*r->groups));
+        if (getgrouplist(pw.pw_name, pw.pw_gid, r->groups, &n) < 0)
+            n = 0;
+    }
+    r->n_groups = (size_t)n;
+    r->change_user = true;
+    r->uid = pw.pw_uid;
+    r->gid = pw.pw_gid;
+    return 0;
+}

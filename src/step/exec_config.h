@@ -1,0 +1,45 @@
+/* exec: its config and what is compiled of it. exec.c runs it. */
+#ifndef TRIGGERD_STEP_EXEC_CONFIG_H
+#define TRIGGERD_STEP_EXEC_CONFIG_H
+
+#include "lang/template.h"
+#include "model/pipeline.h"
+#include "spawn/spawn.h"
+
+struct exec_limits {
+    int64_t memory_bytes, cpu_seconds, processes, open_files; /* 0: none of its own */
+};
+
+struct exec_config {
+    struct strings command;
+    char *script;
+    char *cwd;
+    cJSON *env; /* object of strings, NULL if none */
+    char *user;
+    struct exec_limits limits;
+    int64_t max_output_bytes;
+};
+
+struct exec_program {
+    struct template **args;
+    size_t n_args;
+    struct template *cwd;
+    struct exec_variable {
+        char *name;
+        struct template *value;
+    } *env;
+    size_t n_env;
+};
+
+extern const struct field_table exec_fields;
+
+void exec_validate(const void *config, const cJSON *node, const char *path, struct issues *issues);
+int exec_compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
+                 struct issues *issues);
+void exec_program_free(void *program);
+void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
+
+/* Whom a step runs as: uid, gid and supplementary groups of a name or a number, into the request. */
+int exec_user(const char *user, struct spawn_request *r, struct error *err);
+
+#endif

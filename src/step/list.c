@@ -1,0 +1,5 @@
+#include "step/list.h"
+
+const struct step_type *const step_types[] = {&step_exec, NULL};
+
+const struct kind *const step_kinds[] = {&step_exec.kind, NULL};
