@@ -108,7 +108,7 @@ static int parse_set(const char *pattern, const char **p, const char *end, struc
     if (g)
         ret->value = (uint32_t)g->ranges;
     for (bool first = true; *p < end && (first || **p != ']'); first = false) {
-        struct range range;
+        struct range range = {0};
         const char *at = *p;
         int rc = set_unit(pattern, p, end, &range.first, err);
         if (rc < 0)
