@@ -29,6 +29,7 @@
 struct loop;
 struct source;
 struct source_host;
+struct watcher;
 
 /* What every source may use. `loop` is NULL in the simulator. */
 struct source_env {
@@ -37,6 +38,7 @@ struct source_env {
     struct clock *clock;
     struct random *random;
     struct store_port *store;
+    struct watcher *watcher; /* the one inotify descriptor of all sources; NULL in the simulator */
     const char *state_dir;
 };
 
