@@ -41,11 +41,15 @@ struct iregexp {
 
 /* ---- compiling ---- */
 
+/* A program of n states takes less than 2n to make, copies of copies counted, and a little more to move. */
+#define WORK_MAX (16 * IREGEXP_STATES_MAX)
+
 struct compiler {
     const char *text, *p;
     struct iregexp *re;
     struct error *err;
     unsigned depth;
+    size_t work; /* states made so far, those dropped again too */
 };
 
 static int fail(const struct compiler *c, int code, const char *message)
@@ -60,7 +64,8 @@ static int fail(const struct compiler *c, int code, const char *message)
 static int reserve(struct compiler *c, size_t n)
 {
     struct iregexp *re = c->re;
-    if (n > IREGEXP_STATES_MAX - re->n)
+    c->work += n;
+    if (n > IREGEXP_STATES_MAX - re->n || c->work > WORK_MAX)
         return fail(c, -E2BIG, "the regular expression is too large");
     if (re->n + n > re->cap) {
         re->cap = MAX(re->cap * 2, re->n + n);
@@ -83,6 +88,7 @@ static int insert(struct compiler *c, size_t at, struct inst inst)
     if (r < 0)
         return r;
     struct inst *insts = c->re->insts;
+    c->work += (c->re->n - at) / 8;
     memmove(insts + at + 1, insts + at, (c->re->n - at) * sizeof(*insts));
     insts[at] = inst;
     c->re->n++;
@@ -427,7 +433,7 @@ static int parse_alternatives(struct compiler *c)
     return 0;
 }
 
-int iregexp_compile(const char *pattern, struct iregexp **ret, struct error *err)
+int iregexp_compile(const char *pattern, uint64_t *steps, struct iregexp **ret, struct error *err)
 {
     struct iregexp *re = xcalloc(1, sizeof(*re));
     struct compiler c = {.text = pattern, .p = pattern, .re = re, .err = err};
@@ -436,6 +442,8 @@ int iregexp_compile(const char *pattern, struct iregexp **ret, struct error *err
         r = fail(&c, -EINVAL, "a closing bracket without its opening one");
     if (r >= 0)
         r = emit(&c, (struct inst){.op = OP_MATCH});
+    if (steps)
+        *steps -= MIN(*steps, c.work + re->n_items);
     if (r < 0) {
         iregexp_destroy(re);
         return r;
@@ -452,11 +460,6 @@ void iregexp_destroy(struct iregexp *re)
     free(re->classes);
     free(re->items);
     free(re);
-}
-
-size_t iregexp_size(const struct iregexp *re)
-{
-    return re->n + re->n_items;
 }
 
 /* ---- matching ---- */

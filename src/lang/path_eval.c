@@ -147,9 +147,12 @@ static int apply(struct eval *ev, const struct segment *segment, const struct se
 
 static int apply_all(struct eval *ev, const struct segment *segment, const cJSON *node, struct sink *sink)
 {
-    int r = eval_spend(ev, 1);
-    for (const struct selector *s = segment->selectors; s && r == 0; s = s->next)
-        r = apply(ev, segment, s, node, sink);
+    int r = 0;
+    for (const struct selector *s = segment->selectors; s && r == 0; s = s->next) {
+        r = eval_spend(ev, 1);
+        if (r == 0)
+            r = apply(ev, segment, s, node, sink);
+    }
     return r;
 }
 

@@ -82,7 +82,7 @@ static int compile_pattern(const struct parser *s, const char *at, struct expr *
         return 0;
     struct error err = ERROR_INIT;
     call->pattern_is_literal = true;
-    int r = iregexp_compile(last->literal->valuestring, &call->pattern, &err);
+    int r = iregexp_compile(last->literal->valuestring, NULL, &call->pattern, &err);
     return r == -E2BIG ? parser_fail(s, at, r, "%s", err.message) : 0;
 }
 

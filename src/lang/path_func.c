@@ -73,14 +73,12 @@ static int match(struct eval *ev, const struct expr *e, const cJSON *current, bo
     r = eval_spend(ev, 50 + len);
     if (r < 0)
         return r;
-    r = len > PATH_TEXT_MAX ? -E2BIG : iregexp_compile(pattern->valuestring, &re, NULL);
+    r = len > PATH_TEXT_MAX ? -E2BIG : iregexp_compile(pattern->valuestring, &ev->steps, &re, NULL);
     if (r == -EINVAL)
         return 0;
     if (r < 0)
         return r;
-    r = eval_spend(ev, iregexp_size(re));
-    if (r >= 0)
-        r = iregexp_match(re, subject->valuestring, search, &ev->steps);
+    r = iregexp_match(re, subject->valuestring, search, &ev->steps);
     iregexp_destroy(re);
     return r;
 }

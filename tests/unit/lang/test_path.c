@@ -182,6 +182,7 @@ static void test_errors(void **state)
         {"$.X-Y", PATH_STRICT, "!4: expected '.', '[' or the end of the path, got '-'"},
         {"$.@type", PATH_STRICT, "!3: expected a name or '*', got '@'"},
         {"", PATH_MAPPING, "!1: the path is empty"},
+        {"$..0", PATH_MAPPING, "!4: expected a name or '*', got '0'"},
         {"$..X-Y", PATH_MAPPING, "!5: expected '.', '[' or the end of the path, got '-'"},
         {"$.a.", PATH_MAPPING, "!5: expected a name or '*', the path ends"},
         {"a.", PATH_MAPPING, "!3: expected a name or '*', the path ends"},
@@ -359,6 +360,9 @@ static void test_bounds(void **state)
     assert_int_equal(bounded(dots, deep), -E2BIG);
     _cleanup_(freep) char *wilds = repeated("$[*", ",*", 1500, "][*,*,*,*]");
     assert_int_equal(bounded(wilds, wide), -E2BIG);
+    _cleanup_(freep) char *indexes = repeated("$[*][0", ",0", 1300, "]"); /* none of them finds anything */
+    _cleanup_(cjson_deletep) cJSON *objects = array_of(50000, "{}");
+    assert_int_equal(bounded(indexes, objects), -E2BIG);
     _cleanup_(freep) char *reversed = repeated("$[0", ",::-1", 600, "]");
     assert_int_equal(bounded(reversed, wide), -E2BIG);
     /* comparisons of large values: the copies below are equal, but not the same nodes */
@@ -435,6 +439,9 @@ static void test_bounds_regex(void **state)
     _cleanup_(cjson_deletep) cJSON *many = array_of(20000, "\"(a{100}){30}\"");
     assert_int_equal(bounded("$[?match('b', @)]", many), -E2BIG);
     assert_int_equal(bounded("$[?match(@, '[(].*30[}]')]", many), -E2BIG);
+    /* patterns that cost something before they fail */
+    _cleanup_(cjson_deletep) cJSON *wrong = array_of(20000, "\"(a{100}){30}(\"");
+    assert_int_equal(bounded("$[?match('b', @)]", wrong), -E2BIG);
     assert_int_equal(bounded("$[0:1000][?match(@, '[(].*30[}]')]", many), 0);
 }
 
@@ -484,7 +491,7 @@ static void test_limits(void **state)
 static int re_match(const char *pattern, const char *subject, bool search)
 {
     struct iregexp *re;
-    int r = iregexp_compile(pattern, &re, NULL);
+    int r = iregexp_compile(pattern, NULL, &re, NULL);
     if (r < 0)
         return r;
     uint64_t steps = 1000000;
@@ -585,6 +592,7 @@ static void test_regex(void **state)
         {"a{5000}", "", -E2BIG, -E2BIG},
         {"((a{100}){100}){100}", "", -E2BIG, -E2BIG},
         {"a{99999999999999999999}", "", -E2BIG, -E2BIG},
+        {"(a{4000}){0}(a{4000}){0}", "", 1, 1},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         int match = re_match(cases[i].pattern, cases[i].subject, false);
@@ -594,6 +602,8 @@ static void test_regex(void **state)
     }
     _cleanup_(freep) char *groups = repeated("", "(", IREGEXP_DEPTH_MAX + 1, "");
     assert_int_equal(re_match(groups, "", false), -E2BIG);
+    _cleanup_(freep) char *dropped = repeated("", "(a{4000}){0}", 50, "");
+    assert_int_equal(re_match(dropped, "", false), -E2BIG);
     _cleanup_(freep) char *branches = repeated("a", "|a", 1000, "");
     assert_int_equal(re_match(branches, "a", false), 1);
 }
