@@ -111,6 +111,7 @@ def crash(root: Path, kills: int, tree: bool = False, seed: int = 1, tell: bool 
             if rng.random() < 0.3:
                 wait_for(lambda b=before: len(load.acknowledged) > b, 30, "some progress in between")
             see_ends(daemon, log, seen)
+            time.sleep(0.02)  # an end is recorded within 5 ms
             daemon.kill_tree() if tree else daemon.kill9()
             daemon.start(60)
             if tell:

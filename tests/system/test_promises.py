@@ -31,8 +31,8 @@ def test_in_order(daemon: Daemon) -> None:
     for n in range(40):
         daemon.emit1("t", {"n": n})
     daemon.kill9()
-    gate.open()
     daemon.start()
+    gate.open()
     for n in range(40, 60):
         daemon.emit1("t", {"n": n})
     daemon.settle(timeout=60)
