@@ -50,6 +50,7 @@ struct path_node {
     struct path_node *parent;
     uint32_t id;
     uint32_t children;
+    uint64_t child_bits; /* name_bit() of the children, and perhaps of former ones */
     uint32_t refs;
     uint32_t counts[ACCESS_KINDS]; /* refs by kind */
     struct lengths *lengths;       /* NULL, or of the kinds from ACCESS_LENGTHS on */
@@ -57,27 +58,33 @@ struct path_node {
     struct ranges *ranges;
     uint64_t seen;                 /* epoch of the last walk in which a value was certainly here */
     struct path_node *next, *prev; /* in index->absent */
+    char name[];                   /* the key's bytes */
 };
 
 struct bucket {
     struct key key;
     UT_hash_handle hh;
-    struct match_ref **refs;
-    uint32_t n, cap;
+    struct match_ref *refs; /* by next and prev */
+    size_t n;
     uint64_t epoch; /* of the last walk that found it */
+    char bytes[];   /* the key's */
 };
 
 struct match_ref {
     void *item;
     struct path_node *node;
     struct bucket *bucket; /* NULL: in node->ranges */
-    size_t place;          /* in the bucket or the ranges */
+    union {
+        struct match_ref *prev; /* in the bucket */
+        size_t place;           /* in the ranges */
+    };
+    struct match_ref *next;    /* in the bucket */
+    struct match_ref *sibling; /* of the same item */
     enum access_kind kind;
-    struct match_ref *next;
 };
 
 struct match_index {
-    struct path_node root;
+    struct path_node *root;
     struct path_node *names;  /* hash table: all nodes but the root */
     struct bucket *buckets;   /* hash table */
     struct path_node *absent; /* nodes with items under ABSENT */
@@ -123,28 +130,41 @@ static struct bucket *bucket_find(const struct match_index *x, const struct path
     return bucket_find_hashed(x, node, kind, bytes, len, key_hash(node, kind, bytes, len));
 }
 
-static struct path_node *child_find(const struct match_index *x, const struct path_node *parent, const char *name,
-                                    size_t len)
+static struct path_node *child_find_hashed(const struct match_index *x, const struct path_node *parent,
+                                           const char *name, size_t len, unsigned hash)
 {
     const struct key key = {name, (uint32_t)len, parent->id, ACCESS_NAME};
     struct path_node *node;
-    HASH_FIND_BYHASHVALUE(hh, x->names, &key, sizeof(key), key_hash(parent, ACCESS_NAME, name, len), node);
+    HASH_FIND_BYHASHVALUE(hh, x->names, &key, sizeof(key), hash, node);
     return node;
+}
+
+static struct path_node *child_find(const struct match_index *x, const struct path_node *parent, const char *name,
+                                    size_t len)
+{
+    return child_find_hashed(x, parent, name, len, key_hash(parent, ACCESS_NAME, name, len));
+}
+
+/* Most members of most events are in no pattern: a bit for each child's name says so before anything is hashed. */
+static uint64_t name_bit(const char *name, size_t len)
+{
+    size_t ends = len > 0 ? (size_t)(uint8_t)name[0] + 7 * (size_t)(uint8_t)name[len - 1] : 0;
+    return 1ULL << ((ends + 13 * len) & 63);
 }
 
 /* The fewer events come this way, and the fewer others are kept there already, the better. */
 static uint64_t access_cost(const struct match_index *x, const struct path_node *node, const struct access *a)
 {
     static const uint64_t base[ACCESS_KINDS] = {
-        [ACCESS_STRING] = 1,       [ACCESS_NUMBER] = 1,        [ACCESS_LITERAL] = 1,      [ACCESS_FOLD] = 2,
+        [ACCESS_STRING] = 1,       [ACCESS_NUMBER] = 1,        [ACCESS_LITERAL] = 64,     [ACCESS_FOLD] = 2,
         [ACCESS_CIDR4] = 4,        [ACCESS_CIDR6] = 4,         [ACCESS_PREFIX] = 4,       [ACCESS_SUFFIX] = 4,
         [ACCESS_PREFIX_FOLD] = 6,  [ACCESS_SUFFIX_FOLD] = 6,   [ACCESS_CHUNK] = 8,        [ACCESS_RANGE] = 256,
         [ACCESS_SCALAR] = 1 << 16, [ACCESS_PRESENT] = 1 << 16, [ACCESS_ABSENT] = 1 << 20,
     };
     uint64_t cost = base[a->kind];
     bool end = a->kind >= ACCESS_PREFIX && a->kind <= ACCESS_CHUNK;
-    if (end)
-        cost += 64 / a->bytes.len; /* the shorter, the more strings have it */
+    if (end || a->kind == ACCESS_STRING || a->kind == ACCESS_NUMBER || a->kind == ACCESS_FOLD)
+        cost += 64 / (a->bytes.len + 1); /* the shorter, the more values are or have it */
     if (!node)
         return cost;
     if (a->kind == ACCESS_RANGE)
@@ -169,7 +189,7 @@ static const struct access *best_access(const struct match_index *x, const struc
 
 uint64_t match_index_cost(const struct match_index *x, const struct leaf *leaf)
 {
-    const struct path_node *node = &x->root;
+    const struct path_node *node = x->root;
     const char *name = leaf->names;
     for (size_t i = 0; i < leaf->n_names && node; i++) {
         size_t len = strlen(name);
@@ -189,26 +209,31 @@ uint64_t match_index_cost(const struct match_index *x, const struct leaf *leaf)
 
 struct match_index *match_index_create(void)
 {
-    return xcalloc(1, sizeof(struct match_index));
+    struct match_index *x = xcalloc(1, sizeof(*x));
+    x->root = xcalloc(1, sizeof(*x->root));
+    return x;
 }
 
 void match_index_destroy(struct match_index *x)
 {
+    free(x->root);
     free(x);
 }
 
 static struct path_node *child_get(struct match_index *x, struct path_node *parent, const char *name, size_t len)
 {
-    struct path_node *node = child_find(x, parent, name, len);
+    unsigned hash = key_hash(parent, ACCESS_NAME, name, len);
+    struct path_node *node = child_find_hashed(x, parent, name, len, hash);
     if (node)
         return node;
-    node = xcalloc(1, sizeof(*node));
-    node->key = (struct key){xmemdup(name, len), (uint32_t)len, parent->id, ACCESS_NAME};
+    node = xcalloc(1, sizeof(*node) + len);
+    memcpy(node->name, name, len);
+    node->key = (struct key){node->name, (uint32_t)len, parent->id, ACCESS_NAME};
     node->parent = parent;
     node->id = ++x->ids;
     parent->children++;
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, x->names, &node->key, sizeof(node->key), key_hash(parent, ACCESS_NAME, name, len),
-                                node);
+    parent->child_bits = (parent->children > 1 ? parent->child_bits : 0) | name_bit(name, len);
+    HASH_ADD_KEYPTR_BYHASHVALUE(hh, x->names, &node->key, sizeof(node->key), hash, node);
     return node;
 }
 
@@ -219,7 +244,6 @@ static void node_release(struct match_index *x, struct path_node *node)
         struct path_node *parent = node->parent;
         parent->children--;
         HASH_DELETE(hh, x->names, node);
-        free((char *)node->key.bytes);
         free(node->lengths);
         free(node->pairs);
         free(node);
@@ -292,8 +316,9 @@ static struct bucket *bucket_get(struct match_index *x, struct path_node *node, 
     struct bucket *bucket = bucket_find_hashed(x, node, a->kind, a->bytes.s, a->bytes.len, hash);
     if (bucket)
         return bucket;
-    bucket = xcalloc(1, sizeof(*bucket));
-    bucket->key = (struct key){xmemdup(a->bytes.s, a->bytes.len), (uint32_t)a->bytes.len, node->id, a->kind};
+    bucket = xcalloc(1, sizeof(*bucket) + a->bytes.len);
+    memcpy(bucket->bytes, a->bytes.s, a->bytes.len);
+    bucket->key = (struct key){bucket->bytes, (uint32_t)a->bytes.len, node->id, a->kind};
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, x->buckets, &bucket->key, sizeof(bucket->key), hash, bucket);
     if (a->kind >= ACCESS_LENGTHS)
         lengths_add(lengths_of(node, a->kind), key_length(&bucket->key));
@@ -314,19 +339,7 @@ static void bucket_release(struct match_index *x, struct path_node *node, struct
     if (kind == ACCESS_ABSENT)
         DL_DELETE(x->absent, node);
     HASH_DELETE(hh, x->buckets, bucket);
-    free((char *)bucket->key.bytes);
-    free(bucket->refs);
     free(bucket);
-}
-
-static void bucket_add(struct bucket *bucket, struct match_ref *ref)
-{
-    if (bucket->n == bucket->cap) {
-        bucket->cap = bucket->cap ? bucket->cap * 2 : 1;
-        bucket->refs = xreallocarray(bucket->refs, bucket->cap, sizeof(struct match_ref *));
-    }
-    ref->place = bucket->n;
-    bucket->refs[bucket->n++] = ref;
 }
 
 static void ranges_add(struct path_node *node, double low, double high, struct match_ref *ref)
@@ -358,7 +371,7 @@ static void ranges_remove(struct path_node *node, size_t place)
 
 void match_index_add(struct match_index *x, const struct leaf *leaf, void *item, struct match_ref **refs)
 {
-    struct path_node *node = &x->root;
+    struct path_node *node = x->root;
     const char *name = leaf->names;
     for (size_t i = 0; i < leaf->n_names; i++) {
         size_t len = strlen(name);
@@ -377,24 +390,25 @@ void match_index_add(struct match_index *x, const struct leaf *leaf, void *item,
             ranges_add(node, a->low, a->high, ref);
         } else {
             ref->bucket = bucket_get(x, node, a);
-            bucket_add(ref->bucket, ref);
+            DL_APPEND(ref->bucket->refs, ref);
+            ref->bucket->n++;
         }
         node->counts[a->kind]++;
         node->refs++;
-        LL_PREPEND(*refs, ref);
+        LL_PREPEND2(*refs, ref, sibling);
     }
 }
 
 void match_index_remove(struct match_index *x, struct match_ref **refs)
 {
     struct match_ref *ref, *next;
-    LL_FOREACH_SAFE(*refs, ref, next)
+    LL_FOREACH_SAFE2(*refs, ref, next, sibling)
     {
         struct path_node *node = ref->node;
         struct bucket *bucket = ref->bucket;
         if (bucket) {
-            bucket->refs[ref->place] = bucket->refs[--bucket->n];
-            bucket->refs[ref->place]->place = ref->place;
+            DL_DELETE(bucket->refs, ref);
+            bucket->n--;
             bucket_release(x, node, bucket);
         } else {
             ranges_remove(node, ref->place);
@@ -420,8 +434,9 @@ static void bucket_visit(struct walk *w, struct bucket *bucket)
     if (!bucket || bucket->epoch == w->x->epoch)
         return;
     bucket->epoch = w->x->epoch;
-    for (uint32_t i = 0; i < bucket->n; i++)
-        w->found(w->ctx, bucket->refs[i]->item);
+    const struct match_ref *ref;
+    DL_FOREACH (bucket->refs, ref)
+        w->found(w->ctx, ref->item);
 }
 
 static void visit(struct walk *w, const struct path_node *node, enum access_kind kind, const char *bytes, size_t len)
@@ -591,17 +606,25 @@ static void visit_scalar(struct walk *w, struct path_node *node, const cJSON *v)
 
 static void walk_value(struct walk *w, struct path_node *node, const cJSON *v, bool certain);
 
-/* The members of an object. Dots in a name spell several, and patterns have none. */
+/* The child that a member's name leads to; dots in it spell several names, and patterns' names have none. */
+static struct path_node *child_named(const struct match_index *x, struct path_node *node, const char *name)
+{
+    for (;;) {
+        size_t len = (size_t)(strchrnul(name, '.') - name);
+        if (!(node->child_bits & name_bit(name, len)) || !(node = child_find(x, node, name, len)))
+            return NULL;
+        if (name[len] == '\0')
+            return node;
+        if (node->children == 0)
+            return NULL;
+        name += len + 1;
+    }
+}
+
 static void walk_members(struct walk *w, struct path_node *node, const cJSON *object, bool certain)
 {
     for (const cJSON *member = object->child; member; member = member->next) {
-        struct path_node *child = node;
-        const char *name = member->string, *end;
-        do {
-            end = strchrnul(name, '.');
-            child = child->children ? child_find(w->x, child, name, (size_t)(end - name)) : NULL;
-            name = end + 1;
-        } while (*end && child);
+        struct path_node *child = child_named(w->x, node, member->string);
         if (!child)
             continue;
         if (certain)
@@ -629,7 +652,7 @@ void match_index_walk(struct match_index *x, const cJSON *event, match_found_fn 
 {
     struct walk w = {x, found, ctx};
     x->epoch++;
-    walk_value(&w, &x->root, event, true);
+    walk_value(&w, x->root, event, true);
     struct path_node *node;
     DL_FOREACH (x->absent, node)
         if (node->seen != x->epoch)

@@ -15,24 +15,61 @@ struct draft {
 struct drafts {
     struct draft *v;
     size_t n, cap;
-    size_t total; /* leaves of all of them */
+    size_t total; /* names in all their paths */
 };
 
 struct compiler {
-    struct pattern *pattern;
+    struct arena *arena;
+    struct leaf **leaves;
+    size_t n_leaves, cap;
     struct drafts drafts;
     struct buf names; /* of the path so far, each NUL-terminated */
     size_t n_names;
-    struct buf place; /* the path so far as messages spell it */
-    size_t n_entries;
+    struct place at;
     unsigned depth; /* of objects; $or nests without making a path longer */
-    const cJSON **ret_node;
-    struct error *err;
 };
 
-#define FAIL(c, node, ...) pattern_error((c)->err, (c)->ret_node, node, &(c)->place, __VA_ARGS__)
+#define FAIL(c, node, ...) place_error(&(c)->at, node, __VA_ARGS__)
 
-static int compile_object(struct compiler *c, const cJSON *object, bool members_only);
+static int compile_object(struct compiler *c, const cJSON *object, bool nested);
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    max_align_t memory[];
+};
+
+void *arena_alloc(struct arena *a, size_t size)
+{
+    enum { FIRST = 304, SECOND = 240, MOST = 16384 }; /* a pattern with one short path fits into the first */
+    size = (size + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+    if (size > a->left) {
+        size_t next = a->chunks ? a->next : FIRST, room = MAX(next, size);
+        a->next = a->chunks ? MIN(a->next * 2, (size_t)MOST) : SECOND;
+        struct arena_chunk *chunk = xcalloc(1, sizeof(*chunk) + room);
+        LL_PREPEND(a->chunks, chunk);
+        a->at = (char *)chunk->memory;
+        a->left = room;
+    }
+    void *p = a->at;
+    a->at += size;
+    a->left -= size;
+    return p;
+}
+
+const char *arena_copy(struct arena *a, const char *s, size_t len)
+{
+    char *copy = arena_alloc(a, len + 1);
+    memcpy(copy, s, len);
+    return copy;
+}
+
+static void arena_fini(struct arena *a)
+{
+    struct arena_chunk *chunk, *next;
+    LL_FOREACH_SAFE(a->chunks, chunk, next)
+    free(chunk);
+    *a = (struct arena){0};
+}
 
 static void drafts_fini(struct drafts *d)
 {
@@ -75,18 +112,8 @@ static int check_expansion(struct compiler *c, const cJSON *node, size_t conjunc
         return FAIL(c, node, "the alternatives of $or multiply out to more than %d combinations",
                     PATTERN_CONJUNCTIONS_MAX);
     if (total > PATTERN_EXPANDED_MAX)
-        return FAIL(c, node, "the alternatives of $or multiply out to more than %d paths", PATTERN_EXPANDED_MAX);
+        return FAIL(c, node, "the alternatives of $or multiply out to more than %d names", PATTERN_EXPANDED_MAX);
     return 0;
-}
-
-static void leaf_destroy(struct leaf *leaf)
-{
-    for (size_t i = 0; i < leaf->n; i++)
-        predicate_fini(&leaf->predicates[i]);
-    free(leaf->predicates);
-    free(leaf->names);
-    free(leaf->path);
-    free(leaf);
 }
 
 static void leaf_note_kinds(struct leaf *leaf)
@@ -99,54 +126,49 @@ static void leaf_note_kinds(struct leaf *leaf)
     }
 }
 
-static char *dotted(const struct buf *names)
+static struct leaf *leaf_new(struct compiler *c)
 {
-    char *path = xmemdup(names->data, names->len);
-    for (size_t i = 0; i + 1 < names->len; i++)
-        if (path[i] == '\0')
-            path[i] = '.';
-    return path;
+    struct leaf *leaf = arena_alloc(c->arena, sizeof(*leaf));
+    leaf->order = (unsigned)c->n_leaves;
+    leaf->names = arena_copy(c->arena, c->names.data, c->names.len);
+    leaf->n_names = (uint16_t)c->n_names;
+    if (c->n_leaves == c->cap) {
+        c->cap = c->cap ? c->cap * 2 : 8;
+        c->leaves = xreallocarray(c->leaves, c->cap, sizeof(struct leaf *));
+    }
+    return c->leaves[c->n_leaves++] = leaf;
 }
 
 /* A list at the path so far, or a scalar that stands for a list of one: joins every conjunction. */
 static int compile_leaf(struct compiler *c, const cJSON *value)
 {
-    struct pattern *p = c->pattern;
     bool list = cJSON_IsArray(value);
     if (list && !value->child)
         return FAIL(c, value, "expected at least one value, got []");
-    if (p->n_leaves == PATTERN_PATHS_MAX)
+    if (c->n_leaves == PATTERN_PATHS_MAX)
         return FAIL(c, value, "expected at most %d paths in a pattern", PATTERN_PATHS_MAX);
-    int r = check_expansion(c, value, c->drafts.n, c->drafts.total + c->drafts.n);
+    size_t added = c->drafts.n * c->n_names, outer = c->at.path.len;
+    int r = check_expansion(c, value, c->drafts.n, c->drafts.total + added);
     if (r < 0)
         return r;
-
-    struct leaf *leaf = xcalloc(1, sizeof(*leaf));
-    p->leaves = xreallocarray(p->leaves, p->n_leaves + 1, sizeof(struct leaf *));
-    leaf->order = (unsigned)p->n_leaves;
-    p->leaves[p->n_leaves++] = leaf;
-    leaf->path = dotted(&c->names);
-    leaf->names = xmemdup(c->names.data, c->names.len);
-    leaf->n_names = c->n_names;
     size_t n = list ? (size_t)cJSON_GetArraySize(value) : 1;
     if (n > PATTERN_ENTRIES_MAX)
         return FAIL(c, value, "expected at most %d entries in a pattern", PATTERN_ENTRIES_MAX);
-    leaf->predicates = xcalloc(n, sizeof(*leaf->predicates));
 
-    const cJSON *entry = list ? value->child : value;
-    size_t outer = c->place.len;
-    for (; leaf->n < n; entry = entry->next) {
+    struct leaf *leaf = leaf_new(c);
+    leaf->predicates = arena_alloc(c->arena, n * sizeof(*leaf->predicates));
+    for (const cJSON *entry = list ? value->child : value; leaf->n < n; entry = entry->next) {
         if (list)
-            buf_printf(&c->place, "[%zu]", leaf->n);
-        r = predicate_compile(&leaf->predicates[leaf->n++], entry, &c->place, &c->n_entries, c->ret_node, c->err);
+            buf_printf(&c->at.path, "[%zu]", leaf->n);
+        r = predicate_compile(&leaf->predicates[leaf->n++], entry, &c->at);
         if (r < 0)
             return r;
-        c->place.len = outer;
+        c->at.path.len = outer;
     }
     leaf_note_kinds(leaf);
     for (size_t i = 0; i < c->drafts.n; i++)
         draft_add(&c->drafts.v[i], leaf->order);
-    c->drafts.total += c->drafts.n;
+    c->drafts.total += added;
     return 0;
 }
 
@@ -158,11 +180,11 @@ static int compile_or(struct compiler *c, const cJSON * or)
         return FAIL(c, or, "expected a list of two or more alternatives, got %s", value_brief(or, got, sizeof(got)));
     struct drafts base = c->drafts, result = {0};
     c->drafts = (struct drafts){0};
-    size_t outer = c->place.len;
+    size_t outer = c->at.path.len;
     int r = 0, i = 0;
     const cJSON *alternative;
     cJSON_ArrayForEach (alternative, or) {
-        buf_printf(&c->place, "[%d]", i++);
+        buf_printf(&c->at.path, "[%d]", i++);
         if (!cJSON_IsObject(alternative))
             r = FAIL(c, alternative, "expected an object, got %s", value_brief(alternative, got, sizeof(got)));
         if (r == 0)
@@ -175,7 +197,7 @@ static int compile_or(struct compiler *c, const cJSON * or)
             r = check_expansion(c, alternative, result.n + c->drafts.n, result.total + c->drafts.total);
         if (r < 0)
             break;
-        c->place.len = outer;
+        c->at.path.len = outer;
         drafts_append(&result, &c->drafts);
         drafts_fini(&c->drafts);
     }
@@ -209,7 +231,7 @@ static int misplaced_operator(struct compiler *c, const cJSON *member, size_t ou
 {
     char value[160];
     value_brief(member, value, sizeof(value));
-    _cleanup_(freep) char *parent = xstrndup(outer ? c->place.data : "", outer);
+    _cleanup_(freep) char *parent = xstrndup(outer ? c->at.path.data : "", outer);
     if (parent[0] == '\0' || parent[outer - 1] == ']' || outer > 100)
         return FAIL(c, member, "an operator stands in the list of a key: write {\"key\": [{%s: %s}]}", member->string,
                     value);
@@ -220,8 +242,8 @@ static int misplaced_operator(struct compiler *c, const cJSON *member, size_t ou
 
 static int compile_member(struct compiler *c, const cJSON *member, bool nested)
 {
-    size_t names = c->names.len, n_names = c->n_names, outer = c->place.len;
-    buf_printf(&c->place, "%s%s", outer ? "." : "", member->string);
+    size_t names = c->names.len, n_names = c->n_names, outer = c->at.path.len;
+    buf_printf(&c->at.path, "%s%s", outer ? "." : "", member->string);
     int r;
     if (streq(member->string, "$or")) {
         r = compile_or(c, member);
@@ -234,7 +256,7 @@ static int compile_member(struct compiler *c, const cJSON *member, bool nested)
     }
     c->names.len = names;
     c->n_names = n_names;
-    c->place.len = outer;
+    c->at.path.len = outer;
     return r;
 }
 
@@ -255,58 +277,62 @@ static int compile_object(struct compiler *c, const cJSON *object, bool nested)
 
 /* The tree of a conjunction. */
 
-static struct node *node_child(struct node *node, const char *name, size_t len)
+static struct node *node_child(struct arena *arena, struct node *node, const char *name, size_t len)
 {
     struct node *child;
     LL_FOREACH (node->children, child)
         if (child->name_len == len && memcmp(child->name, name, len) == 0)
             return child;
-    child = xcalloc(1, sizeof(*child));
+    child = arena_alloc(arena, sizeof(*child));
     child->name = name;
     child->name_len = len;
     LL_APPEND(node->children, child);
     return child;
 }
 
-static void node_destroy(struct node *node)
+static void conjunction_add(struct conjunction *conjunction, const struct leaf *leaf, struct arena *arena)
 {
-    struct node *child, *next;
-    LL_FOREACH_SAFE(node->children, child, next)
-    node_destroy(child);
-    free(node->leaves);
-    free(node);
-}
-
-static void conjunction_build(struct conjunction *conjunction, const struct draft *draft, const struct pattern *pattern)
-{
-    conjunction->root = xcalloc(1, sizeof(*conjunction->root));
-    conjunction->leaves = xcalloc(draft->n, sizeof(*conjunction->leaves));
-    for (size_t i = 0; i < draft->n; i++) {
-        const struct leaf *leaf = pattern->leaves[draft->leaves[i]];
-        struct node *node = conjunction->root;
-        const char *name = leaf->names;
-        for (size_t k = 0; k < leaf->n_names; k++) {
-            size_t len = strlen(name);
-            node = node_child(node, name, len);
-            name += len + 1;
-        }
-        node->leaves = xreallocarray(node->leaves, node->n_leaves + 1, sizeof(*node->leaves));
-        node->leaves[node->n_leaves++] = leaf;
-        conjunction->leaves[conjunction->n++] = leaf;
+    struct node *node = conjunction->root;
+    const char *name = leaf->names;
+    for (size_t k = 0; k < leaf->n_names; k++) {
+        size_t len = strlen(name);
+        node = node_child(arena, node, name, len);
+        name += len + 1;
     }
+    struct leaf_cell *cell = arena_alloc(arena, sizeof(*cell));
+    cell->leaf = leaf;
+    LL_APPEND(node->leaves, cell);
+    conjunction->leaves[conjunction->n++] = leaf;
 }
 
-static void pattern_build(struct pattern *p, const struct drafts *drafts)
+static struct pattern *pattern_build(const struct compiler *c)
 {
-    p->conjunctions = xcalloc(drafts->n, sizeof(*p->conjunctions));
-    for (size_t i = 0; i < drafts->n; i++)
-        conjunction_build(&p->conjunctions[p->n_conjunctions++], &drafts->v[i], p);
+    struct arena *arena = c->arena;
+    struct pattern *p = arena_alloc(arena, sizeof(*p));
+    if (c->n_leaves > 0) {
+        p->leaves = arena_alloc(arena, c->n_leaves * sizeof(*p->leaves));
+        p->n_leaves = c->n_leaves;
+        memcpy(p->leaves, c->leaves, c->n_leaves * sizeof(*p->leaves));
+        p->conjunctions = arena_alloc(arena, c->drafts.n * sizeof(*p->conjunctions));
+        p->n_conjunctions = c->drafts.n;
+    }
+    for (size_t i = 0; i < p->n_conjunctions; i++) {
+        const struct draft *draft = &c->drafts.v[i];
+        struct conjunction *conjunction = &p->conjunctions[i];
+        conjunction->root = arena_alloc(arena, sizeof(*conjunction->root));
+        conjunction->leaves = arena_alloc(arena, draft->n * sizeof(*conjunction->leaves));
+        for (size_t k = 0; k < draft->n; k++)
+            conjunction_add(conjunction, c->leaves[draft->leaves[k]], arena);
+    }
+    p->arena = *arena;
+    return p;
 }
 
 int pattern_compile(const cJSON *json, struct pattern **ret, const cJSON **ret_node, struct error *err)
 {
     static const struct draft empty = {0};
-    struct compiler c = {.pattern = xcalloc(1, sizeof(*c.pattern)), .ret_node = ret_node, .err = err};
+    struct arena arena = {0};
+    struct compiler c = {.arena = &arena, .at = {.arena = &arena, .ret_node = ret_node, .err = err}};
     drafts_append(&c.drafts, &(struct drafts){.v = (struct draft *)&empty, .n = 1});
     int r = 0;
     char got[160];
@@ -314,14 +340,14 @@ int pattern_compile(const cJSON *json, struct pattern **ret, const cJSON **ret_n
         r = FAIL(&c, json, "expected an object, got %s", value_brief(json, got, sizeof(got)));
     else if (json)
         r = compile_object(&c, json, false);
-    if (r == 0 && c.pattern->n_leaves > 0)
-        pattern_build(c.pattern, &c.drafts);
     if (r == 0)
-        *ret = steal(&c.pattern);
+        *ret = pattern_build(&c);
+    else
+        arena_fini(&arena);
     drafts_fini(&c.drafts);
+    free(c.leaves);
     buf_fini(&c.names);
-    buf_fini(&c.place);
-    pattern_destroy(c.pattern);
+    buf_fini(&c.at.path);
     return r;
 }
 
@@ -329,13 +355,6 @@ void pattern_destroy(struct pattern *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->n_conjunctions; i++) {
-        node_destroy(p->conjunctions[i].root);
-        free(p->conjunctions[i].leaves);
-    }
-    for (size_t i = 0; i < p->n_leaves; i++)
-        leaf_destroy(p->leaves[i]);
-    free(p->conjunctions);
-    free(p->leaves);
-    free(p);
+    struct arena arena = p->arena; /* the pattern itself lies in it */
+    arena_fini(&arena);
 }

@@ -44,7 +44,7 @@
 #define PATTERN_PATHS_MAX 1000        /* lists (paths with their values) in a pattern */
 #define PATTERN_ENTRIES_MAX 10000     /* entries of all lists, those of anything-but included */
 #define PATTERN_CONJUNCTIONS_MAX 1000 /* combinations that the $or of a pattern multiply out to */
-#define PATTERN_EXPANDED_MAX 50000    /* paths in all those combinations together */
+#define PATTERN_EXPANDED_MAX 100000   /* names of the paths in all those combinations together */
 #define PATTERN_STRING_MAX 16384      /* bytes of a string or a key */
 #define PATTERN_WILDCARD_MAX 1024     /* bytes of a wildcard */
 #define PATTERN_STARS_MAX 16          /* stars in a wildcard */

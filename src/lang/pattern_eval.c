@@ -71,6 +71,8 @@ static void view_add(struct view *view, const cJSON *value, const char *tail)
 /* If `key` is `name`, or continues it after a dot, add what it leads to. */
 static void follow_key(struct view *view, const char *key, const cJSON *value, const char *name, size_t len)
 {
+    if (key[0] != name[0] && len > 0) /* nearly always; name[len] may be a NUL, as key[0] of the empty key */
+        return;
     if (strncmp(key, name, len) != 0)
         return;
     if (key[len] == '\0')
@@ -170,8 +172,8 @@ static bool node_match(struct eval *e, const struct node *node, const struct vie
 {
     if (!spend(e, 1))
         return false;
-    for (size_t i = 0; i < node->n_leaves; i++)
-        if (!leaf_match(e, node->leaves[i], view))
+    for (const struct leaf_cell *cell = node->leaves; cell; cell = cell->next)
+        if (!leaf_match(e, cell->leaf, view))
             return false;
     return !node->children || members_match(e, node, view);
 }
@@ -233,6 +235,18 @@ static void reason_keep(struct reason *best, struct reason other)
     }
 }
 
+/* The dotted path; free() it. */
+static char *leaf_path(const struct leaf *leaf)
+{
+    struct buf path = {0};
+    const char *name = leaf->names;
+    for (size_t i = 0; i < leaf->n_names; i++) {
+        buf_printf(&path, "%s%s", i ? "." : "", name);
+        name += strlen(name) + 1;
+    }
+    return buf_steal(&path);
+}
+
 static void leaf_describe(const struct leaf *leaf, struct buf *out)
 {
     enum { SHOWN = 5 };
@@ -247,26 +261,28 @@ static void leaf_describe(const struct leaf *leaf, struct buf *out)
 static struct reason leaf_explain(const struct leaf *leaf, const struct view *view)
 {
     struct buf text = {0};
-    buf_printf(&text, "%s: expected ", leaf->path);
+    char *path = leaf_path(leaf);
+    buf_printf(&text, "%s: expected ", path);
     leaf_describe(leaf, &text);
     const cJSON *found = NULL;
     for (size_t i = 0; i < view->n && !found; i++)
         found = view->v[i].tail ? NULL : view->v[i].value;
     char got[160];
     buf_printf(&text, ", found %s", value_brief(found, got, sizeof(got)));
-    return (struct reason){leaf->order, xstrdup(leaf->path), buf_steal(&text)};
+    return (struct reason){leaf->order, path, buf_steal(&text)};
 }
 
 /* The lists below a node in words, without the first `skip` bytes of their paths; *first: the pattern's first of them.
  */
 static void below_describe(const struct node *node, size_t skip, const struct leaf **first, struct buf *out)
 {
-    for (size_t i = 0; i < node->n_leaves; i++) {
-        if (!*first || node->leaves[i]->order < (*first)->order)
-            *first = node->leaves[i];
+    for (const struct leaf_cell *cell = node->leaves; cell; cell = cell->next) {
+        if (!*first || cell->leaf->order < (*first)->order)
+            *first = cell->leaf;
         if (out->len < MISMATCH_TEXT) {
-            buf_printf(out, "%s%s ", out->len ? " and " : "", node->leaves[i]->path + skip);
-            leaf_describe(node->leaves[i], out);
+            _cleanup_(freep) char *path = leaf_path(cell->leaf);
+            buf_printf(out, "%s%s ", out->len ? " and " : "", path + skip);
+            leaf_describe(cell->leaf, out);
         }
     }
     for (const struct node *child = node->children; child; child = child->next)
@@ -293,9 +309,9 @@ static struct reason members_explain(struct eval *e, const struct node *node, co
 static struct reason node_explain(struct eval *e, const struct node *node, const struct view *view, struct buf *path)
 {
     struct reason best = {0};
-    for (size_t i = 0; i < node->n_leaves; i++)
-        if (!leaf_match(e, node->leaves[i], view))
-            reason_keep(&best, leaf_explain(node->leaves[i], view));
+    for (const struct leaf_cell *cell = node->leaves; cell; cell = cell->next)
+        if (!leaf_match(e, cell->leaf, view))
+            reason_keep(&best, leaf_explain(cell->leaf, view));
     if (node->children && !members_match(e, node, view))
         reason_keep(&best, members_explain(e, node, view, path));
     return best;

@@ -40,7 +40,7 @@ struct wildcard {
 };
 
 struct range {
-    cJSON *low, *high; /* numbers; NULL: unbounded */
+    const cJSON *low, *high; /* numbers; NULL: unbounded */
     bool low_open, high_open;
 };
 
@@ -52,11 +52,11 @@ struct cidr {
 
 struct predicate {
     enum predicate_op op;
-    struct text text;   /* operand as written, for the ones that have a string; s owned */
-    struct text folded; /* its case folding; s owned */
+    struct text text; /* the operand as written, of those that have a string */
     union {
-        cJSON *value; /* a scalar */
-        struct wildcard *wildcard;
+        const cJSON *value; /* EQUAL: a scalar; NULL: the string `text` */
+        struct text folded; /* case folding of `text` */
+        const struct wildcard *wildcard;
         struct range range;
         struct cidr cidr;
         struct {
@@ -68,31 +68,49 @@ struct predicate {
 
 /* A path with its list: matches if any of the predicates does. */
 struct leaf {
-    unsigned order; /* place in the pattern, and in pattern->leaves */
-    char *path;     /* dotted, for messages */
-    char *names;    /* its n_names names one after the other, each NUL-terminated; n_names ≥ 1 */
-    size_t n_names;
+    unsigned order;               /* place in the pattern, and in pattern->leaves */
+    uint16_t n_names;             /* ≥ 1 */
+    bool present, absent, scalar; /* which kinds of predicates there are */
+    const char *names;            /* one after the other, each NUL-terminated */
     struct predicate *predicates;
     size_t n;
-    bool present, absent, scalar; /* which kinds of predicates there are */
+};
+
+/* One of the lists of a node. */
+struct leaf_cell {
+    const struct leaf *leaf;
+    struct leaf_cell *next;
 };
 
 struct node {
     const char *name; /* in a leaf's names */
     size_t name_len;
-    const struct leaf **leaves;
-    size_t n_leaves;
+    struct leaf_cell *leaves;
     struct node *children, *next;
 };
 
 struct conjunction {
-    struct node *root; /* NULL for the empty conjunction */
+    struct node *root;
     const struct leaf **leaves;
     size_t n;
 };
 
+/* Everything of a pattern is allocated here, and freed with it at once: patterns are many and small, and what is
+ * evaluated together should lie together. */
+struct arena {
+    struct arena_chunk *chunks;
+    char *at;
+    size_t left, next; /* bytes, in the chunk and of the next one */
+};
+
+/* Zeroed memory, aligned for anything. */
+void *arena_alloc(struct arena *a, size_t size);
+/* A copy of `len` bytes with a NUL after them. */
+const char *arena_copy(struct arena *a, const char *s, size_t len);
+
 struct pattern {
-    struct leaf **leaves;
+    struct arena arena;
+    const struct leaf **leaves;
     size_t n_leaves;
     struct conjunction *conjunctions; /* none: matches everything */
     size_t n_conjunctions;
@@ -116,10 +134,17 @@ unsigned pattern_address(const char *s, size_t len, uint8_t out[16]);
 /* Keep the first `bits` bits of `size` bytes. */
 void pattern_mask(uint8_t *bytes, unsigned size, unsigned bits);
 
-/* Compile one entry of a list. `path` is the place of `json`, extended while inside; counts entries in *entries. */
-int predicate_compile(struct predicate *p, const cJSON *json, struct buf *path, size_t *entries, const cJSON **ret_node,
-                      struct error *err);
-void predicate_fini(struct predicate *p);
+/* What is being compiled, and where complaints go. */
+struct place {
+    struct arena *arena;
+    struct buf path;  /* of the node at hand, as messages spell it */
+    size_t n_entries; /* so far */
+    const cJSON **ret_node;
+    struct error *err;
+};
+
+/* Compile one entry of a list, with `at` its place. */
+int predicate_compile(struct predicate *p, const cJSON *json, struct place *at);
 /* Does the scalar match? Not for PRESENT and ABSENT. */
 bool predicate_match(const struct predicate *p, struct scalar *s);
 /* The predicate in words, as in `expected …`. */
@@ -127,9 +152,9 @@ void predicate_describe(const struct predicate *p, struct buf *out);
 /* Is `name` one of the operators? */
 bool predicate_is_operator(const char *name);
 
-/* Fill `err` as `path: text`, with `path` shortened so that the text survives; *ret_node = node. Returns -EINVAL. */
-int pattern_error(struct error *err, const cJSON **ret_node, const cJSON *node, const struct buf *path,
-                  const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Complain: `path: text`, with the path shortened so that the text survives, and `node` at fault. Returns -EINVAL. */
+int place_error(const struct place *at, const cJSON *node, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static inline bool text_is(const struct text *t, const char *s, size_t len)
 {

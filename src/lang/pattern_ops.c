@@ -9,19 +9,9 @@
 
 #define DESCRIBED_MAX 4 /* values of one anything-but that a message names */
 
-/* What is being compiled, and where complaints go. */
-struct place {
-    struct buf *path;
-    size_t *entries;
-    const cJSON **ret_node;
-    struct error *err;
-};
-
-#define FAIL(at, node, ...) pattern_error((at)->err, (at)->ret_node, node, (at)->path, __VA_ARGS__)
-
 typedef int compile_fn(struct predicate *p, const cJSON *operand, struct place *at);
 
-/* text helpers */
+/* Texts and addresses. */
 
 char *pattern_fold(const char *s, size_t len, size_t *ret_len)
 {
@@ -82,7 +72,7 @@ void scalar_fold(struct scalar *s)
         s->folded = pattern_fold(s->node->valuestring, s->len, &s->folded_len);
 }
 
-/* matching */
+/* Matching. */
 
 static bool starts_with(const struct text *t, const char *s, size_t len)
 {
@@ -196,25 +186,25 @@ bool predicate_match(const struct predicate *p, struct scalar *s)
     }
 }
 
-/* compiling */
+/* Compiling. */
 
-int pattern_error(struct error *err, const cJSON **ret_node, const cJSON *node, const struct buf *path,
-                  const char *format, ...)
+int place_error(const struct place *at, const cJSON *node, const char *format, ...)
 {
     enum { PATH_SHOWN = 160 };
-    if (ret_node)
-        *ret_node = node;
+    const struct buf *path = &at->path;
+    if (at->ret_node)
+        *at->ret_node = node;
     va_list args;
     va_start(args, format);
     _cleanup_(freep) char *text = xvasprintf(format, args);
     va_end(args);
     if (path->len == 0)
-        return error_set(err, -EINVAL, "%s", text);
+        return error_set(at->err, -EINVAL, "%s", text);
     size_t shown = path->len;
     if (shown > PATH_SHOWN)
         for (shown = PATH_SHOWN; ((unsigned char)path->data[shown] & 0xC0) == 0x80; shown--)
             ;
-    return error_set(err, -EINVAL, "%.*s%s: %s", (int)shown, path->data, shown < path->len ? "…" : "", text);
+    return error_set(at->err, -EINVAL, "%.*s%s: %s", (int)shown, path->data, shown < path->len ? "…" : "", text);
 }
 
 static const char *brief(const cJSON *v, char out[160])
@@ -227,20 +217,23 @@ static int take_string(struct predicate *p, const cJSON *operand, struct place *
 {
     char got[160];
     if (!cJSON_IsString(operand))
-        return FAIL(at, operand, "expected a string, got %s", brief(operand, got));
+        return place_error(at, operand, "expected a string, got %s", brief(operand, got));
     size_t len = strlen(operand->valuestring);
     if (len > PATTERN_STRING_MAX)
-        return FAIL(at, operand, "expected at most %d bytes, got %zu", PATTERN_STRING_MAX, len);
-    p->text = (struct text){xmemdup(operand->valuestring, len + 1), len};
+        return place_error(at, operand, "expected at most %d bytes, got %zu", PATTERN_STRING_MAX, len);
+    p->text = (struct text){arena_copy(at->arena, operand->valuestring, len), len};
     return 0;
 }
 
 static int take_folded(struct predicate *p, const cJSON *operand, struct place *at)
 {
     int r = take_string(p, operand, at);
-    if (r == 0)
-        p->folded.s = pattern_fold(p->text.s, p->text.len, &p->folded.len);
-    return r;
+    if (r < 0)
+        return r;
+    size_t len;
+    _cleanup_(freep) char *folded = pattern_fold(p->text.s, p->text.len, &len);
+    p->folded = (struct text){arena_copy(at->arena, folded, len), len};
+    return 0;
 }
 
 static int compile_fold(struct predicate *p, const cJSON *operand, struct place *at)
@@ -258,17 +251,18 @@ static int compile_end(struct predicate *p, const cJSON *operand, struct place *
         p->op = plain;
         return cJSON_IsString(operand)
                    ? take_string(p, operand, at)
-                   : FAIL(at, operand, "expected a string or {\"equals-ignore-case\": \"…\"}, got %s",
-                          brief(operand, got));
+                   : place_error(at, operand, "expected a string or {\"equals-ignore-case\": \"…\"}, got %s",
+                                 brief(operand, got));
     }
     const cJSON *inner = operand->child;
     if (!inner || inner->next || !streq(inner->string, "equals-ignore-case"))
-        return FAIL(at, operand, "expected a string or {\"equals-ignore-case\": \"…\"}, got %s", brief(operand, got));
+        return place_error(at, operand, "expected a string or {\"equals-ignore-case\": \"…\"}, got %s",
+                           brief(operand, got));
     p->op = folded;
-    size_t outer = at->path->len;
-    buf_adds(at->path, ".equals-ignore-case");
+    size_t outer = at->path.len;
+    buf_adds(&at->path, ".equals-ignore-case");
     int r = take_folded(p, inner, at);
-    at->path->len = outer;
+    at->path.len = outer;
     return r;
 }
 
@@ -291,25 +285,26 @@ static int compile_wildcard(struct predicate *p, const cJSON *operand, struct pl
     const char *s = p->text.s;
     size_t stars = 0, len = p->text.len;
     if (len > PATTERN_WILDCARD_MAX)
-        return FAIL(at, operand, "a wildcard costs too much: expected at most %d bytes, got %zu", PATTERN_WILDCARD_MAX,
-                    len);
+        return place_error(at, operand, "a wildcard costs too much: expected at most %d bytes, got %zu",
+                           PATTERN_WILDCARD_MAX, len);
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '\\' && s[i + 1] != '*' && s[i + 1] != '\\')
-            return FAIL(at, operand, "expected * or \\ after the \\ at byte %zu of a wildcard", i + 1);
+            return place_error(at, operand, "expected * or \\ after the \\ at byte %zu of a wildcard", i + 1);
         if (s[i] == '*' && s[i + 1] == '*')
-            return FAIL(at, operand, "two stars in a row at byte %zu of a wildcard: write one", i + 1);
+            return place_error(at, operand, "two stars in a row at byte %zu of a wildcard: write one", i + 1);
         stars += s[i] == '*';
         i += s[i] == '\\';
     }
     if (stars > PATTERN_STARS_MAX)
-        return FAIL(at, operand, "a wildcard costs too much: expected at most %d stars, got %zu", PATTERN_STARS_MAX,
-                    stars);
+        return place_error(at, operand, "a wildcard costs too much: expected at most %d stars, got %zu",
+                           PATTERN_STARS_MAX, stars);
 
     size_t n = stars + 1;
-    p->wildcard = xcalloc(1, sizeof(*p->wildcard) + n * sizeof(struct text) + len + 1);
-    p->wildcard->n = n;
-    char *to = (char *)&p->wildcard->chunks[n];
-    struct text *chunk = p->wildcard->chunks;
+    struct wildcard *w = arena_alloc(at->arena, sizeof(*w) + n * sizeof(struct text) + len);
+    p->wildcard = w;
+    w->n = n;
+    char *to = (char *)&w->chunks[n];
+    struct text *chunk = w->chunks;
     chunk->s = to;
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '*') {
@@ -324,13 +319,13 @@ static int compile_wildcard(struct predicate *p, const cJSON *operand, struct pl
     return 0;
 }
 
-static cJSON *copy_value(const cJSON *v)
+/* A scalar that is no string. */
+static const cJSON *copy_value(const cJSON *v, struct place *at)
 {
-    cJSON *copy = cJSON_Duplicate(v, false);
-    if (!copy)
-        abort();        /* as the x… allocators do */
-    free(copy->string); /* the member's name, not needed */
-    copy->string = NULL;
+    cJSON *copy = arena_alloc(at->arena, sizeof(*copy));
+    *copy = (cJSON){.type = v->type & 0xFF, .valueint = v->valueint, .valuedouble = v->valuedouble};
+    if (cJSON_IsRaw(v))
+        copy->valuestring = (char *)arena_copy(at->arena, v->valuestring, strlen(v->valuestring));
     return copy;
 }
 
@@ -339,7 +334,7 @@ static int compile_equal(struct predicate *p, const cJSON *value, struct place *
     p->op = PREDICATE_EQUAL;
     if (cJSON_IsString(value))
         return take_string(p, value, at);
-    p->value = copy_value(value);
+    p->value = copy_value(value, at);
     return 0;
 }
 
@@ -358,28 +353,28 @@ static int numeric_bound(struct range *r, const cJSON *item, int i, struct place
     char got[160];
     bool first = i == 0, open;
     char op = numeric_operator(item, &open);
-    size_t outer = at->path->len;
+    size_t outer = at->path.len;
     int code = 0;
-    buf_printf(at->path, "[%d]", i);
+    buf_printf(&at->path, "[%d]", i);
     if (op == '\0' || (!first && op != '<')) {
-        code = FAIL(at, item, "expected %s, got %s", first ? "one of < <= = > >=" : "< or <= after a lower bound",
-                    brief(item, got));
+        code = place_error(at, item, "expected %s, got %s",
+                           first ? "one of < <= = > >=" : "< or <= after a lower bound", brief(item, got));
     } else {
-        at->path->len = outer;
-        buf_printf(at->path, "[%d]", i + 1);
+        at->path.len = outer;
+        buf_printf(&at->path, "[%d]", i + 1);
         if (!value_is_number(item->next))
-            code = FAIL(at, item->next ? item->next : item, "expected a number after \"%s\", got %s", item->valuestring,
-                        brief(item->next, got));
+            code = place_error(at, item->next ? item->next : item, "expected a number after \"%s\", got %s",
+                               item->valuestring, brief(item->next, got));
     }
-    at->path->len = outer;
+    at->path.len = outer;
     if (code < 0)
         return code;
     if (op != '<') {
-        r->low = copy_value(item->next);
+        r->low = copy_value(item->next, at);
         r->low_open = open && op == '>';
     }
     if (op != '>') {
-        r->high = copy_value(item->next);
+        r->high = copy_value(item->next, at);
         r->high_open = open && op == '<';
     }
     return 0;
@@ -389,7 +384,7 @@ static int compile_numeric(struct predicate *p, const cJSON *operand, struct pla
 {
     char got[160];
     if (!cJSON_IsArray(operand) || !operand->child)
-        return FAIL(at, operand, "expected a list such as [\">\", 0, \"<=\", 5], got %s", brief(operand, got));
+        return place_error(at, operand, "expected a list such as [\">\", 0, \"<=\", 5], got %s", brief(operand, got));
     p->op = PREDICATE_NUMERIC;
     struct range *range = &p->range;
     const cJSON *item = operand->child;
@@ -399,10 +394,12 @@ static int compile_numeric(struct predicate *p, const cJSON *operand, struct pla
         r = numeric_bound(range, item, 2, at);
         item = r == 0 ? item->next->next : NULL;
         if (r == 0 && value_number_compare(range->low, range->high) >= 0)
-            return FAIL(at, operand, "expected a lower bound less than the upper one, got %s", brief(operand, got));
+            return place_error(at, operand, "expected a lower bound less than the upper one, got %s",
+                               brief(operand, got));
     }
     if (r == 0 && item)
-        return FAIL(at, item, "expected one bound, or a lower and then an upper one, got %s", brief(operand, got));
+        return place_error(at, item, "expected one bound, or a lower and then an upper one, got %s",
+                           brief(operand, got));
     return r;
 }
 
@@ -425,7 +422,7 @@ static int compile_cidr(struct predicate *p, const cJSON *operand, struct place 
     if (!v6 && inet_pton(AF_INET, address, p->cidr.bytes) != 1)
         goto malformed;
     if (bits > (v6 ? 128 : 32))
-        return FAIL(at, operand, "expected a length of at most %d bits, got %u", v6 ? 128 : 32, bits);
+        return place_error(at, operand, "expected a length of at most %d bits, got %u", v6 ? 128 : 32, bits);
     p->cidr.size = v6 ? 16 : 4;
     if (v6 && bits >= 96 && memcmp(p->cidr.bytes, mapped, sizeof(mapped)) == 0) {
         memmove(p->cidr.bytes, p->cidr.bytes + 12, 4);
@@ -436,22 +433,23 @@ static int compile_cidr(struct predicate *p, const cJSON *operand, struct place 
     pattern_mask(p->cidr.bytes, p->cidr.size, bits);
     return 0;
 malformed:
-    return FAIL(at, operand, "expected a block such as 10.0.0.0/8 or 2001:db8::/32, got %s", brief(operand, got));
+    return place_error(at, operand, "expected a block such as 10.0.0.0/8 or 2001:db8::/32, got %s",
+                       brief(operand, got));
 }
 
 static int compile_exists(struct predicate *p, const cJSON *operand, struct place *at)
 {
     char got[160];
     if (!cJSON_IsBool(operand))
-        return FAIL(at, operand, "expected true or false, got %s", brief(operand, got));
+        return place_error(at, operand, "expected true or false, got %s", brief(operand, got));
     p->op = cJSON_IsTrue(operand) ? PREDICATE_PRESENT : PREDICATE_ABSENT;
     return 0;
 }
 
 static int count_entry(const cJSON *node, struct place *at)
 {
-    if (++*at->entries > PATTERN_ENTRIES_MAX)
-        return FAIL(at, node, "expected at most %d entries in a pattern", PATTERN_ENTRIES_MAX);
+    if (++at->n_entries > PATTERN_ENTRIES_MAX)
+        return place_error(at, node, "expected at most %d entries in a pattern", PATTERN_ENTRIES_MAX);
     return 0;
 }
 
@@ -461,38 +459,37 @@ static int but_value(struct predicate *p, const cJSON *value, compile_fn *compil
     char got[160];
     bool values = compile == compile_equal;
     if (!cJSON_IsString(value) && !(values && value_is_number(value)))
-        return FAIL(at, value, "expected %s, got %s", values ? "strings or numbers" : "a string or a list of strings",
-                    brief(value, got));
+        return place_error(at, value, "expected %s, got %s",
+                           values ? "strings or numbers" : "a string or a list of strings", brief(value, got));
     if ((compile == compile_prefix || compile == compile_suffix) && value->valuestring[0] == '\0')
-        return FAIL(at, value, "expected a string that is not empty: anything but that is nothing");
+        return place_error(at, value, "expected a string that is not empty: anything but that is nothing");
     int r = count_entry(value, at);
     if (r < 0)
         return r;
-    struct predicate *inner = &p->but.list[p->but.n++]; /* counted first: what it already owns is freed with p */
-    return compile(inner, value, at);
+    return compile(&p->but.list[p->but.n++], value, at);
 }
 
 static int but_list(struct predicate *p, const cJSON *operand, compile_fn *compile, struct place *at)
 {
     char got[160];
     if (!cJSON_IsArray(operand)) {
-        p->but.list = xcalloc(1, sizeof(*p->but.list));
+        p->but.list = arena_alloc(at->arena, sizeof(*p->but.list));
         return but_value(p, operand, compile, at);
     }
     if (!operand->child)
-        return FAIL(at, operand, "expected at least one value, got []");
-    p->but.list = xcalloc((size_t)cJSON_GetArraySize(operand), sizeof(*p->but.list));
-    size_t outer = at->path->len;
+        return place_error(at, operand, "expected at least one value, got []");
+    p->but.list = arena_alloc(at->arena, (size_t)cJSON_GetArraySize(operand) * sizeof(*p->but.list));
+    size_t outer = at->path.len;
     const cJSON *item;
     int i = 0;
     cJSON_ArrayForEach (item, operand) {
-        buf_printf(at->path, "[%d]", i++);
+        buf_printf(&at->path, "[%d]", i++);
         int r = but_value(p, item, compile, at);
         if (r == 0 && value_is_number(item) != value_is_number(operand->child))
-            r = FAIL(at, item, "expected strings alone or numbers alone, got %s", brief(operand, got));
+            r = place_error(at, item, "expected strings alone or numbers alone, got %s", brief(operand, got));
         if (r < 0)
             return r;
-        at->path->len = outer;
+        at->path.len = outer;
     }
     return 0;
 }
@@ -538,13 +535,14 @@ static int compile_but(struct predicate *p, const cJSON *operand, struct place *
     const struct operator* op = inner && !inner->next ? operator_find(inner->string) : NULL;
     if (!op || !op->negatable) {
         char got[160];
-        return FAIL(at, inner && !inner->next ? inner : operand,
-                    "expected one of prefix, suffix, equals-ignore-case and wildcard, got %s", brief(operand, got));
+        return place_error(at, inner && !inner->next ? inner : operand,
+                           "expected one of prefix, suffix, equals-ignore-case and wildcard, got %s",
+                           brief(operand, got));
     }
-    size_t outer = at->path->len;
-    buf_printf(at->path, ".%s", op->name);
+    size_t outer = at->path.len;
+    buf_printf(&at->path, ".%s", op->name);
     int r = but_list(p, inner, op->compile, at);
-    at->path->len = outer;
+    at->path.len = outer;
     return r;
 }
 
@@ -553,9 +551,9 @@ static int unknown_operator(const cJSON *member, struct place *at)
     const char *names[ARRAY_SIZE(operators)];
     for (size_t i = 0; i < ARRAY_SIZE(operators); i++)
         names[i] = operators[i].name;
-    buf_printf(at->path, ".%s", member->string);
-    return FAIL(at, member, "unknown operator, did you mean \"%s\"?",
-                nearest_name(member->string, names, ARRAY_SIZE(operators)));
+    buf_printf(&at->path, ".%s", member->string);
+    return place_error(at, member, "unknown operator, did you mean \"%s\"?",
+                       nearest_name(member->string, names, ARRAY_SIZE(operators)));
 }
 
 static int compile_entry(struct predicate *p, const cJSON *json, struct place *at)
@@ -565,59 +563,33 @@ static int compile_entry(struct predicate *p, const cJSON *json, struct place *a
     if (r < 0)
         return r;
     if (cJSON_IsArray(json))
-        return FAIL(at, json, "expected a value or an operator, got %s", brief(json, got));
+        return place_error(at, json, "expected a value or an operator, got %s", brief(json, got));
     if (!cJSON_IsObject(json))
         return compile_equal(p, json, at);
 
     const cJSON *member = json->child;
     if (!member)
-        return FAIL(at, json, "expected a value or an operator, got {}");
+        return place_error(at, json, "expected a value or an operator, got {}");
     if (member->next)
-        return FAIL(at, json, "expected one operator (two of them are two entries, either of which matches), got %s",
-                    brief(json, got));
+        return place_error(at, json,
+                           "expected one operator (two of them are two entries, either of which matches), got %s",
+                           brief(json, got));
     const struct operator* op = operator_find(member->string);
     if (!op)
         return unknown_operator(member, at);
-    buf_printf(at->path, ".%s", op->name);
+    buf_printf(&at->path, ".%s", op->name);
     return op->compile(p, member, at);
 }
 
-int predicate_compile(struct predicate *p, const cJSON *json, struct buf *path, size_t *entries, const cJSON **ret_node,
-                      struct error *err)
+int predicate_compile(struct predicate *p, const cJSON *json, struct place *at)
 {
-    struct place at = {path, entries, ret_node, err};
-    size_t outer = path->len;
-    int r = compile_entry(p, json, &at);
-    path->len = outer;
+    size_t outer = at->path.len;
+    int r = compile_entry(p, json, at);
+    at->path.len = outer;
     return r;
 }
 
-void predicate_fini(struct predicate *p)
-{
-    free((char *)p->text.s);
-    free((char *)p->folded.s);
-    switch (p->op) {
-    case PREDICATE_EQUAL:
-        cJSON_Delete(p->value);
-        break;
-    case PREDICATE_WILDCARD:
-        free(p->wildcard);
-        break;
-    case PREDICATE_NUMERIC:
-        cJSON_Delete(p->range.low);
-        cJSON_Delete(p->range.high);
-        break;
-    case PREDICATE_BUT:
-        for (size_t i = 0; i < p->but.n; i++)
-            predicate_fini(&p->but.list[i]);
-        free(p->but.list);
-        break;
-    default:
-        break;
-    }
-}
-
-/* words */
+/* In words. */
 
 static void describe_text(const struct text *t, const char *word, struct buf *out)
 {

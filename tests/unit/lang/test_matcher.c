@@ -420,6 +420,78 @@ static void test_evaluates_once(void **state)
     buf_fini(&text);
 }
 
+static void repeat(struct buf *b, const char *before, char c, size_t n, const char *after)
+{
+    buf_adds(b, before);
+    for (size_t i = 0; i < n; i++)
+        buf_addc(b, c);
+    buf_adds(b, after);
+}
+
+/* Past what the index keeps of a key, the pattern decides. */
+static void test_long_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *after;
+        char c;
+        size_t n;
+    } keys[] = {
+        {"{\"a\":", "}", '7', 400},
+        {"{\"a\":", "8}", '7', 400},
+        {"{\"a\":\"", "\"}", 'x', 300},
+        {"{\"a\":\"", "\"}", 'x', PATTERN_STRING_MAX},
+        {"{\"a\":[{\"prefix\":\"", "\"}]}", 'x', 300},
+        {"{\"a\":[{\"prefix\":\"", "y\"}]}", 'x', 300},
+        {"{\"a\":[{\"suffix\":\"", "\"}]}", 'x', 300},
+        {"{\"a\":[{\"suffix\":\"y", "\"}]}", 'x', 300},
+        {"{\"a\":[{\"equals-ignore-case\":\"", "\"}]}", 'X', 300},
+        {"{\"a\":[{\"wildcard\":\"*", "*\"}]}", 'x', 300},
+        {"{\"a\":[{\"wildcard\":\"*", "*\"}]}", 'x', 1},
+        {"{\"a\":[{\"numeric\":[\"<\",", "]}]}", '7', 400},
+    };
+    static const struct {
+        const char *before, *after;
+        char c;
+        size_t n;
+        size_t matches;
+    } events[] = {
+        {"{\"a\":", "}", '7', 400, 1},         {"{\"a\":", "8}", '7', 400, 1},
+        {"{\"a\":", ".0}", '7', 400, 1},       {"{\"a\":", "}", '7', 399, 1},
+        {"{\"a\":\"", "\"}", 'x', 300, 6},     {"{\"a\":\"", "\"}", 'x', 299, 1},
+        {"{\"a\":\"", "\"}", 'x', 301, 4},     {"{\"a\":\"", "\"}", 'x', PATTERN_STRING_MAX, 5},
+        {"{\"a\":\"", "y\"}", 'x', 300, 4},    {"{\"a\":\"", "\"}", 'x', PATTERN_STRING_MAX + 1, 4},
+        {"{\"a\":\"", "x\"}", 'y', 100000, 1},
+    };
+    struct pattern *patterns[ARRAY_SIZE(keys)];
+    struct matcher *m = matcher_create();
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        struct buf text = {0};
+        repeat(&text, keys[i].before, keys[i].c, keys[i].n, keys[i].after);
+        patterns[i] = compile(text.data);
+        matcher_add(m, &patterns[i], patterns[i]);
+        buf_fini(&text);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+        struct buf text = {0};
+        repeat(&text, events[i].before, events[i].c, events[i].n, events[i].after);
+        _cleanup_(cjson_deletep) cJSON *event = parse(text.data);
+        void *const *found;
+        size_t n = matcher_match(m, event, &found), k = 0;
+        for (size_t p = 0; p < ARRAY_SIZE(keys); p++) {
+            bool got = k < n && found[k] == &patterns[p];
+            assert_int_equal(pattern_match(patterns[p], event, NULL), got);
+            k += got;
+        }
+        if (n != events[i].matches)
+            fail_msg("event %zu: %zu match", i, n);
+        buf_fini(&text);
+    }
+    matcher_destroy(m);
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        pattern_destroy(patterns[i]);
+}
+
 static void test_empty(void **state)
 {
     (void)state;
@@ -440,10 +512,8 @@ static void test_empty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_evaluates_few),
-        cmocka_unit_test(test_evaluates_once),
-        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_random),    cmocka_unit_test(test_evaluates_few), cmocka_unit_test(test_evaluates_once),
+        cmocka_unit_test(test_long_keys), cmocka_unit_test(test_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
