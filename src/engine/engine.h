@@ -95,6 +95,9 @@ typedef void intake_done_fn(void *ctx, const struct intake_result *result);
  * Borrows `o` for the call; `done` comes exactly once, never from inside. */
 void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *o,
                     intake_done_fn *done, void *ctx);
+/* Make `o` follow from a run under way, in its chain; *ret_chain is to be freed after the call that uses `o`. -ENOENT: the
+ * run is not under way; `o` is left as it is. */
+int engine_chain(struct engine *e, const char *run_id, struct occurrence *o, char **ret_chain);
 /* For one trigger only: `test`, replay. -ENOENT at once where there is none (done is not called then). */
 int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *o, intake_done_fn *done, void *ctx);
 /* What would happen: the decision, its reason, and the inputs (owned by the caller, NULL where there are none). */

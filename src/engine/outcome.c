@@ -66,6 +66,16 @@ void chain_from_run(const struct live_run *run, struct occurrence *o, char **ret
     o->depth = ev->rec.depth + 1;
 }
 
+int engine_chain(struct engine *e, const char *run_id, struct occurrence *o, char **ret_chain)
+{
+    struct live_run *run = NULL;
+    HASH_FIND_STR(e->runs, run_id, run);
+    if (!run)
+        return -ENOENT;
+    chain_from_run(run, o, ret_chain);
+    return 0;
+}
+
 static struct intake *publish_completion(struct live_run *run, struct batch *b)
 {
     _cleanup_(freep) char *text = completion_text(run);

@@ -1,0 +1,116 @@
+/* The operations behind every view: what REST, FUSE and triggerctl do is done here, once.
+ *
+ * An operation takes plain arguments and gives a struct api_answer: a status (HTTP's numbers are the vocabulary, which FUSE
+ * maps to errno) and JSON text, exactly once through `answer`, now or later but always on the loop thread. Failures are
+ * problem objects (RFC 9457): {"type", "title", "status", "detail", "errors": [{"path", "message"}]}.
+ */
+#ifndef TRIGGERD_API_API_H
+#define TRIGGERD_API_API_H
+
+#include "api/json_text.h"
+#include "engine/engine.h"
+#include "reconcile/reconcile.h"
+
+struct api {
+    struct engine *engine;
+    struct store_port *store;
+    struct reconcile *reconcile;
+    struct clock *clock;
+    bool firing; /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    bool ready;  /* the first reconcile is done */
+};
+
+struct api_answer {
+    int status;
+    char *body; /* taken by the receiver (free() it); never NULL */
+    size_t len;
+    bool problem;          /* application/problem+json */
+    const char *type;      /* other content type; NULL: JSON */
+    const char *location;  /* borrowed; NULL: none */
+    int retry_after;       /* seconds; 0: none */
+};
+typedef void api_answer_fn(void *ctx, struct api_answer *answer);
+
+/* Where an answer goes. */
+struct api_call {
+    api_answer_fn *answer;
+    void *ctx;
+};
+
+/* ---- answers ---- */
+
+void api_answer_text(struct api_call call, int status, struct buf *body); /* takes the buffer's bytes */
+void api_problem(struct api_call call, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* 422 (or `status`) with an entry an issue. */
+void api_problem_issues(struct api_call call, int status, const char *detail, const struct issues *issues);
+void api_problem_manifest(struct api_call call, int status, const char *detail, const struct manifest *m);
+/* The text of a problem; malloc'ed. */
+char *api_problem_text(int status, const char *detail);
+
+/* ---- renderers: append to `b` ---- */
+
+void render_trigger(struct buf *b, const char *key, struct live_trigger *t);
+void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
+void render_event(struct buf *b, const char *key, const struct event *e);
+/* `steps`: JSON text of the array, NULL leaves it out. */
+void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps);
+
+/* ---- triggers ---- */
+
+struct api_trigger_filter {
+    const char *pipeline_id, *trigger_type, *status; /* NULL: any */
+    bool enabled_only;
+    int64_t page, page_size;
+};
+void api_list_triggers(struct api *a, const struct api_trigger_filter *f, struct api_call call);
+void api_get_trigger(struct api *a, const char *id, struct api_call call);
+/* describe: the trigger, its last events, what its filter turned away, and why it does not fire. */
+void api_describe_trigger(struct api *a, const char *id, struct api_call call);
+void api_pause(struct api *a, const char *id, struct api_call call);
+void api_resume(struct api *a, const char *id, bool discard, struct api_call call);
+void api_stats(struct api *a, struct api_call call);
+
+/* ---- events ---- */
+
+struct api_list {
+    const char *trigger_id, *pipeline_id, *event_type, *status, *decision; /* NULL: any */
+    int64_t since_ms, until_ms;
+    int64_t page, page_size;
+};
+void api_list_events(struct api *a, const struct api_list *f, struct api_call call);
+void api_get_event(struct api *a, const char *id, struct api_call call);
+/* An emit at an endpoint. `data_text` is its JSON, digit for digit. */
+struct api_emit {
+    const char *endpoint;
+    const cJSON *data;
+    const char *data_text;
+    const char *idempotency_key, *traceparent, *parent_run; /* NULL: none */
+};
+void api_emit(struct api *a, const struct api_emit *e, struct api_call call);
+void api_test(struct api *a, const char *id, const cJSON *data, const char *data_text, const char *traceparent,
+              struct api_call call);
+void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_call call);
+void api_replay(struct api *a, const char *event_id, struct api_call call);
+
+/* ---- pipelines and runs ---- */
+
+void api_list_pipelines(struct api *a, int64_t page, int64_t page_size, struct api_call call);
+void api_get_pipeline(struct api *a, const char *id, struct api_call call);
+void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent,
+                      struct api_call call);
+/* The end of a run reported from outside: {run_id, status, outputs, error}. */
+void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, struct api_call call);
+void api_list_runs(struct api *a, const struct api_list *f, struct api_call call);
+void api_get_run(struct api *a, const char *id, struct api_call call);
+void api_cancel_run(struct api *a, const char *id, struct api_call call);
+void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, struct api_call call);
+
+/* ---- manifests ---- */
+
+void api_list_manifests(struct api *a, struct api_call call);
+/* Create, edit, delete by writing manifests. `body` is the trigger object. */
+void api_create_trigger(struct api *a, const cJSON *body, struct api_call call);
+void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct api_call call);
+void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call);
+
+#endif

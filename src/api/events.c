@@ -1,0 +1,289 @@
+/* Operations on events: lists, emits, tests, replays. */
+#include "api/api.h"
+
+#include <errno.h>
+
+/* ---- lists ---- */
+
+struct reading {
+    struct api *api;
+    struct api_call call;
+    char *id;
+};
+
+static void events_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    if (result < 0) {
+        api_problem(q->call, 500, "%s", r->error.message);
+    } else {
+        struct buf b = {0};
+        json_open(&b, NULL, '{');
+        json_open(&b, "events", '[');
+        for (size_t i = 0; i < r->n_events; i++)
+            render_event(&b, NULL, &r->events[i]);
+        json_close(&b, ']');
+        json_int(&b, "total", r->total);
+        json_int(&b, "page", r->page);
+        json_int(&b, "page_size", r->page_size);
+        json_close(&b, '}');
+        api_answer_text(q->call, 200, &b);
+    }
+    store_read_free(r);
+    free(q);
+}
+
+static int decision_parse(const char *word)
+{
+    for (int i = 0; i < DECISION_N; i++)
+        if (streq(word, decision_name((enum decision)i)))
+            return i;
+    return -1;
+}
+
+void api_list_events(struct api *a, const struct api_list *f, struct api_call call)
+{
+    int status = f->status ? event_status_parse(f->status) : -1;
+    int decision = f->decision ? decision_parse(f->decision) : -1;
+    if (f->status && status < 0) {
+        api_problem(call, 400, "status: expected one of pending, executing, completed, failed, skipped, cancelled");
+        return;
+    }
+    if (f->decision && decision < 0) {
+        api_problem(call, 400, "decision: there is no decision \"%s\"", f->decision);
+        return;
+    }
+    struct reading *q = xcalloc(1, sizeof(*q));
+    *q = (struct reading){a, call, NULL};
+    struct store_read *r = store_read_new(STORE_READ_EVENTS, events_read, q);
+    r->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
+                                      .pipeline_id = xstrdup0(f->pipeline_id),
+                                      .event_type = xstrdup0(f->event_type),
+                                      .status = status,
+                                      .decision = decision,
+                                      .since_ms = f->since_ms,
+                                      .until_ms = f->until_ms};
+    r->page = f->page;
+    r->page_size = f->page_size;
+    a->store->read(a->store, r);
+}
+
+static void event_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    if (result == -ENOENT) {
+        api_problem(q->call, 404, "there is no event \"%s\"", r->id);
+    } else if (result < 0) {
+        api_problem(q->call, 500, "%s", r->error.message);
+    } else {
+        struct buf b = {0};
+        render_event(&b, NULL, &r->events[0]);
+        api_answer_text(q->call, 200, &b);
+    }
+    store_read_free(r);
+    free(q);
+}
+
+void api_get_event(struct api *a, const char *id, struct api_call call)
+{
+    struct reading *q = xcalloc(1, sizeof(*q));
+    *q = (struct reading){a, call, NULL};
+    struct store_read *r = store_read_new(STORE_READ_EVENT, event_read, q);
+    r->id = xstrdup(id);
+    a->store->read(a->store, r);
+}
+
+/* ---- what an intake gives ---- */
+
+struct taking {
+    struct api *api;
+    struct api_call call;
+    bool one;   /* the answer is the event itself */
+    int status; /* of success */
+    /* the first events of a duplicate */
+    struct buf events;
+    size_t waiting;
+};
+
+static void answer_taken(struct taking *t, int64_t triggered, struct buf *events)
+{
+    struct buf b = {0};
+    if (t->one) {
+        buf_add(&b, events->data ? events->data : "null", events->data ? events->len : 4);
+    } else {
+        json_open(&b, NULL, '{');
+        json_int(&b, "triggered_count", triggered);
+        json_open(&b, "events", '[');
+        if (events->len > 0)
+            buf_add(&b, events->data, events->len);
+        json_close(&b, ']');
+        json_close(&b, '}');
+    }
+    api_answer_text(t->call, t->status, &b);
+}
+
+static void first_read(struct store_read *r, int result)
+{
+    struct taking *t = r->ctx;
+    if (result == 0 && r->n_events == 1)
+        render_event(&t->events, NULL, &r->events[0]);
+    store_read_free(r);
+    if (--t->waiting > 0)
+        return;
+    answer_taken(t, 0, &t->events);
+    buf_fini(&t->events);
+    free(t);
+}
+
+/* A duplicate answers with the first events, read back. */
+static void read_firsts(struct taking *t, const char *ids_text)
+{
+    cJSON *ids = NULL;
+    const cJSON *id;
+    value_parse(ids_text, strlen(ids_text), &ids, NULL);
+    t->waiting = 1; /* so that nothing ends before all are asked for */
+    cJSON_ArrayForEach(id, ids)
+    {
+        struct store_read *r = store_read_new(STORE_READ_EVENT, first_read, t);
+        r->id = xstrdup(id->valuestring);
+        t->waiting++;
+        t->api->store->read(t->api->store, r);
+    }
+    cJSON_Delete(ids);
+    if (--t->waiting == 0) {
+        answer_taken(t, 0, &t->events);
+        free(t);
+    }
+}
+
+static int status_of(int code)
+{
+    switch (code) {
+    case -EAGAIN:
+        return 429;
+    case -ENOSPC:
+    case -EROFS:
+        return 507;
+    case -EEXIST:
+        return 422;
+    default:
+        return 503;
+    }
+}
+
+static void taken(void *ctx, const struct intake_result *result)
+{
+    struct taking *t = ctx;
+    if (result->code < 0) {
+        api_problem(t->call, status_of(result->code), "%s", result->message ? result->message : "nothing was recorded");
+        free(t);
+        return;
+    }
+    if (result->duplicate) {
+        read_firsts(t, result->duplicate_events);
+        return;
+    }
+    struct buf events = {0};
+    for (size_t i = 0; i < result->n; i++)
+        render_event(&events, NULL, result->events[i]);
+    answer_taken(t, result->triggered, &events);
+    buf_fini(&events);
+    free(t);
+}
+
+static struct taking *taking_new(struct api *a, bool one, struct api_call call)
+{
+    struct taking *t = xcalloc(1, sizeof(*t));
+    *t = (struct taking){.api = a, .call = call, .one = one, .status = 200};
+    return t;
+}
+
+/* ---- emit, test, replay ---- */
+
+void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
+{
+    if (!endpoint_text_valid(e->endpoint)) {
+        api_problem(call, 422, "endpoint: expected a name of letters, digits, \"_\", \"-\" and \".\", at most 128, not "
+                               "starting with \".\"");
+        return;
+    }
+    _cleanup_(freep) char *type = xasprintf("custom_%s", e->endpoint);
+    _cleanup_(freep) char *chain = NULL;
+    struct occurrence o = {.event_type = type,
+                           .data = e->data,
+                           .data_text = e->data_text,
+                           .identity = e->idempotency_key,
+                           .traceparent = e->traceparent};
+    if (e->parent_run)
+        engine_chain(a->engine, e->parent_run, &o, &chain);
+    if (e->traceparent)
+        o.traceparent = e->traceparent;
+    engine_publish(a->engine, "custom", e->endpoint, &o, taken, taking_new(a, false, call));
+}
+
+void api_test(struct api *a, const char *id, const cJSON *data, const char *data_text, const char *traceparent,
+              struct api_call call)
+{
+    struct occurrence o = {
+        .event_type = "test", .data = data, .data_text = data_text, .traceparent = traceparent, .test = true};
+    struct taking *t = taking_new(a, true, call);
+    if (engine_occur(a->engine, id, &o, taken, t) < 0) {
+        free(t);
+        api_problem(call, 404, "there is no trigger \"%s\"", id);
+    }
+}
+
+void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_call call)
+{
+    enum decision d = DECISION_FIRED;
+    _cleanup_(freep) char *reason = NULL;
+    _cleanup_(freep) char *inputs = NULL;
+    if (engine_dry_run(a->engine, id, data, &d, &reason, &inputs) < 0) {
+        api_problem(call, 404, "there is no trigger \"%s\"", id);
+        return;
+    }
+    struct buf b = {0};
+    json_open(&b, NULL, '{');
+    json_string(&b, "decision", decision_name(d));
+    json_string(&b, "reason", reason);
+    json_raw(&b, "resolved_inputs", inputs);
+    json_close(&b, '}');
+    api_answer_text(call, 200, &b);
+}
+
+static void replay_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    if (result < 0) {
+        api_problem(q->call, result == -ENOENT ? 404 : 500, result == -ENOENT ? "there is no event \"%s\"" : "%s",
+                    result == -ENOENT ? q->id : r->error.message);
+    } else {
+        const struct event *e = &r->events[0];
+        cJSON *data = NULL;
+        if (value_parse(e->data, strlen(e->data), &data, NULL) < 0)
+            data = cJSON_CreateNull();
+        struct occurrence o = {.event_type = e->event_type,
+                               .data = data,
+                               .data_text = e->data,
+                               .traceparent = e->traceparent,
+                               .replay_of = e->id};
+        struct taking *t = taking_new(q->api, true, q->call);
+        if (engine_occur(q->api->engine, e->trigger_id, &o, taken, t) < 0) {
+            free(t);
+            api_problem(q->call, 409, "the trigger \"%s\" of this event is gone", e->trigger_id);
+        }
+        cJSON_Delete(data);
+    }
+    store_read_free(r);
+    free(q->id);
+    free(q);
+}
+
+void api_replay(struct api *a, const char *event_id, struct api_call call)
+{
+    struct reading *q = xcalloc(1, sizeof(*q));
+    *q = (struct reading){a, call, xstrdup(event_id)};
+    struct store_read *r = store_read_new(STORE_READ_EVENT, replay_read, q);
+    r->id = xstrdup(event_id);
+    a->store->read(a->store, r);
+}

@@ -1,0 +1,136 @@
+/* How each resource looks, in every view. */
+#include "api/api.h"
+
+static void render_source(struct buf *b, const char *file, unsigned line, const char *commit)
+{
+    json_open(b, "source", '{');
+    json_string(b, "file", file);
+    json_int(b, "line", line);
+    json_string(b, "commit", commit);
+    json_close(b, '}');
+}
+
+static void render_conditions(struct buf *b, const struct conditions *conditions)
+{
+    cJSON *list = conditions_print(conditions);
+    json_value(b, "conditions", list);
+    cJSON_Delete(list);
+}
+
+void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
+{
+    struct trigger_view v;
+    trigger_look(t, &v);
+    json_open(b, key, '{');
+    json_string(b, "id", v.spec->id);
+    json_string(b, "name", v.spec->name);
+    json_string(b, "description", v.spec->description);
+    json_string(b, "pipeline_id", v.spec->pipeline_id);
+    json_string(b, "trigger_type", v.spec->trigger_type);
+    json_value(b, "config", v.spec->config_json);
+    json_bool(b, "enabled", v.spec->enabled);
+    json_int(b, "max_concurrent", v.spec->max_concurrent);
+    cJSON *cooldown = value_number_from_double(v.spec->cooldown_seconds);
+    json_value(b, "cooldown_seconds", cooldown);
+    cJSON_Delete(cooldown);
+    json_value(b, "default_inputs", v.spec->default_inputs);
+    /* The other settings, where they are not the default. */
+    cJSON *all = fields_print(&trigger_fields, v.spec, true);
+    static const char *const shown[] = {"id",      "name",           "description",      "pipeline_id",   "trigger_type", "config",
+                                        "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
+    for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(all, shown[i]);
+    if (value_get(v.spec->config_json, "input_mapping"))
+        cJSON_DeleteItemFromObjectCaseSensitive(all, "input_mapping");
+    for (const cJSON *item = all->child; item; item = item->next)
+        json_value(b, item->string, item);
+    cJSON_Delete(all);
+    json_string(b, "status", trigger_status_name(v.status));
+    json_time(b, "last_triggered_at", v.last_triggered_ms);
+    json_int(b, "trigger_count", v.trigger_count);
+    json_string(b, "error_message", v.error_message);
+    json_string(b, "created_by", NULL);
+    json_time(b, "created_at", v.created_ms);
+    json_time(b, "updated_at", v.updated_ms);
+    render_conditions(b, v.conditions);
+    json_int(b, "generation", v.generation);
+    json_int(b, "observed_generation", v.observed_generation);
+    render_source(b, v.file, v.line, v.commit);
+    json_close(b, '}');
+}
+
+void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p)
+{
+    struct pipeline_view v;
+    pipeline_look(p, &v);
+    json_open(b, key, '{');
+    json_string(b, "id", v.spec->id);
+    json_string(b, "name", v.spec->name);
+    json_string(b, "description", v.spec->description);
+    json_value(b, "inputs", v.spec->inputs);
+    json_value(b, "steps", v.spec->steps_json);
+    json_value(b, "outputs", v.spec->outputs);
+    cJSON *timeout = v.spec->timeout_seconds > 0 ? value_number_from_double(v.spec->timeout_seconds) : NULL;
+    json_value(b, "timeout_seconds", timeout);
+    cJSON_Delete(timeout);
+    if (v.spec->max_concurrent > 0)
+        json_int(b, "max_concurrent", v.spec->max_concurrent);
+    else
+        json_string(b, "max_concurrent", NULL);
+    json_int(b, "running", v.running);
+    json_time(b, "created_at", v.created_ms);
+    json_time(b, "updated_at", v.updated_ms);
+    render_conditions(b, v.conditions);
+    json_int(b, "generation", v.generation);
+    json_int(b, "observed_generation", v.observed_generation);
+    render_source(b, v.file, v.line, v.commit);
+    json_close(b, '}');
+}
+
+static const char *or_null(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+void render_event(struct buf *b, const char *key, const struct event *e)
+{
+    json_open(b, key, '{');
+    json_string(b, "id", e->id);
+    json_string(b, "trigger_id", e->trigger_id);
+    json_string(b, "pipeline_id", e->pipeline_id);
+    json_string(b, "run_id", or_null(e->run_id));
+    json_string(b, "event_type", e->event_type);
+    json_raw(b, "event_data", e->data);
+    json_raw(b, "resolved_inputs", e->resolved_inputs);
+    json_string(b, "status", event_status_name(e->status));
+    json_string(b, "decision", decision_name(e->decision));
+    json_string(b, "reason", e->reason);
+    json_string(b, "error_message", e->error_message);
+    json_int(b, "attempt", e->attempt);
+    json_time(b, "occurred_at", e->occurred_ms);
+    json_time(b, "started_at", e->started_ms);
+    json_time(b, "completed_at", e->completed_ms);
+    json_string(b, "root_event_id", e->root_event_id);
+    json_string(b, "replay_of", or_null(e->replay_of));
+    json_close(b, '}');
+}
+
+void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps)
+{
+    json_open(b, key, '{');
+    json_string(b, "id", r->id);
+    json_string(b, "pipeline_id", r->pipeline_id);
+    json_string(b, "event_id", or_null(r->event_id));
+    json_string(b, "trigger_id", r->trigger_id);
+    json_string(b, "status", run_status_name(r->status));
+    json_raw(b, "inputs", r->inputs);
+    json_raw(b, "outputs", r->outputs);
+    json_string(b, "error_message", r->error_message);
+    if (steps)
+        json_raw(b, "steps", steps);
+    json_int(b, "attempt", r->attempt);
+    json_time(b, "created_at", r->created_ms);
+    json_time(b, "started_at", r->started_ms);
+    json_time(b, "completed_at", r->completed_ms);
+    json_close(b, '}');
+}

@@ -1,0 +1,396 @@
+/* Operations on pipelines and runs. */
+#include "api/api.h"
+
+#include "base/id.h"
+
+#include <errno.h>
+
+struct reading {
+    struct api *api;
+    struct api_call call;
+};
+
+static struct reading *reading_new(struct api *a, struct api_call call)
+{
+    struct reading *q = xcalloc(1, sizeof(*q));
+    *q = (struct reading){a, call};
+    return q;
+}
+
+/* ---- pipelines ---- */
+
+struct pipeline_page {
+    struct buf *b;
+    int64_t index, from, to;
+};
+
+static void pipeline_item(void *ctx, struct live_pipeline *p)
+{
+    struct pipeline_page *page = ctx;
+    if (page->index >= page->from && page->index < page->to)
+        render_pipeline(page->b, NULL, p);
+    page->index++;
+}
+
+void api_list_pipelines(struct api *a, int64_t page, int64_t page_size, struct api_call call)
+{
+    struct buf b = {0};
+    struct pipeline_page p = {&b, 0, (page - 1) * page_size, page * page_size};
+    json_open(&b, NULL, '{');
+    json_open(&b, "pipelines", '[');
+    engine_each_pipeline(a->engine, pipeline_item, &p);
+    json_close(&b, ']');
+    json_int(&b, "total", p.index);
+    json_int(&b, "page", page);
+    json_int(&b, "page_size", page_size);
+    json_close(&b, '}');
+    api_answer_text(call, 200, &b);
+}
+
+void api_get_pipeline(struct api *a, const char *id, struct api_call call)
+{
+    struct live_pipeline *p = engine_find_pipeline(a->engine, id);
+    if (!p) {
+        api_problem(call, 404, "there is no pipeline \"%s\"", id);
+        return;
+    }
+    struct buf b = {0};
+    render_pipeline(&b, NULL, p);
+    api_answer_text(call, 200, &b);
+}
+
+/* ---- runs ---- */
+
+static void runs_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    if (result < 0) {
+        api_problem(q->call, 500, "%s", r->error.message);
+    } else {
+        struct buf b = {0};
+        json_open(&b, NULL, '{');
+        json_open(&b, "runs", '[');
+        for (size_t i = 0; i < r->n_runs; i++)
+            render_run(&b, NULL, &r->runs[i], NULL);
+        json_close(&b, ']');
+        json_int(&b, "total", r->total);
+        json_int(&b, "page", r->page);
+        json_int(&b, "page_size", r->page_size);
+        json_close(&b, '}');
+        api_answer_text(q->call, 200, &b);
+    }
+    store_read_free(r);
+    free(q);
+}
+
+void api_list_runs(struct api *a, const struct api_list *f, struct api_call call)
+{
+    int status = f->status ? run_status_parse(f->status) : -1;
+    if (f->status && status < 0) {
+        api_problem(call, 400, "status: expected one of pending, running, completed, failed, cancelled, timed_out");
+        return;
+    }
+    struct store_read *r = store_read_new(STORE_READ_RUNS, runs_read, reading_new(a, call));
+    r->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
+                                      .pipeline_id = xstrdup0(f->pipeline_id),
+                                      .status = status,
+                                      .decision = -1,
+                                      .since_ms = f->since_ms,
+                                      .until_ms = f->until_ms};
+    r->page = f->page;
+    r->page_size = f->page_size;
+    a->store->read(a->store, r);
+}
+
+static void render_step_row(struct buf *b, const struct step_row *s)
+{
+    json_open(b, NULL, '{');
+    json_string(b, "id", s->step_id);
+    json_string(b, "status", step_status_name(s->status));
+    json_int(b, "attempt", s->attempt);
+    if (s->exit_code >= 0)
+        json_int(b, "exit_code", s->exit_code);
+    else
+        json_string(b, "exit_code", NULL);
+    if (s->term_signal > 0)
+        json_int(b, "signal", s->term_signal);
+    else
+        json_string(b, "signal", NULL);
+    json_raw(b, "output", s->output);
+    json_string(b, "error_message", s->error_message);
+    json_time(b, "started_at", s->started_ms);
+    json_time(b, "completed_at", s->completed_ms);
+    json_close(b, '}');
+}
+
+static const struct step_row *recorded(const struct store_read *r, const char *id)
+{
+    for (size_t i = 0; i < r->n_steps; i++)
+        if (streq(r->steps[i].step_id, id))
+            return &r->steps[i];
+    return NULL;
+}
+
+/* The steps in the pipeline's order: what is recorded, what is under way, what never came to run. */
+static char *steps_text(struct api *a, const struct store_read *r)
+{
+    struct buf b = {0};
+    cJSON *live = engine_run_steps(a->engine, r->runs[0].id);
+    cJSON *pipeline = NULL;
+    const char *text = r->runs[0].pipeline_text;
+    if (!live && text)
+        value_parse(text, strlen(text), &pipeline, NULL);
+    const cJSON *list = live ? live : value_get(pipeline, "steps");
+    const cJSON *item;
+    json_open(&b, NULL, '[');
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *id = value_get_string(item, "id");
+        const struct step_row *row = id ? recorded(r, id) : NULL;
+        struct step_row none = {.step_id = (char *)id, .status = STEP_PENDING, .exit_code = -1};
+        if (row)
+            render_step_row(&b, row);
+        else if (live)
+            json_value(&b, NULL, item);
+        else if (id)
+            render_step_row(&b, &none);
+    }
+    json_close(&b, ']');
+    cJSON_Delete(live);
+    cJSON_Delete(pipeline);
+    return buf_steal(&b);
+}
+
+static void run_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    if (result == -ENOENT) {
+        api_problem(q->call, 404, "there is no run \"%s\"", r->id);
+    } else if (result < 0) {
+        api_problem(q->call, 500, "%s", r->error.message);
+    } else {
+        struct buf b = {0};
+        _cleanup_(freep) char *steps = steps_text(q->api, r);
+        render_run(&b, NULL, &r->runs[0], steps);
+        api_answer_text(q->call, 200, &b);
+    }
+    store_read_free(r);
+    free(q);
+}
+
+void api_get_run(struct api *a, const char *id, struct api_call call)
+{
+    struct store_read *r = store_read_new(STORE_READ_RUN, run_read, reading_new(a, call));
+    r->id = xstrdup(id);
+    a->store->read(a->store, r);
+}
+
+void api_cancel_run(struct api *a, const char *id, struct api_call call)
+{
+    int r = engine_cancel_run(a->engine, id, "cancelled by request");
+    if (r < 0) {
+        api_problem(call, id_valid(id, "run_") ? 409 : 404, "there is no run \"%s\" under way", id);
+        return;
+    }
+    api_get_run(a, id, call);
+}
+
+static void step_read(struct store_read *r, int result)
+{
+    struct reading *q = r->ctx;
+    bool standard_error = r->now_ms != 0; /* carried in a field that this read does not use */
+    if (result < 0) {
+        api_problem(q->call, result == -ENOENT ? 404 : 500, "there is no output of step \"%s\" of run \"%s\"", r->step_id,
+                    r->id);
+    } else {
+        struct step_row *s = &r->steps[0];
+        struct api_answer answer = {.status = 200,
+                                    .body = standard_error ? steal(&s->err) : steal(&s->out),
+                                    .len = standard_error ? s->err_len : s->out_len,
+                                    .type = "application/octet-stream"};
+        if (!answer.body)
+            answer.body = xstrdup("");
+        q->call.answer(q->call.ctx, &answer);
+    }
+    store_read_free(r);
+    free(q);
+}
+
+void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, struct api_call call)
+{
+    const char *data = NULL;
+    ssize_t n = engine_step_peek(a->engine, run_id, step_id, standard_error, 0, &data);
+    if (n >= 0) {
+        struct api_answer answer = {.status = 200, .len = (size_t)n, .type = "application/octet-stream"};
+        answer.body = xmalloc((size_t)n + 1);
+        if (n > 0)
+            memcpy(answer.body, data, (size_t)n);
+        answer.body[n] = '\0';
+        call.answer(call.ctx, &answer);
+        return;
+    }
+    struct store_read *r = store_read_new(STORE_READ_STEP, step_read, reading_new(a, call));
+    r->id = xstrdup(run_id);
+    r->step_id = xstrdup(step_id);
+    r->now_ms = standard_error;
+    a->store->read(a->store, r);
+}
+
+/* ---- by hand, and from outside ---- */
+
+static void run_started(void *ctx, int result, const char *run_id, const char *message)
+{
+    struct reading *q = ctx;
+    if (result < 0)
+        api_problem(q->call, result == -ENOSPC ? 507 : 503, "%s", message);
+    else
+        api_get_run(q->api, run_id, q->call);
+    free(q);
+}
+
+void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent, struct api_call call)
+{
+    cJSON *copy = inputs ? cJSON_Duplicate(inputs, true) : cJSON_CreateObject();
+    struct reading *q = reading_new(a, call);
+    int r = engine_run_pipeline(a->engine, id, copy, traceparent, run_started, q);
+    if (r == 0)
+        return;
+    free(q);
+    if (r == -ENOENT)
+        api_problem(call, 404, "there is no pipeline \"%s\"", id);
+    else
+        api_problem(call, r == -ENOSPC ? 507 : 503, "no run can be started now");
+}
+
+static void reported(void *ctx, const struct intake_result *result)
+{
+    struct reading *q = ctx;
+    if (result->code < 0) {
+        api_problem(q->call, result->code == -EAGAIN ? 429 : result->code == -ENOSPC ? 507 : 503, "%s",
+                    result->message ? result->message : "nothing was recorded");
+    } else {
+        struct buf b = {0};
+        json_open(&b, NULL, '{');
+        json_int(&b, "triggered_count", result->triggered);
+        json_open(&b, "events", '[');
+        for (size_t i = 0; i < result->n; i++)
+            render_event(&b, NULL, result->events[i]);
+        json_close(&b, ']');
+        json_close(&b, '}');
+        api_answer_text(q->call, 200, &b);
+    }
+    free(q);
+}
+
+static bool report_ok(const cJSON *report, struct issues *issues)
+{
+    static const char *const words[] = {"success", "failed", "timed_out", "cancelled"};
+    static const char *const known[] = {"run_id", "status", "outputs", "error"};
+    const cJSON *run_id = value_get(report, "run_id"), *status = value_get(report, "status");
+    const cJSON *outputs = value_get(report, "outputs"), *error = value_get(report, "error"), *item;
+    if (!cJSON_IsString(run_id) || !*run_id->valuestring)
+        issue_add(issues, "run_id", run_id, "expected the id of the run, a text that is not empty");
+    bool word = false;
+    for (size_t i = 0; cJSON_IsString(status) && i < ARRAY_SIZE(words); i++)
+        word = word || streq(words[i], status->valuestring);
+    if (!word)
+        issue_add(issues, "status", status, "expected one of success, failed, timed_out, cancelled");
+    if (outputs && !cJSON_IsObject(outputs) && !cJSON_IsNull(outputs))
+        issue_add(issues, "outputs", outputs, "expected an object");
+    if (error && !cJSON_IsString(error) && !cJSON_IsNull(error))
+        issue_add(issues, "error", error, "expected a text");
+    cJSON_ArrayForEach(item, report)
+    {
+        bool is_known = false;
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+            is_known = is_known || streq(known[i], item->string);
+        if (!is_known)
+            issue_add(issues, item->string, item, "unknown key; did you mean \"%s\"?",
+                      nearest_name(item->string, known, ARRAY_SIZE(known)));
+    }
+    return issues->errors == 0;
+}
+
+void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, struct api_call call)
+{
+    struct issues issues = ISSUES_INIT;
+    if (!report_ok(report, &issues)) {
+        api_problem_issues(call, 422, "the report of a completed run is not valid", &issues);
+        issues_fini(&issues);
+        return;
+    }
+    const cJSON *outputs = value_get(report, "outputs");
+    const char *run_id = value_get_string(report, "run_id");
+    cJSON *data = cJSON_CreateObject();
+    cJSON_AddStringToObject(data, "source_pipeline_id", pipeline_id);
+    cJSON_AddStringToObject(data, "source_run_id", run_id);
+    cJSON_AddStringToObject(data, "status", value_get_string(report, "status"));
+    cJSON_AddItemToObject(data, "outputs",
+                          cJSON_IsObject(outputs) ? cJSON_Duplicate(outputs, true) : cJSON_CreateObject());
+    const char *error = value_get_string(report, "error");
+    cJSON_AddItemToObject(data, "error", value_string(error));
+    struct occurrence o = {.event_type = "pipeline_completed", .data = data, .identity = run_id};
+    engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, reported, reading_new(a, call));
+    cJSON_Delete(data);
+    issues_fini(&issues);
+}
+
+/* ---- manifests ---- */
+
+static void render_file(void *ctx, const struct manifest_file_view *v)
+{
+    struct buf *b = ctx;
+    json_open(b, NULL, '{');
+    json_string(b, "file", v->path);
+    json_string(b, "commit", v->commit);
+    json_open(b, "resources", '[');
+    for (size_t i = 0; i < v->manifest->n_entries; i++) {
+        const struct manifest_entry *e = &v->manifest->entries[i];
+        json_open(b, NULL, '{');
+        json_string(b, "kind", resource_kind_name(e->kind));
+        json_string(b, "id", e->id);
+        json_int(b, "line", e->line);
+        json_bool(b, "valid", !e->bad);
+        json_close(b, '}');
+    }
+    json_close(b, ']');
+    json_open(b, "errors", '[');
+    for (size_t i = 0; i < v->manifest->n_errors; i++) {
+        const struct manifest_error *e = &v->manifest->errors[i];
+        if (e->warning)
+            continue;
+        json_open(b, NULL, '{');
+        json_int(b, "line", e->line);
+        json_int(b, "column", e->column);
+        json_string(b, "path", e->path);
+        json_string(b, "message", e->message);
+        json_close(b, '}');
+    }
+    json_close(b, ']');
+    json_close(b, '}');
+}
+
+struct counted_files {
+    struct buf *b;
+    int64_t n;
+};
+
+static void count_file(void *ctx, const struct manifest_file_view *v)
+{
+    struct counted_files *c = ctx;
+    render_file(c->b, v);
+    c->n++;
+}
+
+void api_list_manifests(struct api *a, struct api_call call)
+{
+    struct buf b = {0};
+    struct counted_files c = {&b, 0};
+    json_open(&b, NULL, '{');
+    json_open(&b, "manifests", '[');
+    reconcile_each_file(a->reconcile, count_file, &c);
+    json_close(&b, ']');
+    json_int(&b, "total", c.n);
+    json_close(&b, '}');
+    api_answer_text(call, 200, &b);
+}

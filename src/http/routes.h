@@ -1,0 +1,11 @@
+/* The routes of the REST view: from a request to an operation of the api, and back. */
+#ifndef TRIGGERD_HTTP_ROUTES_H
+#define TRIGGERD_HTTP_ROUTES_H
+
+#include "api/api.h"
+#include "http/server.h"
+
+/* `ctx` is the struct api. */
+void routes_handle(void *ctx, struct http_request *r);
+
+#endif
