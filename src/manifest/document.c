@@ -174,25 +174,52 @@ bool document_node_place(const struct document *doc, const cJSON *node, bool key
     return true;
 }
 
-/* One `[…]` of a path, from after the bracket; *path moves behind it. */
-static cJSON *find_bracket(const cJSON *node, const char **path)
+/* `[…]`, from after the bracket. */
+static int next_bracket(const char **path, struct document_step *ret)
 {
     const char *p = *path;
     if (*p == '"') {
         const char *close = strstr(p + 1, "\"]");
         if (!close)
-            return NULL;
+            return -EINVAL;
         *path = close + 2;
-        return value_getn(node, p + 1, (size_t)(close - p - 1));
+        *ret = (struct document_step){.key = p + 1, .len = (size_t)(close - p - 1)};
+        return 1;
     }
     size_t index = 0, digits = 0;
     for (; p[digits] >= '0' && p[digits] <= '9' && digits < 10; digits++)
         index = index * 10 + (size_t)(p[digits] - '0');
-    if (digits == 0 || p[digits] != ']' || !cJSON_IsArray(node))
-        return NULL;
+    if (digits == 0 || p[digits] != ']')
+        return -EINVAL;
     *path = p + digits + 1;
-    cJSON *item = node->child;
-    while (item && index-- > 0)
+    *ret = (struct document_step){.index = index};
+    return 1;
+}
+
+int document_path_next(const char **path, bool first, struct document_step *ret)
+{
+    if (!**path)
+        return 0;
+    if (**path == '[') {
+        ++*path;
+        return next_bracket(path, ret);
+    }
+    if (!first && *(*path)++ != '.')
+        return -EINVAL;
+    size_t n = strcspn(*path, ".[");
+    if (n == 0)
+        return -EINVAL;
+    *ret = (struct document_step){.key = *path, .len = n};
+    *path += n;
+    return 1;
+}
+
+cJSON *document_child(const cJSON *node, const struct document_step *step)
+{
+    if (step->key)
+        return value_getn(node, step->key, step->len);
+    cJSON *item = cJSON_IsArray(node) ? node->child : NULL;
+    for (size_t i = 0; item && i < step->index; i++)
         item = item->next;
     return item;
 }
@@ -200,19 +227,13 @@ static cJSON *find_bracket(const cJSON *node, const char **path)
 cJSON *document_find(const struct document *doc, const char *path)
 {
     cJSON *node = doc->root;
-    for (bool first = true; node && *path; first = false) {
-        if (*path == '[') {
-            path++;
-            node = find_bracket(node, &path);
-            continue;
-        }
-        if (!first && *path++ != '.')
-            return NULL;
-        size_t n = strcspn(path, ".[");
-        if (n == 0)
-            return NULL;
-        node = value_getn(node, path, n);
-        path += n;
+    struct document_step step;
+    int rc = 1;
+    for (bool first = true; node; first = false) {
+        rc = document_path_next(&path, first, &step);
+        if (rc <= 0)
+            break;
+        node = document_child(node, &step);
     }
-    return node;
+    return rc < 0 ? NULL : node;
 }

@@ -39,11 +39,12 @@ enum document_format { DOCUMENT_YAML, DOCUMENT_JSON };
 struct document_place {
     const cJSON *node;
     size_t offset, end;            /* bytes of the value: [offset, end), white space and comments around it excluded */
-    size_t key_offset;             /* its key's first byte; 0 without a key */
+    size_t key_offset, key_end;    /* bytes of its key; 0 without a key */
     unsigned line, column;         /* of the value; of the alias, for all nodes that an alias expanded to */
     unsigned key_line, key_column; /* of its key; 0 without one (root, array item) */
     bool bad;                      /* null stands here for a value that was refused: its error is in the set */
     bool flow;                     /* a collection in [] or {} */
+    bool copied;                   /* below an alias: its text is the alias's, and is not its own */
 };
 
 struct document {
@@ -88,6 +89,19 @@ const struct document_place *document_place(const struct document *doc, const cJ
 /* Line and column of a node's value, or of its key where it has one and `key` is true. False: not of this document. */
 bool document_node_place(const struct document *doc, const cJSON *node, bool key, unsigned *ret_line,
                          unsigned *ret_column);
+
+/* One step of a path: a key, or with key NULL an index. */
+struct document_step {
+    const char *key; /* `len` bytes within the path */
+    size_t len, index;
+};
+
+/* The next step of a path as document_find() takes it, moving *path behind it; `first` at its start. 1: *ret is set;
+ * 0: the path ends here; -EINVAL: it is malformed. */
+int document_path_next(const char **path, bool first, struct document_step *ret);
+
+/* The member or item, NULL if there is none. */
+cJSON *document_child(const cJSON *node, const struct document_step *step);
 
 /* The node at a path such as `config.steps[2].id` or `config.env["a.b"]`; "" is the root. NULL: no such node. */
 cJSON *document_find(const struct document *doc, const char *path);

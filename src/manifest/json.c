@@ -38,19 +38,20 @@ static size_t skip_string(const struct walk *walk, size_t at)
     return at + 1;
 }
 
-static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t key_offset);
+static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t key_offset, size_t key_end);
 
 static size_t walk_items(struct walk *walk, size_t at, const cJSON *node)
 {
     at = skip_space(walk, at + 1);
     for (const cJSON *child = node->child; child; child = child->next) {
-        size_t key_offset = 0;
+        size_t key_offset = 0, key_end = 0;
         if (cJSON_IsObject(node)) {
             key_offset = at;
-            at = skip_space(walk, skip_string(walk, at)) + 1; /* the colon */
+            key_end = skip_string(walk, at);
+            at = skip_space(walk, key_end) + 1; /* the colon */
             at = skip_space(walk, at);
         }
-        at = skip_space(walk, walk_value(walk, at, child, key_offset));
+        at = skip_space(walk, walk_value(walk, at, child, key_offset, key_end));
         if (child->next)
             at = skip_space(walk, at + 1); /* the comma */
     }
@@ -58,7 +59,7 @@ static size_t walk_items(struct walk *walk, size_t at, const cJSON *node)
 }
 
 /* The end of the value at `at`; its place and those below go to the document. Recurses at most VALUE_DEPTH_MAX deep. */
-static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t key_offset)
+static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t key_offset, size_t key_end)
 {
     size_t end = at;
     if (cJSON_IsObject(node) || cJSON_IsArray(node))
@@ -74,7 +75,8 @@ static size_t walk_value(struct walk *walk, size_t at, const cJSON *node, size_t
         *place = *known;
     place->offset = at;
     place->end = end;
-    place->key_offset = place->key_line ? key_offset : 0;
+    place->key_offset = key_offset;
+    place->key_end = key_end;
     return end;
 }
 
@@ -84,7 +86,7 @@ static size_t add_document(struct walk *walk, cJSON *root, size_t at, bool whole
     struct document doc = {.root = root, .complete = true};
     walk->doc = &doc;
     walk->cap = 0;
-    size_t end = walk_value(walk, at, root, 0);
+    size_t end = walk_value(walk, at, root, 0, 0);
     doc.start = whole ? walk->from : at;
     doc.end = whole ? walk->len : end;
     const struct document_place *place = document_place(walk->all, root);

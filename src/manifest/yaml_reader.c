@@ -34,7 +34,7 @@ struct frame {
     bool want_value; /* a mapping: the key is read, its value is next */
     bool drop;       /* that key is in error: its value is read, checked and left out */
     const char *key;
-    size_t key_offset;
+    size_t key_offset, key_end;
     unsigned key_line, key_column;
 };
 
@@ -139,6 +139,7 @@ static void attach(struct reader *r, cJSON *node, size_t at)
     }
     struct document_place *place = &r->doc.places[at];
     place->key_offset = frame->key_offset;
+    place->key_end = frame->key_end;
     place->key_line = frame->key_line;
     place->key_column = frame->key_column;
     if (frame->drop) {
@@ -325,13 +326,14 @@ static cJSON *scalar_node(struct reader *r, const yaml_event_t *event, const str
 /* --- keys --- */
 
 /* A key is read: `text` is valid until the mapping ends if it is kept. NULL text: it is in error. */
-static void take_key(struct reader *r, const char *text, const struct spot *spot)
+static void take_key(struct reader *r, const char *text, const struct spot *spot, size_t end)
 {
     struct frame *frame = &r->frames[r->depth - 1];
     frame->want_value = true;
     frame->drop = true;
     frame->key = NULL;
     frame->key_offset = spot->offset;
+    frame->key_end = end;
     frame->key_line = spot->line;
     frame->key_column = spot->column;
     if (!text)
@@ -378,7 +380,7 @@ static void take_scalar_key(struct reader *r, const yaml_event_t *event, const s
         document_drop(&r->doc, node);
         set_anchor(r, event->data.scalar.anchor, node, false);
     }
-    take_key(r, text, spot);
+    take_key(r, text, spot, end);
 }
 
 /* --- aliases --- */
@@ -409,9 +411,11 @@ static cJSON *copy_tree(struct reader *r, const cJSON *node, const struct spot *
     for (const cJSON *child = node->child; child; child = child->next) {
         size_t at = r->doc.n_places;
         cJSON *below = copy_tree(r, child, spot, end);
+        r->doc.places[at].copied = true;
         if (child->string) {
             below->string = xstrdup(child->string);
             r->doc.places[at].key_offset = spot->offset;
+            r->doc.places[at].key_end = end;
             r->doc.places[at].key_line = spot->line;
             r->doc.places[at].key_column = spot->column;
         }
@@ -462,7 +466,7 @@ static void take_alias(struct reader *r, const char *name, const struct spot *sp
             target = NULL;
         }
         _cleanup_(freep) char *printed = target && !cJSON_IsString(target) ? value_print(target) : NULL;
-        take_key(r, printed ? printed : target ? target->valuestring : NULL, spot);
+        take_key(r, printed ? printed : target ? target->valuestring : NULL, spot, end);
         return;
     }
     size_t at = r->doc.n_places;
@@ -545,7 +549,7 @@ static void end_collection(struct reader *r, size_t end)
         frame->anchor->open = false;
     free_keys(frame->keys);
     if (frame->is_key)
-        take_key(r, NULL, &(struct spot){place->offset, place->line, place->column});
+        take_key(r, NULL, &(struct spot){place->offset, place->line, place->column}, real_end);
     item_ended(r, real_end);
 }
 
