@@ -63,7 +63,7 @@ static void member_attach(struct matcher *m, struct member *member)
     uint64_t *costs = xcalloc(p->n_leaves, sizeof(*costs));
     for (size_t i = 0; i < p->n_leaves; i++)
         costs[i] = match_index_cost(m->index, p->leaves[i]);
-    const struct leaf **chosen = xcalloc(p->n_conjunctions, sizeof(*chosen));
+    const struct leaf **chosen = xcalloc(p->n_conjunctions, sizeof(struct leaf *));
     for (size_t i = 0; i < p->n_conjunctions; i++) {
         const struct conjunction *c = &p->conjunctions[i];
         chosen[i] = c->leaves[0];
@@ -71,7 +71,7 @@ static void member_attach(struct matcher *m, struct member *member)
             if (costs[c->leaves[k]->order] < costs[chosen[i]->order])
                 chosen[i] = c->leaves[k];
     }
-    qsort(chosen, p->n_conjunctions, sizeof(*chosen), leaf_compare);
+    qsort(chosen, p->n_conjunctions, sizeof(struct leaf *), leaf_compare);
     for (size_t i = 0; i < p->n_conjunctions; i++)
         if (i == 0 || chosen[i] != chosen[i - 1])
             match_index_add(m->index, chosen[i], member, &member->refs);
@@ -120,10 +120,11 @@ void matcher_destroy(struct matcher *m)
 {
     if (!m)
         return;
-    struct member *member, *next;
-    HASH_ITER (hh, m->members, member, next) {
+    struct member *member = m->members, *next;
+    HASH_CLEAR(hh, m->members); /* the table alone; the members stay linked */
+    for (; member; member = next) {
+        next = member->hh.next;
         member_detach(m, member);
-        HASH_DEL(m->members, member);
         free(member);
     }
     match_index_destroy(m->index);

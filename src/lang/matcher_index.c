@@ -3,6 +3,7 @@
 #include "lang/matcher_access.h"
 #include "model/value.h"
 
+#include <assert.h>
 #include <math.h>
 
 /* Keys of the hash table are compared by content; see struct key. */
@@ -243,6 +244,7 @@ static void node_release(struct match_index *x, struct path_node *node)
     while (node->parent && node->refs == 0 && node->children == 0) {
         struct path_node *parent = node->parent;
         parent->children--;
+        assert(x->names); /* node is in it */
         HASH_DELETE(hh, x->names, node);
         free(node->lengths);
         free(node->pairs);

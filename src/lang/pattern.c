@@ -305,24 +305,27 @@ static void conjunction_add(struct conjunction *conjunction, const struct leaf *
     conjunction->leaves[conjunction->n++] = leaf;
 }
 
+static void conjunction_build(struct conjunction *conjunction, const struct draft *draft,
+                              const struct leaf *const *leaves, struct arena *arena)
+{
+    conjunction->root = arena_alloc(arena, sizeof(*conjunction->root));
+    conjunction->leaves = arena_alloc(arena, draft->n * sizeof(struct leaf *));
+    for (size_t i = 0; i < draft->n; i++)
+        conjunction_add(conjunction, leaves[draft->leaves[i]], arena);
+}
+
 static struct pattern *pattern_build(const struct compiler *c)
 {
     struct arena *arena = c->arena;
     struct pattern *p = arena_alloc(arena, sizeof(*p));
-    if (c->n_leaves > 0) {
-        p->leaves = arena_alloc(arena, c->n_leaves * sizeof(*p->leaves));
+    if (c->leaves) {
         p->n_leaves = c->n_leaves;
-        memcpy(p->leaves, c->leaves, c->n_leaves * sizeof(*p->leaves));
-        p->conjunctions = arena_alloc(arena, c->drafts.n * sizeof(*p->conjunctions));
+        p->leaves = arena_alloc(arena, p->n_leaves * sizeof(struct leaf *));
+        memcpy(p->leaves, c->leaves, p->n_leaves * sizeof(struct leaf *));
         p->n_conjunctions = c->drafts.n;
-    }
-    for (size_t i = 0; i < p->n_conjunctions; i++) {
-        const struct draft *draft = &c->drafts.v[i];
-        struct conjunction *conjunction = &p->conjunctions[i];
-        conjunction->root = arena_alloc(arena, sizeof(*conjunction->root));
-        conjunction->leaves = arena_alloc(arena, draft->n * sizeof(*conjunction->leaves));
-        for (size_t k = 0; k < draft->n; k++)
-            conjunction_add(conjunction, c->leaves[draft->leaves[k]], arena);
+        p->conjunctions = arena_alloc(arena, p->n_conjunctions * sizeof(*p->conjunctions));
+        for (size_t i = 0; i < p->n_conjunctions; i++)
+            conjunction_build(&p->conjunctions[i], &c->drafts.v[i], p->leaves, arena);
     }
     p->arena = *arena;
     return p;

@@ -48,15 +48,15 @@
 #define PATTERN_STRING_MAX 16384      /* bytes of a string or a key */
 #define PATTERN_WILDCARD_MAX 1024     /* bytes of a wildcard */
 #define PATTERN_STARS_MAX 16          /* stars in a wildcard */
-#define PATTERN_STEPS_MAX (4 * 1000 * 1000)
+#define PATTERN_STEPS_MAX 4000000
 
 struct pattern;
 
-/* Why an event does not match. `text` is a whole sentence with the path in it: `action: expected "signup", found
- * "login"`. Both are valid UTF-8 and cut with "…" where they do not fit. */
+/* Why an event does not match. Both are valid UTF-8 and cut with "…" where they do not fit.
+ * `path`: the first path, in the pattern's order, that failed; "$or" if each alternative failed in a place of its own.
+ * `text`: a whole sentence with the path in it: `action: expected "signup", found "login"`. */
 struct mismatch {
-    char
-        path[256]; /* the first path, in the pattern's order, that failed; "$or" if each alternative failed elsewhere */
+    char path[256];
     char text[512];
 };
 

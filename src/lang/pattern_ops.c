@@ -344,7 +344,7 @@ static char numeric_operator(const cJSON *v, bool *ret_open)
     const char *s = cJSON_IsString(v) ? v->valuestring : "";
     bool known = streq(s, "=") || streq(s, "<") || streq(s, "<=") || streq(s, ">") || streq(s, ">=");
     *ret_open = known && s[1] == '\0';
-    return known ? s[0] : '\0';
+    return (char)(known ? s[0] : '\0');
 }
 
 /* One operator with its number, items `i` and `i + 1` of the list. `first`: it may also be "=" or a lower bound. */
@@ -354,21 +354,16 @@ static int numeric_bound(struct range *r, const cJSON *item, int i, struct place
     bool first = i == 0, open;
     char op = numeric_operator(item, &open);
     size_t outer = at->path.len;
-    int code = 0;
     buf_printf(&at->path, "[%d]", i);
-    if (op == '\0' || (!first && op != '<')) {
-        code = place_error(at, item, "expected %s, got %s",
+    if (op == '\0' || (!first && op != '<'))
+        return place_error(at, item, "expected %s, got %s",
                            first ? "one of < <= = > >=" : "< or <= after a lower bound", brief(item, got));
-    } else {
-        at->path.len = outer;
-        buf_printf(&at->path, "[%d]", i + 1);
-        if (!value_is_number(item->next))
-            code = place_error(at, item->next ? item->next : item, "expected a number after \"%s\", got %s",
-                               item->valuestring, brief(item->next, got));
-    }
     at->path.len = outer;
-    if (code < 0)
-        return code;
+    buf_printf(&at->path, "[%d]", i + 1);
+    if (!item->next || !value_is_number(item->next))
+        return place_error(at, item->next ? item->next : item, "expected a number after \"%s\", got %s",
+                           item->valuestring, brief(item->next, got));
+    at->path.len = outer;
     if (op != '<') {
         r->low = copy_value(item->next, at);
         r->low_open = open && op == '>';
