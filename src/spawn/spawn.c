@@ -1,0 +1,487 @@
+#include "spawn/spawn.h"
+
+#include "base/util.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define HAVE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAVE_TSAN 1
+#endif
+#endif
+#ifdef HAVE_TSAN
+/* ThreadSanitizer's clone() takes the child for a fork with a memory of its own and resets the books of both. */
+int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
+#define clone __clone
+#endif
+
+#define STACK_SIZE ((size_t)256 << 10)
+#define KERNEL_SIGSET_SIZE 8
+#define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+
+struct spawner {
+    struct spawner_options options;
+    uint64_t ticks_per_second;
+    char *stack; /* the child's; its first page is the guard */
+    size_t stack_mapped;
+    int null_fd;
+    int parked[CHILD_PARKED]; /* low numbers, held for good: /dev/null, but for the time of a start the request's */
+    pthread_t thread;
+
+    pthread_mutex_t lock; /* guards what follows, and the state of every request */
+    pthread_cond_t work;
+    struct spawn_request *queue; /* QUEUED */
+    struct spawn_request *ended; /* ENDED */
+    bool woken;                  /* wake was called since spawner_collect() last looked */
+    bool stopping;
+};
+
+/* ---- requests -----------------------------------------------------------------------------------------------------
+ */
+
+struct spawn_request *spawn_request_new(void)
+{
+    struct spawn_request *request = xcalloc(1, sizeof(*request));
+    request->argv = xcalloc(1, sizeof(char *));
+    request->envp = xcalloc(1, sizeof(char *));
+    request->fds[0] = request->fds[1] = request->fds[2] = -1;
+    request->cgroup_fd = -1;
+    request->umask = -1;
+    return request;
+}
+
+static void close_descriptors(struct spawn_request *request)
+{
+    int all[4] = {request->fds[0], request->fds[1], request->fds[2], request->cgroup_fd};
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        bool again = false;
+        for (size_t k = 0; k < i; k++)
+            again = again || all[k] == all[i];
+        if (all[i] >= 0 && !again)
+            close(all[i]);
+    }
+    request->fds[0] = request->fds[1] = request->fds[2] = request->cgroup_fd = -1;
+}
+
+static void free_strings(char **strings)
+{
+    for (char **s = strings; *s; s++)
+        free(*s);
+    free(strings);
+}
+
+void spawn_request_free(struct spawn_request *request)
+{
+    if (!request)
+        return;
+    close_descriptors(request);
+    free_strings(request->argv);
+    free_strings(request->envp);
+    free(request->cwd);
+    free(request->groups);
+    free(request);
+}
+
+/* Append to a NULL-terminated array whose room is always the next power of two. */
+static void append(char ***strings, size_t *n, char *string)
+{
+    size_t used = *n + 1; /* with the NULL */
+    if ((used & (used - 1)) == 0)
+        *strings = xreallocarray(*strings, 2 * used, sizeof(char *));
+    (*strings)[(*n)++] = string;
+    (*strings)[*n] = NULL;
+}
+
+void spawn_request_arg(struct spawn_request *request, const char *arg)
+{
+    append(&request->argv, &request->argc, xstrdup(arg));
+}
+
+void spawn_request_env(struct spawn_request *request, const char *name, const char *value)
+{
+    size_t len = strlen(name);
+    char *entry = xasprintf("%s=%s", name, value);
+    for (size_t i = 0; i < request->envc; i++) {
+        if (strncmp(request->envp[i], entry, len + 1) == 0) {
+            free(request->envp[i]);
+            request->envp[i] = entry;
+            return;
+        }
+    }
+    append(&request->envp, &request->envc, entry);
+}
+
+/* ---- one start (spawn thread) -------------------------------------------------------------------------------------
+ */
+
+/* The paths to try for argv[0], as execvp(3) has it. One allocation a path. */
+static char **make_candidates(const struct spawn_request *request)
+{
+    const char *program = request->argv[0];
+    char **candidates = xcalloc(1, sizeof(char *));
+    size_t n = 0;
+    if (strchr(program, '/') || !*program) {
+        append(&candidates, &n, xstrdup(program));
+        return candidates;
+    }
+    const char *path = DEFAULT_PATH;
+    for (char **e = request->envp; *e; e++)
+        if (strncmp(*e, "PATH=", 5) == 0)
+            path = *e + 5;
+    for (;;) {
+        size_t len = strcspn(path, ":");
+        append(&candidates, &n, len > 0 ? xasprintf("%.*s/%s", (int)len, path, program) : xasprintf("./%s", program));
+        if (!path[len])
+            return candidates;
+        path += len + 1;
+    }
+}
+
+/* Whether the child has to call setgroups() and the like: a daemon without privileges may be asked for its own user. */
+static bool differs_from_own(const struct spawn_request *request)
+{
+    uid_t uid[3];
+    gid_t gid[3];
+    getresuid(&uid[0], &uid[1], &uid[2]);
+    getresgid(&gid[0], &gid[1], &gid[2]);
+    bool same = uid[0] != 0;
+    for (int i = 0; i < 3; i++)
+        same = same && uid[i] == request->uid && gid[i] == request->gid;
+    return !same;
+}
+
+static void fill_plan(const struct spawner *s, const struct spawn_request *request, struct child_plan *plan)
+{
+    *plan = (struct child_plan){
+        .argv = request->argv,
+        .envp = request->envp,
+        .cwd = request->cwd,
+        .enter_cgroup = request->cgroup_fd >= 0,
+        .umask = request->umask,
+        .limits = request->limits,
+        .default_open_soft = s->options.default_open_soft,
+        .default_open_hard = MAX(s->options.default_open_hard, s->options.default_open_soft),
+        .change_user = request->change_user && differs_from_own(request),
+        .uid = request->uid,
+        .gid = request->gid,
+        .groups = request->groups,
+        .n_groups = request->n_groups,
+        .ticks_per_second = s->ticks_per_second,
+    };
+    memcpy(plan->parked, s->parked, sizeof(plan->parked));
+}
+
+/* Put the request's descriptors where the child takes them from. */
+static int park_descriptors(const struct spawner *s, const struct spawn_request *request)
+{
+    const int fds[CHILD_PARKED] = {
+        [CHILD_STDIN] = request->fds[0],
+        [CHILD_STDOUT] = request->fds[1],
+        [CHILD_STDERR] = request->fds[2],
+        [CHILD_CGROUP] = request->cgroup_fd,
+    };
+    for (int i = 0; i < CHILD_PARKED; i++)
+        if (fds[i] >= 0 && dup3(fds[i], s->parked[i], O_CLOEXEC) < 0)
+            return -errno;
+    return 0;
+}
+
+static void clear_parked(const struct spawner *s)
+{
+    for (int i = 0; i < CHILD_PARKED; i++)
+        dup3(s->null_fd, s->parked[i], O_CLOEXEC);
+}
+
+/* Clone, and wait until the child has exec'ed or failed. Returns its pid or a negative errno. */
+static pid_t clone_child(struct spawner *s, struct child_plan *plan, int *ret_pidfd)
+{
+    /* Also the two signals that the C library uses itself and that pthread_sigmask() leaves out: a handler that ran in
+     * the child would do so in our memory. */
+    uint64_t all = ~(uint64_t)0, old = 0;
+    int pidfd = -1;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, KERNEL_SIGSET_SIZE);
+    pid_t pid = clone(child_main, s->stack + s->stack_mapped,
+                      CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD | SIGCHLD, plan, &pidfd);
+    if (pid < 0)
+        pid = -errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, KERNEL_SIGSET_SIZE);
+    *ret_pidfd = pidfd;
+    return pid;
+}
+
+static void fail(struct spawn_result *result, enum spawn_stage stage, int code, const char *why)
+{
+    result->stage = stage;
+    error_set(&result->error, code, "%s: %s", spawn_stage_name(stage), why);
+}
+
+static void fork_failed(struct spawn_result *result, int code)
+{
+    const char *why = code == -EAGAIN   ? "too many processes"
+                      : code == -EMFILE ? "too many open descriptors in the daemon"
+                                        : strerrordesc_np(-code);
+    fail(result, SPAWN_STAGE_FORK, code, why);
+}
+
+static void start_planned(struct spawner *s, struct child_plan *plan, int slot, struct spawn_result *result)
+{
+    int pidfd = -1;
+    pid_t pid = clone_child(s, plan, &pidfd);
+    clear_parked(s);
+    if (pid > 0 && plan->error == 0) {
+        *result = (struct spawn_result){.pid = pid, .pidfd = pidfd, .slot = slot};
+        return;
+    }
+    if (pid > 0) {
+        siginfo_t info;
+        while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0 && errno == EINTR)
+            ;
+        close(pidfd);
+        result->stage = plan->stage;
+        child_explain(plan, &result->error);
+    } else {
+        fork_failed(result, pid);
+    }
+    if (slot != SPAWN_NO_SLOT)
+        ledger_release(s->options.ledger, (unsigned)slot);
+}
+
+static void start(struct spawner *s, struct spawn_request *request)
+{
+    struct spawn_result *result = &request->result;
+    struct child_plan plan;
+    int slot = SPAWN_NO_SLOT, r;
+
+    *result = (struct spawn_result){.pidfd = -1, .slot = SPAWN_NO_SLOT};
+    if (request->argc == 0) {
+        fail(result, SPAWN_STAGE_EXEC, -EINVAL, "the command is empty");
+        goto done;
+    }
+    fill_plan(s, request, &plan);
+    r = park_descriptors(s, request);
+    if (r < 0) {
+        clear_parked(s);
+        fail(result, SPAWN_STAGE_DESCRIPTORS, r, strerrordesc_np(-r));
+        goto done;
+    }
+    if (s->options.ledger) {
+        unsigned taken;
+        r = ledger_take(s->options.ledger, request->tag, &taken);
+        if (r < 0) {
+            clear_parked(s);
+            fail(result, SPAWN_STAGE_LEDGER, r, strerrordesc_np(-r));
+            goto done;
+        }
+        slot = (int)taken;
+        plan.slot = ledger_slot(s->options.ledger, taken);
+    }
+    char **candidates = make_candidates(request);
+    plan.candidates = candidates;
+    start_planned(s, &plan, slot, result);
+    free_strings(candidates);
+done:
+    close_descriptors(request);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------------------------
+ */
+
+/* Move a request to the ended ones. True: the caller calls wake once it has let go of the lock. */
+static bool end_locked(struct spawner *s, struct spawn_request *request)
+{
+    request->state = SPAWN_ENDED;
+    DL_APPEND(s->ended, request);
+    bool wake = !s->woken;
+    s->woken = true;
+    return wake;
+}
+
+static void *run(void *arg)
+{
+    struct spawner *s = arg;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!s->queue && !s->stopping)
+            pthread_cond_wait(&s->work, &s->lock);
+        if (s->stopping)
+            break;
+        struct spawn_request *request = s->queue;
+        DL_DELETE(s->queue, request);
+        request->state = SPAWN_STARTING;
+        pthread_mutex_unlock(&s->lock);
+        start(s, request);
+        pthread_mutex_lock(&s->lock);
+        if (end_locked(s, request)) {
+            pthread_mutex_unlock(&s->lock);
+            s->options.wake(s->options.wake_ctx);
+            pthread_mutex_lock(&s->lock);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+static int start_thread(struct spawner *s)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int r = -pthread_create(&s->thread, NULL, run, s);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (r == 0)
+        pthread_setname_np(s->thread, "spawn");
+    return r;
+}
+
+static int map_stack(struct spawner *s)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    s->stack_mapped = STACK_SIZE + page;
+    s->stack = mmap(NULL, s->stack_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (s->stack == MAP_FAILED)
+        return -errno;
+    return mprotect(s->stack, page, PROT_NONE) < 0 ? -errno : 0;
+}
+
+static int open_parked(struct spawner *s)
+{
+    s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (s->null_fd < 0)
+        return -errno;
+    for (int i = 0; i < CHILD_PARKED; i++) {
+        s->parked[i] = fcntl(s->null_fd, F_DUPFD_CLOEXEC, 3);
+        if (s->parked[i] < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+/* Everything but the thread. */
+static void release(struct spawner *s)
+{
+    for (int i = 0; i < CHILD_PARKED; i++)
+        closep(&s->parked[i]);
+    closep(&s->null_fd);
+    if (s->stack != MAP_FAILED)
+        munmap(s->stack, s->stack_mapped);
+    pthread_cond_destroy(&s->work);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+int spawner_create(const struct spawner_options *options, struct spawner **ret, struct error *err)
+{
+    struct spawner *s = xcalloc(1, sizeof(*s));
+    s->options = *options;
+    s->ticks_per_second = (uint64_t)sysconf(_SC_CLK_TCK);
+    s->stack = MAP_FAILED;
+    s->null_fd = -1;
+    for (int i = 0; i < CHILD_PARKED; i++)
+        s->parked[i] = -1;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, NULL);
+
+    const char *what = "stack";
+    int r = map_stack(s);
+    if (r == 0) {
+        what = "/dev/null";
+        r = open_parked(s);
+    }
+    if (r == 0) {
+        what = "thread";
+        r = start_thread(s);
+    }
+    if (r < 0) {
+        release(s);
+        return error_set(err, r, "spawner: %s: %s", what, strerrordesc_np(-r));
+    }
+    *ret = s;
+    return 0;
+}
+
+/* ---- the owner's side ---------------------------------------------------------------------------------------------
+ */
+
+static bool cancel_locked(struct spawner *s, struct spawn_request *request)
+{
+    DL_DELETE(s->queue, request);
+    close_descriptors(request);
+    request->result = (struct spawn_result){.pidfd = -1, .slot = SPAWN_NO_SLOT, .stage = SPAWN_STAGE_QUEUE};
+    error_set(&request->result.error, -ECANCELED, "cancelled before it was started");
+    return end_locked(s, request);
+}
+
+void spawner_submit(struct spawner *s, struct spawn_request *request)
+{
+    pthread_mutex_lock(&s->lock);
+    assert(request->state == SPAWN_NEW && !s->stopping);
+    request->state = SPAWN_QUEUED;
+    DL_APPEND(s->queue, request);
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool spawner_cancel(struct spawner *s, struct spawn_request *request)
+{
+    bool wake = false;
+    pthread_mutex_lock(&s->lock);
+    bool queued = request->state == SPAWN_QUEUED;
+    if (queued)
+        wake = cancel_locked(s, request);
+    pthread_mutex_unlock(&s->lock);
+    if (wake)
+        s->options.wake(s->options.wake_ctx);
+    return queued;
+}
+
+size_t spawner_collect(struct spawner *s, size_t max)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&s->lock);
+    s->woken = false;
+    while (s->ended && (max == 0 || n < max)) {
+        struct spawn_request *request = s->ended;
+        DL_DELETE(s->ended, request);
+        pthread_mutex_unlock(&s->lock);
+        if (request->done)
+            request->done(request->ctx, &request->result);
+        spawn_request_free(request);
+        n++;
+        pthread_mutex_lock(&s->lock);
+    }
+    bool wake = s->ended && !s->woken;
+    s->woken = s->ended;
+    pthread_mutex_unlock(&s->lock);
+    if (wake)
+        s->options.wake(s->options.wake_ctx);
+    return n;
+}
+
+void spawner_destroy(struct spawner *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    while (s->queue)
+        cancel_locked(s, s->queue);
+    s->stopping = true;
+    s->woken = true; /* nobody is left to be woken */
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->thread, NULL);
+    spawner_collect(s, 0);
+    release(s);
+}
