@@ -18,7 +18,7 @@
  * What escapes: a process that left its session, cleared its environment and lost its parent, all before the hunt. Only
  * a cgroup holds that one.
  *
- * Cost: about 30 µs a process on the machine, and a read of /proc/PID/environ can wait for a process that is stuck in a
+ * Cost: 10 to 30 µs a process on the machine, and a read of /proc/PID/environ can wait for a process that is stuck in a
  * page fault. So: a thread of the pool, not the loop.
  */
 #ifndef TRIGGERD_SPAWN_ORPHANS_H
