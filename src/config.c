@@ -1,0 +1,353 @@
+#include "config.h"
+
+#include "base/util.h"
+#include "manifest/document.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const level_words[] = {"error", "warning", "info", "debug", NULL};
+static const char *const format_words[] = {"text", "json", NULL};
+
+static const struct field retention_rows[] = {
+    {.name = "events",
+     .type = &field_int,
+     FIELD(struct config_retention, events, int64_t, .default_json = "1000000", .min = 1, .max = 1e12,
+           .doc = "How many events are kept at most")},
+    {.name = "days",
+     .type = &field_number,
+     FIELD(struct config_retention, days, double, .default_json = "30", .min = 0, .max = 36500,
+           .doc = "How long events and runs are kept, in days")},
+    {.name = "run_log_days",
+     .type = &field_number,
+     FIELD(struct config_retention, run_log_days, double, .default_json = "7", .min = 0, .max = 36500,
+           .doc = "How long what steps printed is kept, in days")},
+};
+static const struct field_table retention_fields = {"retention", "What is kept", sizeof(struct config_retention),
+                                                    retention_rows, ARRAY_SIZE(retention_rows)};
+
+static const struct field rows[] = {
+    {.name = "manifests",
+     .type = &field_strings,
+     FIELD(struct config, manifests, struct strings, .default_json = "[]", .max = 100,
+           .doc = "Directories of manifests, in order of precedence", .example = "[\"/etc/triggerd/manifests\"]")},
+    {.name = "state",
+     .type = &field_string,
+     FIELD(struct config, state, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The directory of events, runs and state", .example = "\"/var/lib/triggerd\"")},
+    {.name = "socket",
+     .type = &field_string,
+     FIELD(struct config, socket, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 107,
+           .doc = "The unix socket of the API", .example = "\"/run/triggerd/triggerd.sock\"")},
+    {.name = "listen",
+     .type = &field_string,
+     FIELD(struct config, listen, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 300,
+           .doc = "HOST:PORT of the API over TCP, on loopback; none by default", .example = "\"127.0.0.1:8321\"")},
+    {.name = "log_level",
+     .type = &field_enum,
+     FIELD(struct config, log_level, int, .default_json = "\"info\"", .words = level_words, .doc = "The least that is logged")},
+    {.name = "log_format",
+     .type = &field_enum,
+     FIELD(struct config, log_format, int, .default_json = "\"text\"", .words = format_words, .doc = "How it is logged")},
+    {.name = "shutdown_grace_seconds",
+     .type = &field_seconds,
+     FIELD(struct config, shutdown_grace_seconds, double, .default_json = "30", .min = 0, .max = 86400,
+           .doc = "How long runs may go on after SIGTERM before they are ended and kept for the next start")},
+    {.name = "max_runs",
+     .type = &field_int,
+     FIELD(struct config, max_runs, int64_t, .default_json = "256", .min = 1, .max = 100000,
+           .doc = "Runs under way at once, over all triggers; lowered where the limit of open files asks for it")},
+    {.name = "max_chain_depth",
+     .type = &field_int,
+     FIELD(struct config, max_chain_depth, int64_t, .default_json = "32", .min = 1, .max = 10000,
+           .doc = "How deep a chain of events may go")},
+    {.name = "retention",
+     .type = &field_object,
+     FIELD(struct config, retention, struct config_retention, .sub = &retention_fields, .doc = "What is kept",
+           .example = "{\"days\": 30}")},
+};
+const struct field_table config_fields = {"config", "triggerd.yaml", sizeof(struct config), rows, ARRAY_SIZE(rows)};
+
+static const char help[] =
+    "usage: triggerd [OPTION]...\n"
+    "Run pipelines when something happens, as manifests in a directory want it.\n"
+    "\n"
+    "  --config FILE       settings (default /etc/triggerd/triggerd.yaml, where it exists)\n"
+    "  --manifests DIR     directory of manifests; may be given more than once\n"
+    "  --state DIR         directory of events, runs and state\n"
+    "  --socket PATH       unix socket of the API\n"
+    "  --listen HOST:PORT  the API over TCP too, on loopback\n"
+    "  --log-level L       error, warning, info (default) or debug\n"
+    "  --log-format F      text (default) or json\n"
+    "  --check             validate settings and manifests, print every error, exit 1 if there is any\n"
+    "  --version, --help\n"
+    "\n"
+    "As root the defaults are /etc/triggerd/manifests, /var/lib/triggerd and /run/triggerd/triggerd.sock; as a user\n"
+    "those of XDG ($XDG_CONFIG_HOME, $XDG_STATE_HOME, $XDG_RUNTIME_DIR, each with /triggerd).\n"
+    "FLOWMASON_TRIGGERS_ENABLED=false starts everything but the firing. SIGTERM drains, SIGHUP reads the manifests again.\n";
+
+/* ---- the file ---- */
+
+static int read_all(const char *path, struct buf *ret)
+{
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    for (;;) {
+        if (ret->len > DOCUMENT_TEXT_MAX)
+            return -EFBIG;
+        char *to = buf_reserve(ret, 65536);
+        ssize_t n = read(fd, to, 65536);
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return 0;
+        ret->len += (size_t)n;
+        ret->data[ret->len] = '\0';
+    }
+}
+
+static void print_issues(const char *path, const struct document *doc, const struct issues *issues)
+{
+    for (size_t i = 0; i < issues->n; i++) {
+        unsigned line = 1, column = 1;
+        if (issues->items[i].node)
+            document_node_place(doc, issues->items[i].node, issues->items[i].at_key, &line, &column);
+        fprintf(stderr, "%s:%u:%u: %s%s%s\n", path, line, column, issues->items[i].path, *issues->items[i].path ? ": " : "",
+                issues->items[i].message);
+    }
+}
+
+static int read_file(const char *path, struct config *c)
+{
+    struct buf text = {0};
+    int r = read_all(path, &text);
+    if (r < 0) {
+        fprintf(stderr, "triggerd: %s: %s\n", path, strerror(-r));
+        buf_fini(&text);
+        return -EIO;
+    }
+    struct document_set set;
+    struct issues issues = ISSUES_INIT;
+    r = document_parse(text.data ? text.data : "", text.len, DOCUMENT_YAML, &set);
+    for (size_t i = 0; i < set.n_errors; i++)
+        fprintf(stderr, "%s:%u:%u: %s\n", path, set.errors[i].line, set.errors[i].column, set.errors[i].message);
+    if (set.n_documents > 1) {
+        fprintf(stderr, "%s:%u:1: expected one document\n", path, set.documents[1].line);
+        r = -EINVAL;
+    }
+    if (r == 0 && set.n_documents == 1) {
+        if (!fields_parse(&config_fields, set.documents[0].root, NULL, c, "", &issues))
+            r = -EIO;
+        print_issues(path, &set.documents[0], &issues);
+    } else {
+        fields_defaults(&config_fields, c);
+    }
+    issues_fini(&issues);
+    document_set_fini(&set);
+    buf_fini(&text);
+    return r < 0 ? -EIO : 0;
+}
+
+/* ---- defaults and the environment ---- */
+
+/* `$VARIABLE/triggerd/NAME`, or `$HOME/FALLBACK/triggerd/NAME`. */
+static char *xdg(const char *variable, const char *fallback, const char *name)
+{
+    const char *base = getenv(variable), *home = getenv("HOME");
+    const char *slash = *name ? "/" : "";
+    if (base && base[0] == '/')
+        return xasprintf("%s/triggerd%s%s", base, slash, name);
+    if (fallback)
+        return xasprintf("%s/%s/triggerd%s%s", home ? home : "/tmp", fallback, slash, name);
+    return xasprintf("/tmp/triggerd-%u%s%s", (unsigned)getuid(), slash, name);
+}
+
+static void fill_defaults(struct config *c)
+{
+    bool root = geteuid() == 0;
+    if (!c->state)
+        c->state = root ? xstrdup("/var/lib/triggerd") : xdg("XDG_STATE_HOME", ".local/state", "");
+    if (!c->socket)
+        c->socket = root ? xstrdup("/run/triggerd/triggerd.sock") : xdg("XDG_RUNTIME_DIR", NULL, "triggerd.sock");
+    if (c->manifests.n == 0) {
+        free(c->manifests.items);
+        c->manifests.items = xcalloc(1, sizeof(char *));
+        c->manifests.items[c->manifests.n++] =
+            root ? xstrdup("/etc/triggerd/manifests") : xdg("XDG_CONFIG_HOME", ".config", "manifests");
+    }
+}
+
+static int read_switch(struct config *c)
+{
+    static const char *const yes[] = {"true", "1", "yes"}, *const no[] = {"false", "0", "no"};
+    const char *text = getenv("FLOWMASON_TRIGGERS_ENABLED");
+    c->firing = true;
+    if (!text)
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
+        if (strcasecmp(text, yes[i]) == 0)
+            return 0;
+        if (strcasecmp(text, no[i]) == 0) {
+            c->firing = false;
+            return 0;
+        }
+    }
+    fprintf(stderr, "triggerd: FLOWMASON_TRIGGERS_ENABLED: expected true or false, got \"%s\"\n", text);
+    return -EIO;
+}
+
+/* Absolute, so that nothing depends on the working directory later. */
+static void make_absolute(char **path)
+{
+    char cwd[PATH_MAX];
+    if (!*path || (*path)[0] == '/' || !getcwd(cwd, sizeof(cwd)))
+        return;
+    const char *rest = strncmp(*path, "./", 2) == 0 ? *path + 2 : *path;
+    char *full = streq(rest, ".") ? xstrdup(cwd) : xasprintf("%s/%s", cwd, rest);
+    free(*path);
+    *path = full;
+}
+
+/* ---- the command line ---- */
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, 'c'},    {"manifests", required_argument, NULL, 'm'},
+    {"state", required_argument, NULL, 's'},     {"socket", required_argument, NULL, 'S'},
+    {"listen", required_argument, NULL, 'l'},    {"log-level", required_argument, NULL, 'L'},
+    {"log-format", required_argument, NULL, 'F'}, {"check", no_argument, NULL, 'k'},
+    {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct overrides {
+    const char *config, *state, *socket, *listen, *level, *format;
+    const char **manifests;
+    size_t n_manifests;
+    bool check;
+};
+
+static int parse_options(int argc, char **argv, struct overrides *o)
+{
+    int ch;
+    while ((ch = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (ch) {
+        case 'c':
+            o->config = optarg;
+            break;
+        case 'm':
+            o->manifests = xreallocarray(o->manifests, o->n_manifests + 1, sizeof(*o->manifests));
+            o->manifests[o->n_manifests++] = optarg;
+            break;
+        case 's':
+            o->state = optarg;
+            break;
+        case 'S':
+            o->socket = optarg;
+            break;
+        case 'l':
+            o->listen = optarg;
+            break;
+        case 'L':
+            o->level = optarg;
+            break;
+        case 'F':
+            o->format = optarg;
+            break;
+        case 'k':
+            o->check = true;
+            break;
+        case 'V':
+            puts("triggerd " TRIGGERD_VERSION);
+            return 1;
+        case 'h':
+            fputs(help, stdout);
+            return 1;
+        default:
+            fputs("triggerd: try --help\n", stderr);
+            return -EINVAL;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "triggerd: unexpected argument \"%s\"; try --help\n", argv[optind]);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* One option given as text, parsed by its row: range and words are those of the file. */
+static int override(struct config *c, const char *name, const char *option, const char *text)
+{
+    if (!text)
+        return 0;
+    const struct field *f = fields_find(&config_fields, name);
+    void *slot = (char *)c + f->offset;
+    struct issues issues = ISSUES_INIT;
+    cJSON *v = cJSON_CreateString(text);
+    if (f->type->fini)
+        f->type->fini(f, slot);
+    int r = f->type->parse(f, v, slot, option, &issues) ? 0 : -EINVAL;
+    for (size_t i = 0; i < issues.n; i++)
+        fprintf(stderr, "triggerd: %s: %s\n", issues.items[i].path, issues.items[i].message);
+    cJSON_Delete(v);
+    issues_fini(&issues);
+    return r;
+}
+
+static int apply_overrides(struct config *c, const struct overrides *o)
+{
+    int r = override(c, "state", "--state", o->state);
+    r = r < 0 ? r : override(c, "socket", "--socket", o->socket);
+    r = r < 0 ? r : override(c, "listen", "--listen", o->listen);
+    r = r < 0 ? r : override(c, "log_level", "--log-level", o->level);
+    r = r < 0 ? r : override(c, "log_format", "--log-format", o->format);
+    if (r < 0 || o->n_manifests == 0)
+        return r;
+    const struct field *f = fields_find(&config_fields, "manifests");
+    f->type->fini(f, &c->manifests);
+    c->manifests.items = xcalloc(o->n_manifests, sizeof(char *));
+    for (size_t i = 0; i < o->n_manifests; i++)
+        c->manifests.items[c->manifests.n++] = xstrdup(o->manifests[i]);
+    return 0;
+}
+
+int config_read(int argc, char **argv, struct config *ret)
+{
+    static const char standard[] = "/etc/triggerd/triggerd.yaml";
+    struct overrides o = {0};
+    *ret = (struct config){0};
+    int r = parse_options(argc, argv, &o);
+    if (r == 0 && !o.config && geteuid() == 0 && access(standard, F_OK) == 0)
+        o.config = standard;
+    if (r == 0 && o.config)
+        r = read_file(o.config, ret);
+    else if (r == 0)
+        fields_defaults(&config_fields, ret);
+    if (r == 0)
+        r = apply_overrides(ret, &o);
+    if (r == 0)
+        r = read_switch(ret);
+    free(o.manifests);
+    if (r != 0) {
+        config_fini(ret);
+        return r;
+    }
+    ret->check = o.check;
+    fill_defaults(ret);
+    make_absolute(&ret->state);
+    make_absolute(&ret->socket);
+    for (size_t i = 0; i < ret->manifests.n; i++)
+        make_absolute(&ret->manifests.items[i]);
+    return 0;
+}
+
+void config_fini(struct config *c)
+{
+    fields_fini(&config_fields, c);
+}

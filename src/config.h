@@ -1,0 +1,34 @@
+/* What the daemon is told: the config file, the command line over it, the defaults under both. */
+#ifndef TRIGGERD_CONFIG_H
+#define TRIGGERD_CONFIG_H
+
+#include "model/field.h"
+
+struct config_retention {
+    int64_t events;
+    double days, run_log_days;
+};
+
+struct config {
+    struct strings manifests;
+    char *state;
+    char *socket;
+    char *listen; /* NULL: none */
+    int log_level;
+    int log_format;
+    double shutdown_grace_seconds;
+    int64_t max_runs;
+    int64_t max_chain_depth;
+    struct config_retention retention;
+    /* not in the file */
+    bool check;
+    bool firing; /* FLOWMASON_TRIGGERS_ENABLED */
+};
+
+extern const struct field_table config_fields;
+
+/* 0: go on; 1: done (--help, --version), exit 0; -EINVAL: usage, exit 2; other: exit 1. What is to be said was said. */
+int config_read(int argc, char **argv, struct config *ret);
+void config_fini(struct config *c);
+
+#endif

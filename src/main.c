@@ -1,0 +1,379 @@
+/* triggerd: pipelines that run when something happens.
+ *
+ * The map of the tree, lowest first; a folder calls only folders before it:
+ *
+ *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify
+ *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers, pipelines,
+ *               events, runs, conditions
+ *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron, globs,
+ *               JSON Schema
+ *   store/      what happened: SQLite, one writer thread with group commit, reader threads
+ *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans
+ *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
+ *   source/     file_watch, pipeline_completed, custom, schedule; list.c has them all
+ *   step/       exec; list.c has them all
+ *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep comments
+ *   reconcile/  the manifest directories against what runs
+ *   api/        operations and renderers behind every view
+ *   http/       the server on the loop, routes
+ *   ctl/        triggerctl, a program of its own
+ *   config.c    options and the config file
+ *   main.c      this: wiring, signals, the order of start and stop
+ *
+ * Threads: the loop (everything but what follows), the store's writer and readers, the spawn thread, libuv's pool for
+ * system calls on users' paths and for parsing manifests.
+ */
+#include "base/inotify.h"
+#include "base/log.h"
+#include "config.h"
+#include "http/routes.h"
+#include "reconcile/reconcile.h"
+#include "source/list.h"
+#include "spawn/orphans.h"
+#include "spawn/spawn.h"
+#include "step/list.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#else
+#define sd_notify(unset, state) ((void)0)
+#endif
+
+#define DESCRIPTORS_PER_RUN 8 /* pipes of both sides, the pidfd, and what a start needs for a moment */
+#define DESCRIPTORS_OF_OUR_OWN 1200
+
+struct daemon {
+    struct config config;
+    struct loop loop;
+    struct loop_group group;
+    struct loop_async store_wake, spawn_wake;
+    struct loop_signal term, interrupt, hangup;
+    struct rlimit open_files; /* as we were started: children get it back */
+    struct store_port *store;
+    struct ledger *ledger;
+    struct spawner *spawner;
+    struct watcher *watcher;
+    struct engine *engine;
+    struct reconcile *reconcile;
+    struct http_server *http;
+    struct api api;
+    bool stopping;
+    int status;
+};
+
+/* ---- wiring ---- */
+
+static void engine_log(void *ctx, const char *trigger_id, const char *message)
+{
+    (void)ctx;
+    log_at(LOG_LEVEL_INFO, "engine", LOG_FIELDS({"trigger", trigger_id}), "%s", message);
+}
+
+static void wake_store(void *ctx)
+{
+    struct daemon *d = ctx;
+    loop_async_send(&d->store_wake);
+}
+
+static void collect_store(void *ctx)
+{
+    struct daemon *d = ctx;
+    store_collect(d->store);
+}
+
+static void store_state(void *ctx, bool writable, const char *reason)
+{
+    struct daemon *d = ctx;
+    if (writable)
+        log_info("store", "writable again");
+    else
+        log_error("store", "not writable: %s; nothing is taken in until it is", reason);
+    if (d->engine)
+        engine_trigger_condition(d->engine, NULL, "StoreWritable", writable ? CONDITION_TRUE : CONDITION_FALSE,
+                                 writable ? "Writable" : "NotWritable", reason);
+}
+
+static void wake_spawner(void *ctx)
+{
+    struct daemon *d = ctx;
+    loop_async_send(&d->spawn_wake);
+}
+
+static void collect_spawner(void *ctx)
+{
+    struct daemon *d = ctx;
+    spawner_collect(d->spawner, 64);
+}
+
+/* As many descriptors as we may have; how many runs they allow. */
+static int64_t raise_descriptors(struct daemon *d)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &d->open_files) < 0)
+        return d->config.max_runs;
+    limit = d->open_files;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        limit = d->open_files;
+    int64_t allowed = limit.rlim_cur == RLIM_INFINITY
+                          ? d->config.max_runs
+                          : ((int64_t)limit.rlim_cur - DESCRIPTORS_OF_OUR_OWN) / DESCRIPTORS_PER_RUN;
+    if (allowed < 1)
+        allowed = 1;
+    if (allowed < d->config.max_runs)
+        log_warning("main", "max_runs is lowered to %" PRId64 " by the limit of open files (%" PRIu64 ")", allowed,
+                    (uint64_t)limit.rlim_cur);
+    return MIN(allowed, d->config.max_runs);
+}
+
+/* ---- stopping, step by step ---- */
+
+static void group_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    loop_stop(&d->loop);
+}
+
+static void watcher_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->watcher = NULL;
+    spawner_destroy(d->spawner);
+    d->spawner = NULL;
+    store_close(d->store); /* commits what is left; callbacks run here */
+    d->store = NULL;
+    engine_destroy(d->engine);
+    d->engine = NULL;
+    ledger_destroy(d->ledger);
+    d->ledger = NULL;
+    loop_group_close(&d->group, group_gone, d);
+}
+
+static void reconcile_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->reconcile = NULL;
+    if (d->watcher)
+        watcher_close(d->watcher, watcher_gone, d);
+    else
+        watcher_gone(d);
+}
+
+static void http_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->http = NULL;
+    if (d->reconcile)
+        reconcile_stop(d->reconcile, reconcile_gone, d);
+    else
+        reconcile_gone(d);
+}
+
+static void drained(void *ctx)
+{
+    struct daemon *d = ctx;
+    log_info("main", "drained");
+    if (d->http)
+        http_server_stop(d->http, false, http_gone, d);
+    else
+        http_gone(d);
+}
+
+static void stop(struct daemon *d)
+{
+    if (d->stopping)
+        return;
+    d->stopping = true;
+    d->api.ready = false;
+    sd_notify(0, "STOPPING=1");
+    engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
+}
+
+static void on_signal(void *ctx, int signum)
+{
+    struct daemon *d = ctx;
+    if (signum == SIGHUP) {
+        log_info("main", "SIGHUP: reading the manifests again");
+        if (d->reconcile)
+            reconcile_reload(d->reconcile);
+        return;
+    }
+    if (d->stopping) {
+        log_warning("main", "second signal: exiting at once; what runs is taken up at the next start");
+        _exit(1);
+    }
+    log_info("main", "%s: draining for up to %g s", signum == SIGTERM ? "SIGTERM" : "SIGINT",
+             d->config.shutdown_grace_seconds);
+    stop(d);
+}
+
+/* ---- starting ---- */
+
+static void first_reconcile(void *ctx)
+{
+    struct daemon *d = ctx;
+    engine_start(d->engine);
+    d->api.ready = true;
+    log_info("main", "ready");
+    sd_notify(0, "READY=1");
+}
+
+static int open_store(struct daemon *d, struct error *err)
+{
+    struct store_options options = {
+        .dir = d->config.state, .wake = wake_store, .state = store_state, .ctx = d};
+    int r = store_open(&options, &d->store, err);
+    if (r < 0)
+        return r;
+    struct store_retention keep = {d->config.retention.events, d->config.retention.days,
+                                   d->config.retention.run_log_days};
+    store_set_retention(d->store, &keep);
+    return 0;
+}
+
+static int open_spawner(struct daemon *d, struct error *err)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/children", d->config.state);
+    int killed = orphans_kill(path, store_node_id(d->store), err);
+    if (killed < 0)
+        log_warning("main", "processes of an earlier life: %s", err->message);
+    else if (killed > 0)
+        log_info("main", "ended %d processes of an earlier life", killed);
+    int r = ledger_create(path, &d->ledger, err);
+    if (r < 0)
+        return r;
+    struct spawner_options options = {.ledger = d->ledger,
+                                      .wake = wake_spawner,
+                                      .wake_ctx = d,
+                                      .default_open_soft = d->open_files.rlim_cur,
+                                      .default_open_hard = d->open_files.rlim_max};
+    return spawner_create(&options, &d->spawner, err);
+}
+
+static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
+{
+    int r = watcher_create(&d->loop, NULL, &d->watcher, err);
+    if (r < 0)
+        return r;
+    struct engine_options options = {
+        .source_env = {.loop = &d->loop,
+                       .timers = &d->loop.timers,
+                       .clock = clock_system(),
+                       .random = random_system(),
+                       .store = d->store,
+                       .watcher = d->watcher,
+                       .state_dir = d->config.state},
+        .step_env = {.loop = &d->loop,
+                     .timers = &d->loop.timers,
+                     .clock = clock_system(),
+                     .random = random_system(),
+                     .spawner = d->spawner,
+                     .ledger = d->ledger,
+                     .node_id = store_node_id(d->store),
+                     .socket_path = d->config.socket},
+        .source_types = source_types,
+        .step_types = step_types,
+        .firing = d->config.firing,
+        .max_chain_depth = d->config.max_chain_depth,
+        .max_runs = max_runs,
+        .log = engine_log,
+        .ctx = d,
+    };
+    r = engine_create(&options, &d->engine, err);
+    return r < 0 ? r : engine_load(d->engine, err);
+}
+
+static int open_views(struct daemon *d, struct error *err)
+{
+    struct reconcile_options options = {.loop = &d->loop,
+                                        .engine = d->engine,
+                                        .store = d->store,
+                                        .clock = clock_system(),
+                                        .dirs = (const char *const *)d->config.manifests.items,
+                                        .n_dirs = d->config.manifests.n,
+                                        .first = first_reconcile,
+                                        .ctx = d};
+    int r = reconcile_create(&options, &d->reconcile, err);
+    if (r < 0)
+        return r;
+    d->api = (struct api){.engine = d->engine,
+                          .store = d->store,
+                          .reconcile = d->reconcile,
+                          .clock = clock_system(),
+                          .firing = d->config.firing};
+    struct http_server_options server = {.loop = &d->loop,
+                                         .socket_path = d->config.socket,
+                                         .listen = d->config.listen,
+                                         .handle = routes_handle,
+                                         .problem = api_problem_text,
+                                         .ctx = &d->api};
+    r = http_server_create(&server, &d->http, err);
+    if (r < 0)
+        return r;
+    reconcile_start(d->reconcile);
+    return 0;
+}
+
+static int start(struct daemon *d, struct error *err)
+{
+    int64_t max_runs = raise_descriptors(d);
+    int r = loop_async_init(&d->group, &d->store_wake, collect_store, d);
+    r = r < 0 ? r : loop_async_init(&d->group, &d->spawn_wake, collect_spawner, d);
+    r = r < 0 ? r : loop_signal_init(&d->group, &d->term, SIGTERM, on_signal, d);
+    r = r < 0 ? r : loop_signal_init(&d->group, &d->interrupt, SIGINT, on_signal, d);
+    r = r < 0 ? r : loop_signal_init(&d->group, &d->hangup, SIGHUP, on_signal, d);
+    if (r < 0)
+        return error_set(err, r, "loop: %s", strerror(-r));
+    r = open_store(d, err);
+    r = r < 0 ? r : open_spawner(d, err);
+    r = r < 0 ? r : open_engine(d, max_runs, err);
+    return r < 0 ? r : open_views(d, err);
+}
+
+/* --check: every error of every manifest, as validate prints them. */
+static int check(const struct config *c)
+{
+    size_t wrong = 0;
+    for (size_t i = 0; i < c->manifests.n; i++)
+        wrong += manifest_check_tree(c->manifests.items[i], stdout);
+    return wrong > 0 ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon d = {0};
+    struct error err = ERROR_INIT;
+    int r = config_read(argc, argv, &d.config);
+    if (r != 0)
+        return r == 1 ? 0 : r == -EINVAL ? 2 : 1;
+    if (d.config.check) {
+        r = check(&d.config);
+        config_fini(&d.config);
+        return r;
+    }
+    log_init((enum log_level)d.config.log_level, (enum log_format)d.config.log_format);
+    signal(SIGPIPE, SIG_IGN);
+    r = loop_init(&d.loop);
+    if (r < 0) {
+        log_error("main", "loop: %s", strerror(-r));
+        return 1;
+    }
+    loop_group_init(&d.group, &d.loop);
+    r = start(&d, &err);
+    if (r < 0) {
+        log_error("main", "%s", err.message);
+        d.status = 1;
+        http_gone(&d); /* whatever was opened so far, from there on */
+    }
+    loop_run(&d.loop);
+    loop_fini(&d.loop);
+    config_fini(&d.config);
+    return d.status;
+}
