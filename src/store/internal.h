@@ -132,7 +132,8 @@ struct writer {
 };
 
 struct store_hooks {
-    const char *vfs; /* SQLite VFS by name, NULL: the default */
+    const char *vfs;  /* SQLite VFS by name, NULL: the default */
+    int64_t probe_ms; /* how long after a failure the first probe comes, 0: 500 */
 };
 
 struct store {
@@ -142,6 +143,7 @@ struct store {
     void *ctx;
     char *dir, *path;
     const char *vfs;
+    int64_t probe_ms;
     char node_id[33];
     int lock_fd;
     int reserve_fd;

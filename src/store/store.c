@@ -8,6 +8,7 @@
 
 #define RESERVE_BYTES (4u << 20)
 #define READERS 2
+#define PROBE_MS 500
 #define THREAD_STACK (1u << 20)
 
 /* ---- the port ---- */
@@ -327,6 +328,7 @@ static struct store *store_new(const struct store_options *options, const struct
     s->dir = xstrdup(options->dir);
     s->path = xasprintf("%s/triggerd.db", options->dir);
     s->vfs = hooks ? hooks->vfs : NULL;
+    s->probe_ms = hooks && hooks->probe_ms ? hooks->probe_ms : PROBE_MS;
     s->lock_fd = s->reserve_fd = -1;
     s->writable = s->told_writable = true;
     pthread_mutex_init(&s->mutex, NULL);
@@ -345,6 +347,9 @@ int store_open_hooked(const struct store_options *options, const struct store_ho
     struct error local = ERROR_INIT;
     if (!err)
         err = &local;
+    /* SQLite's own memory statistics cost a lock at each allocation; too late, and no matter, if it is in use already.
+     */
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     struct store *s = store_new(options, hooks);
     int r = open_directory(s, options->reserve_bytes ? options->reserve_bytes : RESERVE_BYTES, err);
     if (r == 0)

@@ -19,10 +19,10 @@
 #include <stdio.h>
 
 #define PAGE_BYTES (4096 + 24)         /* of a frame in the log */
+#define CHECKPOINT_FULL_PAGES 64       /* 256 KiB: while the disk is full */
 #define CHECKPOINT_IDLE_PAGES 1024     /* 4 MiB: when nothing waits */
 #define CHECKPOINT_BUSY_PAGES 4096     /* 16 MiB: also when something does */
 #define CHECKPOINT_RESTART_PAGES 16384 /* 64 MiB: wait for readers, so that the log can start over */
-#define PROBE_MS 500
 #define PROBE_MAX_MS 8000
 
 /* ---- transactions ---- */
@@ -78,14 +78,20 @@ static bool fault_of_group(int rc)
     return primary == SQLITE_CONSTRAINT || primary == SQLITE_TOOBIG || primary == SQLITE_MISMATCH;
 }
 
+/* True if any of them can still be committed. */
+static bool any_left(const struct group_list *list)
+{
+    for (const struct store_group *g = list->first; g; g = g->next)
+        if (g->result == 0)
+            return true;
+    return false;
+}
+
 /* Commit the groups that have no result yet. One that violates a constraint gets -EINVAL and the rest go without it. */
 static int commit_groups(struct writer *w, struct group_list *list)
 {
-again:;
-    bool any = false;
-    for (struct store_group *g = list->first; g && !any; g = g->next)
-        any = g->result == 0;
-    if (!any)
+again:
+    if (!any_left(list))
         return SQLITE_OK;
     int rc = writer_begin(w);
     for (struct store_group *g = list->first; g && rc == SQLITE_OK; g = g->next) {
@@ -242,14 +248,14 @@ static void set_broken(struct store *s, int code, const char *reason)
 {
     struct writer *w = &s->w;
     if (w->broken == 0)
-        w->backoff_ms = PROBE_MS;
+        w->backoff_ms = s->probe_ms;
     w->broken = group_code(code);
     w->sticky = code == -EBADMSG;
     w->probe_at_ns = monotonic_ns() + w->backoff_ms * 1000000;
     tell_state(s, false, reason);
 }
 
-/* As many of the kept groups as fit a transaction, and a touch so that there is always something to write. */
+/* The kept groups, as many in a transaction as fit; where there are none, a touch, so that something was committed. */
 static int commit_kept(struct writer *w)
 {
     do {
@@ -262,9 +268,9 @@ static int commit_kept(struct writer *w)
             bytes += g->bytes;
             group_push(&part, group_pop(&rest));
         }
-        int rc = touch(w); /* before and apart: it must be there even if every group is at fault */
-        if (rc == SQLITE_OK)
-            rc = commit_groups(w, &part);
+        int rc = commit_groups(w, &part);
+        if (rc == SQLITE_OK && !any_left(&part))
+            rc = touch(w);
         if (rc != SQLITE_OK) {
             group_move(&part, &rest);
             w->kept = part;
@@ -287,6 +293,9 @@ static int try_kept(struct store *s, struct error *err)
             return r;
         }
     }
+    /* Where space is short the log goes round in what it has. */
+    if (w->broken == -ENOSPC && w->wal_pages >= CHECKPOINT_FULL_PAGES)
+        sqlite3_wal_checkpoint_v2(w->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     int rc = commit_kept(w);
     w->kept_stuck = rc != SQLITE_OK;
     if (rc == SQLITE_OK)

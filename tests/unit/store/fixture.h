@@ -26,6 +26,7 @@ struct owner {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     bool woken;
+    int64_t probe_ms;
     int downs, ups; /* state told */
     char reason[ERROR_MESSAGE_MAX];
 };
@@ -68,7 +69,7 @@ FIXTURE void owner_init(struct owner *o, const char *base)
 FIXTURE void owner_open(struct owner *o, const char *vfs)
 {
     struct error err = ERROR_INIT;
-    int r = store_open_hooked(&o->options, &(struct store_hooks){vfs}, &o->port, &err);
+    int r = store_open_hooked(&o->options, &(struct store_hooks){.vfs = vfs, .probe_ms = o->probe_ms}, &o->port, &err);
     if (r < 0)
         fail_msg("store_open: %s", err.message);
 }
@@ -207,6 +208,39 @@ FIXTURE int find_event(struct owner *o, const char *id, struct event *ret)
     }
     store_read_free(r);
     return result;
+}
+
+/* The counts kept beside the rows are those of the rows, and the file is sound. */
+FIXTURE void assert_consistent(const char *dir)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/triggerd.db", dir);
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    static const char *const checks[] = {
+        "SELECT count(*) FROM (SELECT trigger_id,pipeline_id,event_type,status,decision,count(*) FROM events "
+        "GROUP BY 1,2,3,4,5 EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM counts WHERE "
+        "kind=0)",
+        "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=0)",
+        "SELECT (SELECT count(*) FROM runs)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=1)",
+        "SELECT count(*) FROM counts WHERE n<0",
+        "SELECT count(*) FROM (SELECT occurred_ms/60000,status,count(*) FROM events GROUP BY 1,2 "
+        "EXCEPT SELECT minute,status,n FROM event_minutes)",
+        "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM event_minutes)",
+        "SELECT count(*) FROM steps WHERE run_seq NOT IN (SELECT seq FROM runs)",
+        "SELECT count(*) FROM step_logs WHERE run_seq NOT IN (SELECT seq FROM runs)",
+        "SELECT count(*) FROM runs WHERE text_id NOT IN (SELECT id FROM pipeline_texts)",
+        "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check<>'ok'",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+        sqlite3_stmt *st = NULL;
+        assert_int_equal(sqlite3_prepare_v2(db, checks[i], -1, &st, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+        if (sqlite3_column_int(st, 0) != 0)
+            fail_msg("not so: %s", checks[i]);
+        sqlite3_finalize(st);
+    }
+    sqlite3_close(db);
 }
 
 #endif
