@@ -218,7 +218,8 @@ FIXTURE void assert_consistent(const char *dir)
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     static const char *const checks[] = {
-        "SELECT count(*) FROM (SELECT trigger_id,pipeline_id,event_type,status,decision,count(*) FROM events "
+        "SELECT count(*) FROM (SELECT "
+        "trigger_id,coalesce(pipeline_id,''),coalesce(event_type,''),status,decision,count(*) FROM events "
         "GROUP BY 1,2,3,4,5 EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM counts WHERE "
         "kind=0)",
         "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=0)",
