@@ -74,4 +74,7 @@ void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const 
 /* The first writable manifest directory, or NULL. */
 const char *reconcile_writable_dir(struct reconcile *r);
 
+/* `DIR/ID.yaml`, or with a number behind the id where that file is there already (as last seen); free() it. */
+char *reconcile_free_path(struct reconcile *r, const char *dir, const char *id);
+
 #endif

@@ -54,7 +54,7 @@ struct exec {
     struct child_status status;
     struct loop_task failed; /* a failure before anything started, told later */
     char *failure;
-    char mark[80];
+    char mark[160];
 };
 
 static void finish(struct exec *x);
@@ -281,7 +281,7 @@ struct kill_work {
     struct loop_work work;
     struct exec *exec;
     pid_t pid;
-    char mark[80];
+    char mark[160];
 };
 
 static void kill_run(void *ctx)
@@ -479,7 +479,7 @@ static void exec_start(struct step_call *call)
     loop_group_init(&x->group, call->env->loop);
     timer_init(&x->timer, on_timer, x);
     loop_task_init(&x->failed, tell_failure, x);
-    snprintf(x->mark, sizeof(x->mark), "TRIGGERD_RUN_ID=%s", call->run_id);
+    snprintf(x->mark, sizeof(x->mark), "TRIGGERD_IDEMPOTENCY_KEY=%s", call->idempotency_key);
 
     struct error err = ERROR_INIT;
     struct spawn_request *r = spawn_request_new();
