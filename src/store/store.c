@@ -321,10 +321,6 @@ static struct store *store_new(const struct store_options *options, const struct
         .load_run = store_load_run,
         .load_open_runs = store_load_open_runs,
         .load_kv = store_load_kv,
-        .load_open_events = store_load_open_events,
-        .load_run = store_load_run,
-        .load_open_runs = store_load_open_runs,
-        .load_kv = store_load_kv,
     };
     s->wake = options->wake;
     s->state = options->state;
