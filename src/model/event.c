@@ -6,8 +6,8 @@ static const char *const event_words[] = {"pending", "executing", "completed", "
 static const char *const run_words[] = {"pending", "running", "completed", "failed", "cancelled", "timed_out"};
 static const char *const step_words[] = {"pending",   "running",   "completed", "failed",
                                          "cancelled", "timed_out", "skipped"};
-static const char *const decision_words[] = {"filtered",     "duplicate",  "disabled", "paused",         "error",
-                                             "loop_blocked", "debounced",  "cooldown", "queue_full",     "concurrency",
+static const char *const decision_words[] = {"filtered",     "duplicate",     "disabled", "paused",     "error",
+                                             "loop_blocked", "debounced",     "cooldown", "queue_full", "concurrency",
                                              "replaced",     "mapping_error", "fired"};
 _Static_assert(ARRAY_SIZE(decision_words) == DECISION_N, "a word for every decision");
 

@@ -1,4 +1,5 @@
-/* What happened and what became of it, as it is recorded: events, runs, steps. Plain data, shared by store, engine, api. */
+/* What happened and what became of it, as it is recorded: events, runs, steps. Plain data, shared by store, engine,
+ * api. */
 #ifndef TRIGGERD_MODEL_EVENT_H
 #define TRIGGERD_MODEL_EVENT_H
 
@@ -70,9 +71,9 @@ static inline bool run_status_final(enum run_status s)
 struct event {
     int64_t seq; /* order of recording; 0 before it is recorded */
     char id[ID_TEXT_MAX];
-    char run_id[ID_TEXT_MAX];       /* "" if none */
+    char run_id[ID_TEXT_MAX];        /* "" if none */
     char root_event_id[ID_TEXT_MAX]; /* its own id where it starts a chain */
-    char replay_of[ID_TEXT_MAX];    /* "" if none */
+    char replay_of[ID_TEXT_MAX];     /* "" if none */
     char *trigger_id;
     char *pipeline_id;
     char *event_type;
@@ -114,9 +115,9 @@ struct step_row {
     char *step_id;
     enum step_status status;
     int attempt;
-    int exit_code;        /* -1: none */
-    int term_signal;      /* 0: none */
-    char *output;         /* JSON text, NULL if none */
+    int exit_code;   /* -1: none */
+    int term_signal; /* 0: none */
+    char *output;    /* JSON text, NULL if none */
     char *error_message;
     int64_t started_ms, completed_ms;
     /* what it printed, bounded; owned; NULL where not asked for */

@@ -1,9 +1,9 @@
 /* Field tables: the one description of each resource.
  *
  * A table of `struct field` rows describes a struct: the key in the manifest, its type, where it lives, its range, its
- * default, what it means, and what a change of it costs. From this one table come parsing (every error at once, each with
- * the node it is about, so that a caller with a text can name line and column), printing, comparing, freeing, JSON Schema,
- * `triggerctl explain`, and the manual.
+ * default, what it means, and what a change of it costs. From this one table come parsing (every error at once, each
+ * with the node it is about, so that a caller with a text can name line and column), printing, comparing, freeing, JSON
+ * Schema, `triggerctl explain`, and the manual.
  *
  * A field type is a vtable (struct field_type), so a layer above can bring types of its own (a cron expression, a path)
  * that compile while they parse.
@@ -13,44 +13,12 @@
 #ifndef TRIGGERD_MODEL_FIELD_H
 #define TRIGGERD_MODEL_FIELD_H
 
+#include "model/issue.h"
 #include "model/value.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* ---- issues: what is wrong with a document ---- */
-
-enum issue_severity { ISSUE_ERROR, ISSUE_WARNING };
-
-struct issue {
-    enum issue_severity severity;
-    char *path;        /* `config.debounce_seconds`, `steps[2].exec`; "" is the document itself */
-    char *message;     /* one line */
-    const cJSON *node; /* the node at fault in the tree that was parsed, NULL if none; valid while that tree lives */
-    bool at_key;       /* the place is the node's key, not its value */
-};
-
-struct issues {
-    struct issue *items;
-    size_t n, cap;
-    size_t errors; /* how many of them are errors */
-};
-#define ISSUES_INIT ((struct issues){0})
-#define ISSUES_MAX 1000 /* more are counted, not kept */
-
-void issues_fini(struct issues *is);
-void issue_add(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-void issue_add_key(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-void issue_warn(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-/* `parent.name`, or `name` where parent is "". Written into `out` (cut when too long), returned. */
-#define FIELD_PATH_MAX 512
-char *field_path(char out[FIELD_PATH_MAX], const char *parent, const char *name);
-char *field_path_index(char out[FIELD_PATH_MAX], const char *parent, size_t index);
 
 /* ---- tables ---- */
 
@@ -89,9 +57,9 @@ struct field {
     const char *name;
     const struct field_type *type;
     size_t offset;
-    const char *default_json; /* JSON text of the default, parsed like any value; NULL: zero value */
-    double min, max;          /* numbers: inclusive range; strings and lists: bound of the length when max > 0 */
-    const char *const *words; /* enum: NULL-terminated, the slot is the index */
+    const char *default_json;      /* JSON text of the default, parsed like any value; NULL: zero value */
+    double min, max;               /* numbers: inclusive range; strings and lists: bound of the length when max > 0 */
+    const char *const *words;      /* enum: NULL-terminated, the slot is the index */
     const struct field_table *sub; /* object, and lists of objects */
     unsigned flags;
     enum field_change change;
@@ -109,11 +77,13 @@ struct field_table {
 
 /* A row; the offset is checked against the member's size at compile time. */
 #define FIELD(strct, member, ctype, ...)                                                                               \
-    .offset = offsetof(strct, member) + 0 * sizeof(char[sizeof(((strct *)0)->member) == sizeof(ctype) ? 1 : -1]), __VA_ARGS__
+    .offset = offsetof(strct, member) + 0 * sizeof(char[sizeof(((strct *)0)->member) == sizeof(ctype) ? 1 : -1]),      \
+    __VA_ARGS__
 
-/* Parse `obj` into the zeroed struct `ret`: defaults first, then each key; unknown keys are issues that name the nearest
- * known one (`also`: NULL-terminated further keys that the caller handles itself; NULL none); keys starting with `x-` are
- * left alone. `path` is the object's own path. Returns true when no error was added. `ret` needs fields_fini() either way. */
+/* Parse `obj` into the zeroed struct `ret`: defaults first, then each key; unknown keys are issues that name the
+ * nearest known one (`also`: NULL-terminated further keys that the caller handles itself; NULL none); keys starting
+ * with `x-` are left alone. `path` is the object's own path. Returns true when no error was added. `ret` needs
+ * fields_fini() either way. */
 bool fields_parse(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
                   struct issues *issues);
 /* Only the defaults. */
@@ -122,7 +92,8 @@ void fields_fini(const struct field_table *t, void *s);
 /* All fields as an object, in table order; with `minimal` those equal to their default are left out. */
 cJSON *fields_print(const struct field_table *t, const void *s, bool minimal);
 bool fields_equal(const struct field_table *t, const void *a, const void *b);
-/* The dearest change among the fields that differ, and (optional) up to `cap` names of them; *ret_differ: any differs. */
+/* The dearest change among the fields that differ, and (optional) up to `cap` names of them; *ret_differ: any differs.
+ */
 enum field_change fields_compare(const struct field_table *t, const void *a, const void *b, bool *ret_differ,
                                  const char **names, size_t cap, size_t *ret_n);
 const struct field *fields_find(const struct field_table *t, const char *name);
@@ -131,16 +102,17 @@ cJSON *fields_schema(const struct field_table *t);
 
 /* ---- the types every table may use; the slot's C type in brackets ---- */
 
-extern const struct field_type field_bool;        /* [bool] */
-extern const struct field_type field_int;         /* [int64_t] an integer within min … max */
-extern const struct field_type field_number;      /* [double] finite, within min … max */
-extern const struct field_type field_seconds;     /* [double] as number, in seconds, fractions allowed */
-extern const struct field_type field_string;      /* [char *] NULL when absent */
-extern const struct field_type field_id;          /* [char *] a resource or step id: [a-z0-9][a-z0-9_.-]{0,62} */
-extern const struct field_type field_endpoint;    /* [char *] [A-Za-z0-9_-][A-Za-z0-9_.-]{0,127} */
-extern const struct field_type field_enum;        /* [int] index into words */
-extern const struct field_type field_words;       /* [uint64_t] a list of enum words, as a bit set */
-extern const struct field_type field_strings;     /* [struct strings] a list of strings; one string counts as a list of one */
+extern const struct field_type field_bool;     /* [bool] */
+extern const struct field_type field_int;      /* [int64_t] an integer within min … max */
+extern const struct field_type field_number;   /* [double] finite, within min … max */
+extern const struct field_type field_seconds;  /* [double] as number, in seconds, fractions allowed */
+extern const struct field_type field_string;   /* [char *] NULL when absent */
+extern const struct field_type field_id;       /* [char *] a resource or step id: [a-z0-9][a-z0-9_.-]{0,62} */
+extern const struct field_type field_endpoint; /* [char *] [A-Za-z0-9_-][A-Za-z0-9_.-]{0,127} */
+extern const struct field_type field_enum;     /* [int] index into words */
+extern const struct field_type field_words;    /* [uint64_t] a list of enum words, as a bit set */
+extern const struct field_type
+    field_strings; /* [struct strings] a list of strings; one string counts as a list of one */
 extern const struct field_type field_string_map;  /* [cJSON *] an object whose values are strings */
 extern const struct field_type field_json;        /* [cJSON *] any value, kept as it is */
 extern const struct field_type field_json_object; /* [cJSON *] any object, kept as it is */

@@ -1,5 +1,6 @@
-/* A kind of plug-in as the model sees it: a name and the table of its config. `struct source_type` and `struct step_type`
- * (declared by the engine) begin with one, so that the model can parse triggers and pipelines without knowing them. */
+/* A kind of plug-in as the model sees it: a name and the table of its config. `struct source_type` and `struct
+ * step_type` (declared by the engine) begin with one, so that the model can parse triggers and pipelines without
+ * knowing them. */
 #ifndef TRIGGERD_MODEL_KIND_H
 #define TRIGGERD_MODEL_KIND_H
 

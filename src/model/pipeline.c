@@ -27,7 +27,8 @@ static const struct field retry_rows[] = {
      FIELD(struct retry, jitter, double, .default_json = "0.2", .min = 0, .max = 1,
            .doc = "Each wait is varied at random by up to this part of it, up or down")},
 };
-static const struct field_table retry_fields = {"retry", "How often, and after what waits, a failed step is tried again",
+static const struct field_table retry_fields = {"retry",
+                                                "How often, and after what waits, a failed step is tried again",
                                                 sizeof(struct retry), retry_rows, ARRAY_SIZE(retry_rows)};
 
 static const struct field step_rows[] = {
@@ -35,8 +36,9 @@ static const struct field step_rows[] = {
      .type = &field_id,
      FIELD(struct step, id, char *, .flags = FIELD_REQUIRED, .doc = "The step's id, unique in its pipeline",
            .example = "\"load\"")},
-    {.name = "description", .type = &field_string, FIELD(struct step, description, char *, .flags = FIELD_NULL_OK,
-                                                         .max = 10000, .doc = "What it is for")},
+    {.name = "description",
+     .type = &field_string,
+     FIELD(struct step, description, char *, .flags = FIELD_NULL_OK, .max = 10000, .doc = "What it is for")},
     {.name = "needs",
      .type = &field_strings,
      FIELD(struct step, needs, struct strings, .default_json = "[]", .max = PIPELINE_STEPS_MAX,
@@ -57,7 +59,8 @@ static const struct field step_rows[] = {
            .doc = "How often, and after what waits, a failed attempt is tried again; without it there is one attempt",
            .example = "{\"max_attempts\": 3}")},
 };
-const struct field_table step_fields = {"step", "A step of a pipeline: its place in the graph, and one of the kinds of work",
+const struct field_table step_fields = {"step",
+                                        "A step of a pipeline: its place in the graph, and one of the kinds of work",
                                         sizeof(struct step), step_rows, ARRAY_SIZE(step_rows)};
 
 static const struct field pipeline_rows[] = {
@@ -65,10 +68,12 @@ static const struct field pipeline_rows[] = {
      .type = &field_id,
      FIELD(struct pipeline, id, char *, .flags = FIELD_REQUIRED, .doc = "The pipeline's id",
            .example = "\"pipe_data_import\"")},
-    {.name = "name", .type = &field_string, FIELD(struct pipeline, name, char *, .flags = FIELD_NULL_OK, .max = 200,
-                                                  .doc = "What people call it")},
-    {.name = "description", .type = &field_string, FIELD(struct pipeline, description, char *, .flags = FIELD_NULL_OK,
-                                                         .max = 10000, .doc = "What it is for")},
+    {.name = "name",
+     .type = &field_string,
+     FIELD(struct pipeline, name, char *, .flags = FIELD_NULL_OK, .max = 200, .doc = "What people call it")},
+    {.name = "description",
+     .type = &field_string,
+     FIELD(struct pipeline, description, char *, .flags = FIELD_NULL_OK, .max = 10000, .doc = "What it is for")},
     {.name = "inputs",
      .type = &field_json,
      FIELD(struct pipeline, inputs, cJSON *, .flags = FIELD_NULL_OK,
@@ -160,15 +165,14 @@ static void resolve_needs(struct pipeline *p, const cJSON *steps, struct issues 
 {
     size_t i = 0;
     const cJSON *node;
-    cJSON_ArrayForEach(node, steps)
-    {
+    cJSON_ArrayForEach (node, steps) {
         struct step *s = &p->steps[i];
         char base[FIELD_PATH_MAX], path[FIELD_PATH_MAX], item_path[FIELD_PATH_MAX];
         field_path_index(base, "steps", i++);
         size_t first = s->id ? step_index(p, s->id) : SIZE_MAX;
         if (first != SIZE_MAX && &p->steps[first] != s)
-            issue_add(issues, field_path(path, base, "id"), value_get(node, "id"), "\"%s\" is also the id of steps[%zu]",
-                      s->id, first);
+            issue_add(issues, field_path(path, base, "id"), value_get(node, "id"),
+                      "\"%s\" is also the id of steps[%zu]", s->id, first);
         const cJSON *needs = value_get(node, "needs");
         s->needs_index = xcalloc(s->needs.n, sizeof(size_t));
         for (size_t k = 0; k < s->needs.n; k++) {
@@ -237,8 +241,7 @@ static void parse_steps(struct pipeline *p, const cJSON *steps, const struct kin
     size_t before = issues->errors;
     p->steps = xcalloc(n, sizeof(*p->steps));
     const cJSON *node;
-    cJSON_ArrayForEach(node, steps)
-    {
+    cJSON_ArrayForEach (node, steps) {
         char path[FIELD_PATH_MAX];
         parse_step(&p->steps[p->n_steps], node, field_path_index(path, "steps", p->n_steps), kinds, issues);
         p->n_steps++;

@@ -1,5 +1,5 @@
-/* A pipeline as its manifest wants it: a graph of steps. Immutable once parsed, and counted (loop thread only): a run keeps
- * the pipeline as it was at its start. */
+/* A pipeline as its manifest wants it: a graph of steps. Immutable once parsed, and counted (loop thread only): a run
+ * keeps the pipeline as it was at its start. */
 #ifndef TRIGGERD_MODEL_PIPELINE_H
 #define TRIGGERD_MODEL_PIPELINE_H
 
@@ -16,12 +16,12 @@ struct step {
     char *id;
     char *description;
     struct strings needs;
-    char *condition; /* `if`: path text, NULL: always */
+    char *condition;        /* `if`: path text, NULL: always */
     double timeout_seconds; /* 0: none of its own */
     struct retry *retry;    /* NULL: one attempt */
     const struct kind *kind;
     cJSON *config_json;
-    void *config;      /* parsed by kind->config */
+    void *config;        /* parsed by kind->config */
     size_t *needs_index; /* of the steps in `needs`, in its order */
 };
 
@@ -33,11 +33,11 @@ struct pipeline {
     cJSON *inputs; /* JSON Schema, NULL if none */
     struct step *steps;
     size_t n_steps;
-    cJSON *outputs; /* object of path texts, NULL if none */
+    cJSON *outputs;         /* object of path texts, NULL if none */
     double timeout_seconds; /* 0: none */
     int64_t max_concurrent; /* over all its triggers; 0: no limit */
-    cJSON *steps_json; /* array */
-    char *text; /* the document as compact JSON: what a run keeps of it */
+    cJSON *steps_json;      /* array */
+    char *text;             /* the document as compact JSON: what a run keeps of it */
 };
 
 extern const struct field_table pipeline_fields;

@@ -162,8 +162,8 @@ static void parse_config(struct trigger *t, const cJSON *doc, struct issues *iss
     static const char *const shared[] = {"input_mapping", "filter", NULL};
     static const char *const shared_no_filter[] = {"input_mapping", NULL};
     t->config = xcalloc(1, t->kind->config->size);
-    bool ok = fields_parse(t->kind->config, config, t->kind->has_filter ? shared : shared_no_filter, t->config, "config",
-                           issues);
+    bool ok = fields_parse(t->kind->config, config, t->kind->has_filter ? shared : shared_no_filter, t->config,
+                           "config", issues);
     if (ok && t->kind->validate)
         t->kind->validate(t->config, config, "config", issues);
     if (t->kind->has_filter)

@@ -1,6 +1,7 @@
 /* A trigger as its manifest wants it: the seed's object, the gates' settings, and the config of its type.
  *
- * Immutable once parsed, and counted: the engine, a reconcile pass and a view may hold one at a time (loop thread only).
+ * Immutable once parsed, and counted: the engine, a reconcile pass and a view may hold one at a time (loop thread
+ * only).
  */
 #ifndef TRIGGERD_MODEL_TRIGGER_H
 #define TRIGGERD_MODEL_TRIGGER_H
@@ -20,7 +21,7 @@ struct trigger {
     char *description;
     char *pipeline_id;
     char *trigger_type;
-    cJSON *config_json; /* as the manifest says, without defaults */
+    cJSON *config_json;   /* as the manifest says, without defaults */
     cJSON *input_mapping; /* from the top or from config; object of paths; NULL if none */
     bool enabled;
     int64_t max_concurrent;

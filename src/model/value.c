@@ -1,5 +1,5 @@
 /* The strict JSON parser: RFC 8259, one pass, straight into cJSON nodes. */
-#include "value_internal.h"
+#include "model/value_internal.h"
 
 #include <errno.h>
 #include <sys/auxv.h>

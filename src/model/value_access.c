@@ -1,5 +1,5 @@
 /* Access to trees, and equality. */
-#include "value_internal.h"
+#include "model/value_internal.h"
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
 /* Numbers of JSON: texts into nodes, and exact comparison of decimals. */
-#include "value_internal.h"
+#include "model/value_internal.h"
 
 #include <float.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
 /* JSON values as text. Not cJSON's printer, which indents by tabs and writes 2^53 as 9.00719925474099e+15. */
-#include "value_internal.h"
+#include "model/value_internal.h"
 
 #include <stdio.h>
 

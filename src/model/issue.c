@@ -1,0 +1,69 @@
+#include "model/issue.h"
+
+#include "base/util.h"
+
+#include <stdio.h>
+
+void issues_fini(struct issues *is)
+{
+    for (size_t i = 0; i < is->n; i++) {
+        free(is->items[i].path);
+        free(is->items[i].message);
+    }
+    free(is->items);
+    *is = ISSUES_INIT;
+}
+
+static void issue_addv(struct issues *is, enum issue_severity severity, const char *path, const cJSON *node,
+                       bool at_key, const char *format, va_list args)
+{
+    if (severity == ISSUE_ERROR)
+        is->errors++;
+    if (is->n >= ISSUES_MAX)
+        return;
+    if (is->n == is->cap) {
+        is->cap = is->cap ? is->cap * 2 : 8;
+        is->items = xreallocarray(is->items, is->cap, sizeof(*is->items));
+    }
+    is->items[is->n++] = (struct issue){.severity = severity,
+                                        .path = xstrdup(path),
+                                        .message = xvasprintf(format, args),
+                                        .node = node,
+                                        .at_key = at_key};
+}
+
+void issue_add(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    issue_addv(is, ISSUE_ERROR, path, node, false, format, args);
+    va_end(args);
+}
+
+void issue_add_key(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    issue_addv(is, ISSUE_ERROR, path, node, true, format, args);
+    va_end(args);
+}
+
+void issue_warn(struct issues *is, const char *path, const cJSON *node, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    issue_addv(is, ISSUE_WARNING, path, node, false, format, args);
+    va_end(args);
+}
+
+char *field_path(char out[FIELD_PATH_MAX], const char *parent, const char *name)
+{
+    snprintf(out, FIELD_PATH_MAX, "%s%s%.200s", parent, *parent ? "." : "", name);
+    return out;
+}
+
+char *field_path_index(char out[FIELD_PATH_MAX], const char *parent, size_t index)
+{
+    snprintf(out, FIELD_PATH_MAX, "%s[%zu]", parent, index);
+    return out;
+}
