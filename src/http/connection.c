@@ -1,0 +1,377 @@
+#include "http/internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <utlist.h>
+
+#define BODY_MEMORY_KEPT ((size_t)4096)
+
+/* ---- connections ---- */
+
+void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
+{
+    struct door *d = cls;
+    struct http_server *s = d->server;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        struct conn *c = xcalloc(1, sizeof(*c));
+        c->door = d;
+        c->mhd = mhd;
+        c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        DL_APPEND(s->conns, c);
+        s->connections++;
+        *context = c;
+        return;
+    }
+    struct conn *c = steal(context);
+    DL_DELETE(s->conns, c);
+    s->connections--;
+    buf_fini(&c->request.body);
+    free(c);
+    if (!s->stopped)
+        server_check(s);
+}
+
+void conn_suspend(struct conn *c)
+{
+    MHD_suspend_connection(c->mhd);
+    c->suspended = true;
+}
+
+void conn_resume(struct conn *c)
+{
+    c->suspended = false;
+    MHD_resume_connection(c->mhd);
+}
+
+/* ---- refusals ---- */
+
+static char *problem_text(struct http_server *s, int status, const char *detail)
+{
+    return s->options.problem ? s->options.problem(status, detail) : xasprintf("{\"status\":%d}", status);
+}
+
+static const char *reason(int status)
+{
+    return status == 413 ? "Content Too Large" : status == 503 ? "Service Unavailable" : "Bad Request";
+}
+
+void refuse_raw(struct http_server *s, int fd, int status, const char *detail)
+{
+    _cleanup_(freep) char *body = problem_text(s, status, detail);
+    _cleanup_(freep) char *text =
+        xasprintf("HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
+                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
+                  status, reason(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "", body);
+    /* Less than any socket's buffer; if it does not fit the client is not reading anyway. */
+    (void)!send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(fd, SHUT_WR);
+}
+
+/* Before the body is read, whereupon libmicrohttpd closes the connection; or in its place when it is complete. */
+static enum MHD_Result refuse(struct conn *c, int status, const char *detail)
+{
+    char *body = problem_text(c->door->server, status, detail);
+    struct MHD_Response *response = MHD_create_response_from_buffer(strlen(body), body, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(body);
+        return MHD_NO;
+    }
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/problem+json");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (status == 503)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    enum MHD_Result r = MHD_queue_response(c->mhd, (unsigned)status, response);
+    MHD_destroy_response(response);
+    c->request.state = REQUEST_ANSWERED;
+    return r;
+}
+
+/* ---- a request arrives ---- */
+
+/* What the headers say about the length of the body (RFC 9112, 6.3). */
+struct framing {
+    const char *length, *encoding;
+    bool conflict;
+};
+
+static enum MHD_Result look_at_framing(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind;
+    struct framing *f = cls;
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        f->conflict |= f->length && !streq(f->length, value);
+        f->length = value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        f->conflict |= f->encoding != NULL;
+        f->encoding = value;
+    }
+    return MHD_YES;
+}
+
+/* libmicrohttpd has checked that the length is a number of at most 64 bits, unless an encoding overrides it. */
+static bool longer_than(const char *length, size_t max)
+{
+    return strtoull(length, NULL, 10) > max;
+}
+
+/* RFC 9112, 3.2.2: a server takes the absolute form as well. */
+static const char *path_of(const char *url)
+{
+    const char *authority = strstr(url, "://");
+    if (url[0] == '/' || !authority)
+        return url;
+    const char *path = strchr(authority + 3, '/');
+    return path ? path : "/";
+}
+
+static enum MHD_Result begin(struct conn *c, const char *url, const char *method)
+{
+    struct http_server *s = c->door->server;
+    struct http_request *r = &c->request;
+    r->state = REQUEST_READING;
+    r->path = path_of(url);
+    r->method = streq(method, MHD_HTTP_METHOD_HEAD) ? MHD_HTTP_METHOD_GET : method;
+    r->body.len = 0;
+    if (s->aborted)
+        return MHD_NO;
+    if (s->quiesced)
+        return refuse(c, 503, "the server is stopping");
+    struct framing f = {.conflict = false};
+    MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, look_at_framing, &f);
+    if (f.conflict || (f.encoding && f.length))
+        return refuse(c, 400, "the headers contradict each other about the length of the body");
+    if (f.encoding && strcasecmp(f.encoding, "chunked") != 0)
+        return refuse(c, 400, "the only transfer encoding is chunked");
+    if (f.length && longer_than(f.length, s->options.max_body))
+        return refuse(c, 413, "the body is too large");
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct conn *c, const char *data, size_t len)
+{
+    struct http_server *s = c->door->server;
+    struct http_request *r = &c->request;
+    if (len > s->options.max_body - r->body.len) { /* a chunked one: no answer can be queued before its end */
+        refuse_raw(s, c->fd, 413, "the body is too large");
+        return MHD_NO;
+    }
+    buf_add(&r->body, data, len);
+    return MHD_YES;
+}
+
+static enum MHD_Result hand_over(struct conn *c)
+{
+    struct http_server *s = c->door->server;
+    struct http_request *r = &c->request;
+    if (s->quiesced)
+        return refuse(c, 503, "the server is stopping");
+    r->state = REQUEST_HANDED;
+    s->unanswered++;
+    r->handling = true;
+    s->options.handle(s->options.ctx, r);
+    r->handling = false;
+    if (r->state == REQUEST_HANDED)
+        conn_suspend(c);
+    return MHD_YES;
+}
+
+enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                           const char *version, const char *upload, size_t *upload_size, void **context)
+{
+    (void)cls;
+    (void)version;
+    struct conn *c = *context;
+    if (!c) {
+        c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+        *context = c;
+        return begin(c, url, method);
+    }
+    if (c->request.state != REQUEST_READING)
+        return MHD_NO; /* its answer could not be made */
+    if (*upload_size == 0)
+        return hand_over(c);
+    size_t len = *upload_size;
+    *upload_size = 0;
+    return take_body(c, upload, len);
+}
+
+void on_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)
+{
+    (void)mhd;
+    (void)why;
+    struct http_server *s = cls;
+    struct conn *c = steal(context);
+    if (!c)
+        return;
+    struct http_request *r = &c->request;
+    if (r->stream)
+        stream_detach(steal(&r->stream));
+    free(steal(&r->params));
+    r->params_known = false;
+    r->n_params = 0;
+    if (r->body.cap > BODY_MEMORY_KEPT)
+        buf_fini(&r->body);
+    r->state = REQUEST_IDLE;
+    if (s->quiesced)
+        shutdown(c->fd, SHUT_RDWR); /* what was sent still arrives */
+}
+
+/* ---- what a request shows ---- */
+
+static struct conn *conn_of(const struct http_request *r)
+{
+    return container_of((struct http_request *)r, struct conn, request);
+}
+
+const char *http_method(const struct http_request *r)
+{
+    return r->method;
+}
+
+const char *http_path(const struct http_request *r)
+{
+    return r->path;
+}
+
+const char *http_header(const struct http_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(conn_of(r)->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *http_body(const struct http_request *r, size_t *ret_len)
+{
+    *ret_len = r->body.len;
+    return r->body.len ? r->body.data : "";
+}
+
+bool http_over_unix_socket(const struct http_request *r)
+{
+    return conn_of(r)->door->is_unix;
+}
+
+/* ---- the query ---- */
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* Decode percent-escapes to `to`, NUL-terminated; the end. What is no escape stays, and so does %00, which would cut
+ * the text short. Every + was made a space by libmicrohttpd. */
+static char *decode(char *to, const char *s)
+{
+    for (; *s; s++) {
+        int high = *s == '%' ? hex(s[1]) : -1, low = high >= 0 ? hex(s[2]) : -1;
+        if (low >= 0 && (high || low)) {
+            *to++ = (char)(high << 4 | low);
+            s += 2;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to++ = '\0';
+    return to;
+}
+
+struct query {
+    struct http_param *params;
+    size_t n, bytes;
+    char *text;
+};
+
+static enum MHD_Result measure(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind;
+    struct query *q = cls;
+    q->n++;
+    q->bytes += strlen(key) + (value ? strlen(value) : 0) + 2;
+    return MHD_YES;
+}
+
+static enum MHD_Result add_param(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind;
+    struct query *q = cls;
+    struct http_param *p = &q->params[q->n++];
+    p->key = q->text;
+    q->text = decode(q->text, key);
+    p->value = q->text;
+    q->text = decode(q->text, value ? value : "");
+    return MHD_YES;
+}
+
+size_t http_query(const struct http_request *request, const struct http_param **ret)
+{
+    struct http_request *r = (struct http_request *)request;
+    if (!r->params_known) {
+        struct MHD_Connection *mhd = conn_of(r)->mhd;
+        struct query q = {.n = 0};
+        MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, measure, &q);
+        if (q.n) {
+            q.params = r->params = xmalloc(q.n * sizeof(*q.params) + q.bytes);
+            q.text = (char *)&q.params[q.n];
+            r->n_params = q.n;
+            q.n = 0;
+            MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, add_param, &q);
+        }
+        r->params_known = true;
+    }
+    *ret = r->params;
+    return r->n_params;
+}
+
+/* ---- the answer ---- */
+
+bool request_take_back(struct http_request *r)
+{
+    struct http_server *s = conn_of(r)->door->server;
+    assert(r->state == REQUEST_HANDED);
+    r->state = REQUEST_ANSWERED;
+    s->unanswered--;
+    if (!s->aborted)
+        return true;
+    if (s->stopped)
+        server_check(s);
+    return false;
+}
+
+void request_answer(struct http_request *r, int status, struct MHD_Response *response)
+{
+    struct conn *c = conn_of(r);
+    if (response) {
+        if (c->door->server->quiesced)
+            MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+        MHD_queue_response(c->mhd, (unsigned)status, response);
+        MHD_destroy_response(response);
+    }
+    if (r->handling)
+        return;
+    conn_resume(c);
+    door_run_soon(c->door);
+}
+
+void http_reply(struct http_request *r, const struct http_reply *reply)
+{
+    if (!request_take_back(r)) {
+        free(reply->body);
+        return;
+    }
+    struct MHD_Response *response =
+        reply->body ? MHD_create_response_from_buffer(reply->body_len, reply->body, MHD_RESPMEM_MUST_FREE)
+                    : MHD_create_response_from_buffer(0, "", MHD_RESPMEM_PERSISTENT);
+    if (!response) {
+        free(reply->body);
+    } else {
+        if (reply->body || reply->content_type)
+            MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                    reply->content_type ? reply->content_type : "application/json");
+        for (size_t i = 0; i < ARRAY_SIZE(reply->headers) && reply->headers[i][0]; i++)
+            MHD_add_response_header(response, reply->headers[i][0], reply->headers[i][1]);
+    }
+    request_answer(r, reply->status, response);
+}

@@ -1,0 +1,269 @@
+#include "http/internal.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#define MAX_BODY_DEFAULT (1024 * 1024)
+#define MAX_CONNECTIONS_DEFAULT 1024
+#define TCP_TIMEOUT_S 120
+/* A connection's buffers: half of it reads a request's line and headers, the rest holds what they are parsed into. */
+#define CONNECTION_MEMORY ((size_t)16 * 1024)
+#define ACCEPTS_A_WAKE 64
+#define ACCEPT_AGAIN_MS 500
+/* MHD_run() moves each connection on by about one step; so many without asking the rest of the loop. */
+#define RUNS_A_WAKE 4
+
+/* ---- driving libmicrohttpd ---- */
+
+static void door_run(void *ctx)
+{
+    struct door *d = ctx;
+    struct loop *loop = d->server->loop;
+    loop_task_cancel(loop, &d->run);
+    MHD_UNSIGNED_LONG_LONG left = 0;
+    bool wanted = true;
+    for (int i = 0; i < RUNS_A_WAKE && wanted && left == 0; i++) {
+        MHD_run(d->mhd);
+        wanted = MHD_get_timeout(d->mhd, &left) == MHD_YES;
+    }
+    if (!wanted) {
+        loop_timer_stop(loop, &d->timeout);
+    } else if (left == 0) {
+        loop_defer(loop, &d->run);
+    } else if (!timer_active(&d->timeout) || d->timeout.due_ms > loop_now_ms(loop) + (int64_t)left) {
+        /* One that is armed for an earlier time stays: it finds nothing to do and is armed anew. */
+        loop_timer_start(loop, &d->timeout, (int64_t)left);
+    }
+}
+
+static void on_epoll(void *ctx, int fd, int events, int status)
+{
+    (void)fd;
+    (void)events;
+    (void)status;
+    door_run(ctx);
+}
+
+static void on_timeout(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    door_run(ctx);
+}
+
+void door_run_soon(struct door *d)
+{
+    loop_defer(d->server->loop, &d->run);
+}
+
+/* ---- accepting ---- */
+
+static void on_connectable(void *ctx, int listen_fd, int events, int status)
+{
+    (void)events;
+    (void)status;
+    struct door *d = ctx;
+    struct http_server *s = d->server;
+    for (int i = 0; i < ACCEPTS_A_WAKE; i++) {
+        struct sockaddr_storage address;
+        socklen_t len = sizeof(address);
+        int fd = accept4(listen_fd, (struct sockaddr *)&address, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue;
+        if (fd < 0) {
+            if (errno != EAGAIN) { /* descriptors or memory ran out: the listening socket would stay readable */
+                loop_poll_start(&d->accept, 0);
+                loop_timer_start(s->loop, &d->accept_again, ACCEPT_AGAIN_MS);
+            }
+            return;
+        }
+        if (s->connections >= s->options.max_connections) {
+            refuse_raw(s, fd, 503, "too many connections");
+            close(fd);
+            continue;
+        }
+        MHD_add_connection(d->mhd, fd, (struct sockaddr *)&address, len); /* closes it where it fails */
+    }
+}
+
+static void on_accept_again(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct door *d = ctx;
+    loop_poll_start(&d->accept, UV_READABLE);
+}
+
+/* ---- doors ---- */
+
+/* Escapes stay as they came: http_path() gives them raw, http_query() decodes its own. */
+static size_t leave_escapes(void *cls, struct MHD_Connection *mhd, char *s)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(s);
+}
+
+static void door_init(struct door *d, struct http_server *s, bool is_unix)
+{
+    *d = (struct door){.server = s, .is_unix = is_unix, .listen_fd = -1};
+    timer_init(&d->accept_again, on_accept_again, d);
+    timer_init(&d->timeout, on_timeout, d);
+    loop_task_init(&d->run, door_run, d);
+}
+
+/* With its listening socket there. */
+static int door_open(struct door *d, struct error *err)
+{
+    struct http_server *s = d->server;
+    d->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+                              on_request, s, MHD_OPTION_CONNECTION_LIMIT, s->options.max_connections + 1,
+                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+                              d->is_unix ? 0U : (unsigned)TCP_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                              MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+                              on_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
+    if (!d->mhd)
+        return error_set(err, -ENOMEM, "libmicrohttpd does not start");
+    int r = loop_poll_init(&s->group, &d->epoll, MHD_get_daemon_info(d->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+                           on_epoll, d);
+    if (r == 0)
+        r = loop_poll_start(&d->epoll, UV_READABLE);
+    if (r == 0)
+        r = loop_poll_init(&s->group, &d->accept, d->listen_fd, on_connectable, d);
+    if (r == 0)
+        r = loop_poll_start(&d->accept, UV_READABLE);
+    return r < 0 ? error_set(err, r, "cannot poll: %s", strerror(-r)) : 0;
+}
+
+static void door_shut(struct door *d)
+{
+    loop_timer_stop(d->server->loop, &d->accept_again);
+    loop_close(&d->accept.handle, NULL, NULL);
+    listen_close(d);
+}
+
+static void door_fini(struct door *d)
+{
+    if (d->mhd)
+        MHD_stop_daemon(d->mhd);
+    free(d->path);
+}
+
+/* ---- the server ---- */
+
+static void server_free(struct http_server *s)
+{
+    struct conn *c;
+    DL_FOREACH (s->conns, c)
+        if (c->suspended)
+            conn_resume(c); /* libmicrohttpd insists */
+    door_fini(&s->doors[0]);
+    door_fini(&s->doors[1]);
+    free(s);
+}
+
+static void on_group_closed(void *ctx)
+{
+    struct http_server *s = ctx;
+    void (*done)(void *) = s->done;
+    void *done_ctx = s->done_ctx;
+    s->stopped = true;
+    for (size_t i = 0; i < 2; i++) {
+        struct door *d = &s->doors[i];
+        loop_timer_stop(s->loop, &d->timeout);
+        loop_task_cancel(s->loop, &d->run);
+    }
+    server_check(s);
+    if (done)
+        done(done_ctx);
+}
+
+static void on_finish(void *ctx)
+{
+    struct http_server *s = ctx;
+    if (!s->group.closing)
+        loop_group_close(&s->group, on_group_closed, s);
+}
+
+void server_check(struct http_server *s)
+{
+    if (s->stopped) {
+        if (s->unanswered == 0)
+            server_free(s);
+    } else if (s->stopping && (s->aborted || s->connections == 0)) {
+        loop_defer(s->loop, &s->finish);
+    }
+}
+
+int http_server_create(const struct http_server_options *options, struct http_server **ret, struct error *err)
+{
+    struct http_server *s = xcalloc(1, sizeof(*s));
+    s->options = *options;
+    s->loop = options->loop;
+    if (s->options.max_body == 0)
+        s->options.max_body = MAX_BODY_DEFAULT;
+    if (s->options.max_connections == 0)
+        s->options.max_connections = MAX_CONNECTIONS_DEFAULT;
+    s->options.socket_path = s->options.listen = NULL;
+    loop_group_init(&s->group, s->loop);
+    loop_task_init(&s->finish, on_finish, s);
+    door_init(&s->doors[0], s, true);
+    door_init(&s->doors[1], s, false);
+    int r = 0;
+    if (options->socket_path) {
+        s->doors[0].path = xstrdup(options->socket_path);
+        r = listen_unix(&s->doors[0], err);
+        if (r == 0)
+            r = door_open(&s->doors[0], err);
+    }
+    if (r == 0 && options->listen) {
+        r = listen_tcp(&s->doors[1], options->listen, err);
+        if (r == 0)
+            r = door_open(&s->doors[1], err);
+    }
+    if (r < 0) {
+        door_shut(&s->doors[0]);
+        door_shut(&s->doors[1]);
+        loop_group_close(&s->group, on_group_closed, s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+void http_server_quiesce(struct http_server *s)
+{
+    if (s->quiesced)
+        return;
+    s->quiesced = true;
+    door_shut(&s->doors[0]);
+    door_shut(&s->doors[1]);
+    struct conn *c;
+    DL_FOREACH (s->conns, c)
+        if (c->request.state < REQUEST_HANDED)
+            shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees its end */
+}
+
+void http_server_stop(struct http_server *s, bool now, void (*done)(void *ctx), void *ctx)
+{
+    s->done = done;
+    s->done_ctx = ctx;
+    s->stopping = true;
+    s->aborted |= now;
+    http_server_quiesce(s);
+    struct conn *c;
+    DL_FOREACH (s->conns, c) {
+        if (now)
+            shutdown(c->fd, SHUT_RDWR);
+        if (c->request.stream && now)
+            stream_detach(steal(&c->request.stream));
+        else if (c->request.stream)
+            http_stream_end(c->request.stream);
+    }
+    server_check(s);
+}
+
+int http_server_port(const struct http_server *s)
+{
+    return s->doors[1].port;
+}
