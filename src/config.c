@@ -51,10 +51,12 @@ static const struct field rows[] = {
            .doc = "HOST:PORT of the API over TCP, on loopback; none by default", .example = "\"127.0.0.1:8321\"")},
     {.name = "log_level",
      .type = &field_enum,
-     FIELD(struct config, log_level, int, .default_json = "\"info\"", .words = level_words, .doc = "The least that is logged")},
+     FIELD(struct config, log_level, int, .default_json = "\"info\"", .words = level_words,
+           .doc = "The least that is logged")},
     {.name = "log_format",
      .type = &field_enum,
-     FIELD(struct config, log_format, int, .default_json = "\"text\"", .words = format_words, .doc = "How it is logged")},
+     FIELD(struct config, log_format, int, .default_json = "\"text\"", .words = format_words,
+           .doc = "How it is logged")},
     {.name = "shutdown_grace_seconds",
      .type = &field_seconds,
      FIELD(struct config, shutdown_grace_seconds, double, .default_json = "30", .min = 0, .max = 86400,
@@ -90,7 +92,8 @@ static const char help[] =
     "\n"
     "As root the defaults are /etc/triggerd/manifests, /var/lib/triggerd and /run/triggerd/triggerd.sock; as a user\n"
     "those of XDG ($XDG_CONFIG_HOME, $XDG_STATE_HOME, $XDG_RUNTIME_DIR, each with /triggerd).\n"
-    "FLOWMASON_TRIGGERS_ENABLED=false starts everything but the firing. SIGTERM drains, SIGHUP reads the manifests again.\n";
+    "FLOWMASON_TRIGGERS_ENABLED=false starts everything but the firing. SIGTERM drains, SIGHUP reads the manifests "
+    "again.\n";
 
 /* ---- the file ---- */
 
@@ -119,8 +122,8 @@ static void print_issues(const char *path, const struct document *doc, const str
         unsigned line = 1, column = 1;
         if (issues->items[i].node)
             document_node_place(doc, issues->items[i].node, issues->items[i].at_key, &line, &column);
-        fprintf(stderr, "%s:%u:%u: %s%s%s\n", path, line, column, issues->items[i].path, *issues->items[i].path ? ": " : "",
-                issues->items[i].message);
+        fprintf(stderr, "%s:%u:%u: %s%s%s\n", path, line, column, issues->items[i].path,
+                *issues->items[i].path ? ": " : "", issues->items[i].message);
     }
 }
 
@@ -218,11 +221,16 @@ static void make_absolute(char **path)
 /* ---- the command line ---- */
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},    {"manifests", required_argument, NULL, 'm'},
-    {"state", required_argument, NULL, 's'},     {"socket", required_argument, NULL, 'S'},
-    {"listen", required_argument, NULL, 'l'},    {"log-level", required_argument, NULL, 'L'},
-    {"log-format", required_argument, NULL, 'F'}, {"check", no_argument, NULL, 'k'},
-    {"version", no_argument, NULL, 'V'},         {"help", no_argument, NULL, 'h'},
+    {"config", required_argument, NULL, 'c'},
+    {"manifests", required_argument, NULL, 'm'},
+    {"state", required_argument, NULL, 's'},
+    {"socket", required_argument, NULL, 'S'},
+    {"listen", required_argument, NULL, 'l'},
+    {"log-level", required_argument, NULL, 'L'},
+    {"log-format", required_argument, NULL, 'F'},
+    {"check", no_argument, NULL, 'k'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 

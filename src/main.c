@@ -3,12 +3,10 @@
  * The map of the tree, lowest first; a folder calls only folders before it:
  *
  *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify
- *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers, pipelines,
- *               events, runs, conditions
- *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron, globs,
- *               JSON Schema
- *   store/      what happened: SQLite, one writer thread with group commit, reader threads
- *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans
+ *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers,
+ * pipelines, events, runs, conditions lang/       the pure languages: paths (RFC 9535), event patterns and the matcher
+ * over them, templates, cron, globs, JSON Schema store/      what happened: SQLite, one writer thread with group
+ * commit, reader threads spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   source/     file_watch, pipeline_completed, custom, schedule; list.c has them all
  *   step/       exec; list.c has them all
@@ -227,8 +225,7 @@ static void first_reconcile(void *ctx)
 
 static int open_store(struct daemon *d, struct error *err)
 {
-    struct store_options options = {
-        .dir = d->config.state, .wake = wake_store, .state = store_state, .ctx = d};
+    struct store_options options = {.dir = d->config.state, .wake = wake_store, .state = store_state, .ctx = d};
     int r = store_open(&options, &d->store, err);
     if (r < 0)
         return r;

@@ -1,8 +1,8 @@
 /* The operations behind every view: what REST, FUSE and triggerctl do is done here, once.
  *
- * An operation takes plain arguments and gives a struct api_answer: a status (HTTP's numbers are the vocabulary, which FUSE
- * maps to errno) and JSON text, exactly once through `answer`, now or later but always on the loop thread. Failures are
- * problem objects (RFC 9457): {"type", "title", "status", "detail", "errors": [{"path", "message"}]}.
+ * An operation takes plain arguments and gives a struct api_answer: a status (HTTP's numbers are the vocabulary, which
+ * FUSE maps to errno) and JSON text, exactly once through `answer`, now or later but always on the loop thread.
+ * Failures are problem objects (RFC 9457): {"type", "title", "status", "detail", "errors": [{"path", "message"}]}.
  */
 #ifndef TRIGGERD_API_API_H
 #define TRIGGERD_API_API_H
@@ -24,10 +24,10 @@ struct api_answer {
     int status;
     char *body; /* taken by the receiver (free() it); never NULL */
     size_t len;
-    bool problem;          /* application/problem+json */
-    const char *type;      /* other content type; NULL: JSON */
-    const char *location;  /* borrowed; NULL: none */
-    int retry_after;       /* seconds; 0: none */
+    bool problem;         /* application/problem+json */
+    const char *type;     /* other content type; NULL: JSON */
+    const char *location; /* borrowed; NULL: none */
+    int retry_after;      /* seconds; 0: none */
 };
 typedef void api_answer_fn(void *ctx, struct api_answer *answer);
 

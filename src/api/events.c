@@ -142,8 +142,7 @@ static void read_firsts(struct taking *t, const char *ids_text)
     const cJSON *id;
     value_parse(ids_text, strlen(ids_text), &ids, NULL);
     t->waiting = 1; /* so that nothing ends before all are asked for */
-    cJSON_ArrayForEach(id, ids)
-    {
+    cJSON_ArrayForEach (id, ids) {
         struct store_read *r = store_read_new(STORE_READ_EVENT, first_read, t);
         r->id = xstrdup(id->valuestring);
         t->waiting++;
@@ -203,8 +202,9 @@ static struct taking *taking_new(struct api *a, bool one, struct api_call call)
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {
     if (!endpoint_text_valid(e->endpoint)) {
-        api_problem(call, 422, "endpoint: expected a name of letters, digits, \"_\", \"-\" and \".\", at most 128, not "
-                               "starting with \".\"");
+        api_problem(call, 422,
+                    "endpoint: expected a name of letters, digits, \"_\", \"-\" and \".\", at most 128, not "
+                    "starting with \".\"");
         return;
     }
     _cleanup_(freep) char *type = xasprintf("custom_%s", e->endpoint);

@@ -1,5 +1,5 @@
-/* Operations that write: a create is a new file, an edit changes the resource's own document and keeps the rest, a delete
- * takes it out. Each is answered when it is in force. */
+/* Operations that write: a create is a new file, an edit changes the resource's own document and keeps the rest, a
+ * delete takes it out. Each is answered when it is in force. */
 #include "api/api.h"
 
 #include "manifest/edit.h"
@@ -76,10 +76,8 @@ static void written(void *ctx, const struct put_result *r)
         render_trigger(&b, NULL, t);
         _cleanup_(freep) char *location = xasprintf("/api/v1/triggers/%s", w->id);
         size_t len = b.len;
-        struct api_answer answer = {.status = w->status,
-                                    .body = buf_steal(&b),
-                                    .len = len,
-                                    .location = w->status == 201 ? location : NULL};
+        struct api_answer answer = {
+            .status = w->status, .body = buf_steal(&b), .len = len, .location = w->status == 201 ? location : NULL};
         w->call.answer(w->call.ctx, &answer);
     }
     writing_free(w);
@@ -108,8 +106,8 @@ static bool valid_or_422(const cJSON *doc, struct api_call call)
 /* Members of a trigger object that are observed, not wanted: what a client sends back of them is left alone. */
 static bool observed_member(const char *name)
 {
-    static const char *const names[] = {"status",     "last_triggered_at", "trigger_count", "error_message",
-                                        "created_by", "created_at",        "updated_at",    "conditions",
+    static const char *const names[] = {"status",     "last_triggered_at",   "trigger_count", "error_message",
+                                        "created_by", "created_at",          "updated_at",    "conditions",
                                         "generation", "observed_generation", "source"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (streq(name, names[i]))
@@ -122,8 +120,7 @@ static cJSON *wanted_members(const cJSON *body)
 {
     cJSON *doc = cJSON_CreateObject();
     const cJSON *item;
-    cJSON_ArrayForEach(item, body)
-    {
+    cJSON_ArrayForEach (item, body) {
         if (!cJSON_IsNull(item) && !observed_member(item->string))
             cJSON_AddItemToObject(doc, item->string, cJSON_Duplicate(item, true));
     }
@@ -164,8 +161,7 @@ void api_create_trigger(struct api *a, const cJSON *body, struct api_call call)
     cJSON *doc = wanted_members(body);
     if (valid_or_422(doc, call)) {
         const char *explicit_id = value_get_string(doc, "id");
-        _cleanup_(freep) char *id =
-            explicit_id ? xstrdup(explicit_id) : free_id(a, value_get_string(doc, "name"));
+        _cleanup_(freep) char *id = explicit_id ? xstrdup(explicit_id) : free_id(a, value_get_string(doc, "name"));
         if (explicit_id && engine_find_trigger(a->engine, id)) {
             api_problem(call, 409, "there is already a trigger \"%s\"", id);
         } else if (!dir) {
@@ -224,7 +220,8 @@ void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct
     /* input_mapping moves with the config where it stood at the top and now comes inside. */
     if (value_get(value_get(members, "config"), "input_mapping") && !value_get(members, "input_mapping"))
         cJSON_DeleteItemFromObjectCaseSensitive(wanted, "input_mapping");
-    _cleanup_(freep) char *slug = trigger_slug(value_get_string(wanted, "name") ? value_get_string(wanted, "name") : "");
+    _cleanup_(freep) char *slug =
+        trigger_slug(value_get_string(wanted, "name") ? value_get_string(wanted, "name") : "");
     if (!value_get(wanted, "id") && !streq(slug, id))
         value_set(wanted, "id", cJSON_CreateString(id)); /* a renamed trigger keeps its id */
     if (other_id) {

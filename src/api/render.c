@@ -36,8 +36,8 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
     json_value(b, "default_inputs", v.spec->default_inputs);
     /* The other settings, where they are not the default. */
     cJSON *all = fields_print(&trigger_fields, v.spec, true);
-    static const char *const shown[] = {"id",      "name",           "description",      "pipeline_id",   "trigger_type", "config",
-                                        "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
+    static const char *const shown[] = {"id",     "name",    "description",    "pipeline_id",      "trigger_type",
+                                        "config", "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
     for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
         cJSON_DeleteItemFromObjectCaseSensitive(all, shown[i]);
     if (value_get(v.spec->config_json, "input_mapping"))

@@ -143,8 +143,7 @@ static char *steps_text(struct api *a, const struct store_read *r)
     const cJSON *list = live ? live : value_get(pipeline, "steps");
     const cJSON *item;
     json_open(&b, NULL, '[');
-    cJSON_ArrayForEach(item, list)
-    {
+    cJSON_ArrayForEach (item, list) {
         const char *id = value_get_string(item, "id");
         const struct step_row *row = id ? recorded(r, id) : NULL;
         struct step_row none = {.step_id = (char *)id, .status = STEP_PENDING, .exit_code = -1};
@@ -200,8 +199,8 @@ static void step_read(struct store_read *r, int result)
     struct reading *q = r->ctx;
     bool standard_error = r->now_ms != 0; /* carried in a field that this read does not use */
     if (result < 0) {
-        api_problem(q->call, result == -ENOENT ? 404 : 500, "there is no output of step \"%s\" of run \"%s\"", r->step_id,
-                    r->id);
+        api_problem(q->call, result == -ENOENT ? 404 : 500, "there is no output of step \"%s\" of run \"%s\"",
+                    r->step_id, r->id);
     } else {
         struct step_row *s = &r->steps[0];
         struct api_answer answer = {.status = 200,
@@ -266,8 +265,11 @@ static void reported(void *ctx, const struct intake_result *result)
 {
     struct reading *q = ctx;
     if (result->code < 0) {
-        api_problem(q->call, result->code == -EAGAIN ? 429 : result->code == -ENOSPC ? 507 : 503, "%s",
-                    result->message ? result->message : "nothing was recorded");
+        api_problem(q->call,
+                    result->code == -EAGAIN   ? 429
+                    : result->code == -ENOSPC ? 507
+                                              : 503,
+                    "%s", result->message ? result->message : "nothing was recorded");
     } else {
         struct buf b = {0};
         json_open(&b, NULL, '{');
@@ -299,8 +301,7 @@ static bool report_ok(const cJSON *report, struct issues *issues)
         issue_add(issues, "outputs", outputs, "expected an object");
     if (error && !cJSON_IsString(error) && !cJSON_IsNull(error))
         issue_add(issues, "error", error, "expected a text");
-    cJSON_ArrayForEach(item, report)
-    {
+    cJSON_ArrayForEach (item, report) {
         bool is_known = false;
         for (size_t i = 0; i < ARRAY_SIZE(known); i++)
             is_known = is_known || streq(known[i], item->string);

@@ -180,8 +180,8 @@ static void controlled(void *ctx, int result)
 {
     struct controlling *c = ctx;
     if (result < 0) {
-        api_problem(c->call, result == -ENOSPC ? 507 : 503, "trigger \"%s\" was %s, but that could not be recorded", c->id,
-                    c->word);
+        api_problem(c->call, result == -ENOSPC ? 507 : 503, "trigger \"%s\" was %s, but that could not be recorded",
+                    c->id, c->word);
     } else {
         struct live_trigger *t = engine_find_trigger(c->api->engine, c->id);
         _cleanup_(freep) char *message = xasprintf("trigger \"%s\" %s", c->id, c->word);

@@ -1,6 +1,6 @@
-/* Batches: a group of the store with pictures of the rows as they were when they were added, since rows go on changing while
- * the writer thread reads. Texts that never change once set are borrowed from the live object, which stays until the batch
- * is done (live_run.writes); `reason` and `error_message` of an event do change, and are copied. */
+/* Batches: a group of the store with pictures of the rows as they were when they were added, since rows go on changing
+ * while the writer thread reads. Texts that never change once set are borrowed from the live object, which stays until
+ * the batch is done (live_run.writes); `reason` and `error_message` of an event do change, and are copied. */
 #include "engine/internal.h"
 
 struct snapshot {

@@ -1,6 +1,6 @@
-/* Channels: where passive triggers listen. One index over all filters of a channel, and a memory of the last occurrences that
- * some filter turned away, from which the reasons of non-matches are worked out when somebody asks: so that an event costs
- * nothing for the triggers that it does not reach. */
+/* Channels: where passive triggers listen. One index over all filters of a channel, and a memory of the last
+ * occurrences that some filter turned away, from which the reasons of non-matches are worked out when somebody asks: so
+ * that an event costs nothing for the triggers that it does not reach. */
 #include "engine/internal.h"
 
 void recent_add(struct recent_ring *ring, int64_t number, const struct occurrence *o, const char *text)
@@ -30,8 +30,7 @@ void recent_add(struct recent_ring *ring, int64_t number, const struct occurrenc
 void recent_fini(struct recent_ring *ring)
 {
     struct recent *r, *tmp;
-    DL_FOREACH_SAFE(ring->list, r, tmp)
-    {
+    DL_FOREACH_SAFE (ring->list, r, tmp) {
         free(r->event_type);
         free(r->data);
         free(r);
@@ -73,12 +72,10 @@ static void channel_free(struct engine *e, struct channel *c)
 void channel_free_all(struct engine *e)
 {
     struct channel *c, *tmp;
-    HASH_ITER(hh, e->channels, c, tmp)
-    {
+    HASH_ITER (hh, e->channels, c, tmp) {
         channel_free(e, c);
     }
-    HASH_ITER(hh, e->globs, c, tmp)
-    {
+    HASH_ITER (hh, e->globs, c, tmp) {
         channel_free(e, c);
     }
 }
@@ -172,8 +169,7 @@ size_t channel_match(struct engine *e, const char *type, const char *name, const
     if (c)
         match_one(c, o, text, ret, &n);
     size_t type_len = strlen(type);
-    HASH_ITER(hh, e->globs, c, tmp)
-    {
+    HASH_ITER (hh, e->globs, c, tmp) {
         if (strncmp(c->key, type, type_len) == 0 && c->key[type_len] == '/' && c->pattern &&
             glob_match(c->pattern, name))
             match_one(c, o, text, ret, &n);

@@ -1,6 +1,6 @@
-/* Lanes, slots and waiting: when a pending event starts. A lane is a trigger's queue for one value of its concurrency_key; a
- * run takes a slot of its lane, of its pipeline and of the engine. Starting is a loop over a list of lanes that became
- * ready, never a recursion, however many events fail on the way. */
+/* Lanes, slots and waiting: when a pending event starts. A lane is a trigger's queue for one value of its
+ * concurrency_key; a run takes a slot of its lane, of its pipeline and of the engine. Starting is a loop over a list of
+ * lanes that became ready, never a recursion, however many events fail on the way. */
 #include "engine/internal.h"
 
 struct lane *lane_find(struct live_trigger *t, const char *key)
@@ -57,8 +57,8 @@ void lane_push(struct lane *l, struct live_event *ev)
     DL_APPEND(l->pending, ev);
     l->n_pending++;
     l->trigger->n_pending++;
-    ev->bytes = strlen(ev->rec.data ? ev->rec.data : "") +
-                strlen(ev->rec.resolved_inputs ? ev->rec.resolved_inputs : "");
+    ev->bytes =
+        strlen(ev->rec.data ? ev->rec.data : "") + strlen(ev->rec.resolved_inputs ? ev->rec.resolved_inputs : "");
     l->trigger->engine->pending_bytes += ev->bytes;
 }
 
@@ -371,8 +371,7 @@ void trigger_pump(struct live_trigger *t)
     bool outer = !e->pumping;
     t->pins++;
     e->pumping = true;
-    HASH_ITER(hh, t->lanes, l, tmp)
-    {
+    HASH_ITER (hh, t->lanes, l, tmp) {
         lane_pump(l);
     }
     if (outer)
@@ -438,8 +437,7 @@ void lane_replace(struct live_event *ev)
         return;
     int64_t alive = l->n_pending;
     struct live_event *old, *victim = NULL;
-    DL_FOREACH(l->running, old)
-    {
+    DL_FOREACH (l->running, old) {
         if (old->run && old->run->ending != RUN_RUNNING)
             continue;
         alive++;

@@ -63,8 +63,7 @@ void engine_start(struct engine *e)
     if (e->options.firing)
         recover_start(e);
     struct live_trigger *t, *tmp;
-    HASH_ITER(hh, e->triggers, t, tmp)
-    {
+    HASH_ITER (hh, e->triggers, t, tmp) {
         t->pins++;
         trigger_source_start(t);
         t->pins--;
@@ -97,8 +96,7 @@ static void drain_expired(struct timer *timer, void *ctx)
     (void)timer;
     struct engine *e = ctx;
     struct live_run *run, *tmp;
-    HASH_ITER(hh, e->runs, run, tmp)
-    {
+    HASH_ITER (hh, e->runs, run, tmp) {
         run_interrupt(run);
     }
     drain_progress(e);
@@ -110,15 +108,13 @@ void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), v
     e->drained = done;
     e->drained_ctx = ctx;
     struct live_trigger *t, *tmp;
-    HASH_ITER(hh, e->triggers, t, tmp)
-    {
+    HASH_ITER (hh, e->triggers, t, tmp) {
         timer_stop(e->timers, &t->cooldown);
         trigger_source_stop(t);
     }
     /* Runs by hand that still wait for a slot are found again at the next start. */
     struct live_run *run, *next;
-    HASH_ITER(hh, e->runs, run, next)
-    {
+    HASH_ITER (hh, e->runs, run, next) {
         if (run->waiter.list) {
             waiter_leave(&run->waiter);
             run_interrupt(run);
@@ -133,11 +129,9 @@ void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), v
 static void free_pending(struct live_trigger *t)
 {
     struct lane *l, *tmp;
-    HASH_ITER(hh, t->lanes, l, tmp)
-    {
+    HASH_ITER (hh, t->lanes, l, tmp) {
         struct live_event *ev, *next;
-        DL_FOREACH_SAFE(l->pending, ev, next)
-        {
+        DL_FOREACH_SAFE (l->pending, ev, next) {
             event_free(ev);
         }
         waiter_leave(&l->waiter);
@@ -157,14 +151,12 @@ void engine_destroy(struct engine *e)
     if (!e)
         return;
     struct live_trigger *t, *next;
-    HASH_ITER(hh, e->triggers, t, next)
-    {
+    HASH_ITER (hh, e->triggers, t, next) {
         free_pending(t);
         trigger_free(t);
     }
     struct live_pipeline *p, *next_pipeline;
-    HASH_ITER(hh, e->pipelines, p, next_pipeline)
-    {
+    HASH_ITER (hh, e->pipelines, p, next_pipeline) {
         p->present = false;
         p->n_runs = 0;
         p->waiters = NULL;

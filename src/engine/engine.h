@@ -23,12 +23,12 @@ struct live_run;
 
 struct engine_options {
     struct source_env source_env;
-    struct step_env step_env; /* `engine` is filled in */
+    struct step_env step_env;                      /* `engine` is filled in */
     const struct source_type *const *source_types; /* NULL-terminated */
     const struct step_type *const *step_types;
-    bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
-    int64_t max_chain_depth;  /* 0: 32 */
-    int64_t max_runs;         /* runs under way at once, over all triggers; 0: 256 */
+    bool firing;             /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    int64_t max_chain_depth; /* 0: 32 */
+    int64_t max_runs;        /* runs under way at once, over all triggers; 0: 256 */
     void (*log)(void *ctx, const char *trigger_id, const char *message); /* one line a change of state; NULL: none */
     void *ctx;
 };
@@ -38,8 +38,8 @@ int engine_create(const struct engine_options *options, struct engine **ret, str
 int engine_load(struct engine *e, struct error *err);
 /* The first reconcile is done: start sources, take up interrupted events, fire. */
 void engine_start(struct engine *e);
-/* Stop taking events; `done` when no run is left and every source has stopped. Runs left at the deadline are interrupted
- * (their processes ended, left `executing` for the next start). Never from inside the call. */
+/* Stop taking events; `done` when no run is left and every source has stopped. Runs left at the deadline are
+ * interrupted (their processes ended, left `executing` for the next start). Never from inside the call. */
 void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), void *ctx);
 /* Everything has ended (drained, or never started); frees. NULL is allowed. */
 void engine_destroy(struct engine *e);
@@ -84,10 +84,10 @@ struct intake_result {
                  not taking events; -EEXIST the same key with another body (422) */
     const struct event *const *events; /* those that have a row (fired, queued or held back); n may be 0 */
     size_t n;
-    int64_t triggered; /* how many fired or wait to */
-    bool duplicate;    /* `duplicate_events` has the ids of the first */
+    int64_t triggered;            /* how many fired or wait to */
+    bool duplicate;               /* `duplicate_events` has the ids of the first */
     const char *duplicate_events; /* JSON array text of event ids; NULL unless duplicate */
-    const char *message; /* why, where code ≠ 0 */
+    const char *message;          /* why, where code ≠ 0 */
 };
 typedef void intake_done_fn(void *ctx, const struct intake_result *result);
 
@@ -95,8 +95,8 @@ typedef void intake_done_fn(void *ctx, const struct intake_result *result);
  * Borrows `o` for the call; `done` comes exactly once, never from inside. */
 void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *o,
                     intake_done_fn *done, void *ctx);
-/* Make `o` follow from a run under way, in its chain; *ret_chain is to be freed after the call that uses `o`. -ENOENT: the
- * run is not under way; `o` is left as it is. */
+/* Make `o` follow from a run under way, in its chain; *ret_chain is to be freed after the call that uses `o`. -ENOENT:
+ * the run is not under way; `o` is left as it is. */
 int engine_chain(struct engine *e, const char *run_id, struct occurrence *o, char **ret_chain);
 /* For one trigger only: `test`, replay. -ENOENT at once where there is none (done is not called then). */
 int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *o, intake_done_fn *done, void *ctx);

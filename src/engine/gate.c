@@ -39,8 +39,8 @@ static bool gate_state(struct live_trigger *t, const struct occurrence *o, struc
     enum decision d = t->paused ? DECISION_PAUSED : DECISION_ERROR;
     bool hold = t->spec->pause_policy == PAUSE_HOLD;
     if (t->paused)
-        decide(v, hold ? OUTCOME_WAIT : OUTCOME_SKIP, d, hold ? "the trigger is paused; waits for resume"
-                                                             : "the trigger is paused");
+        decide(v, hold ? OUTCOME_WAIT : OUTCOME_SKIP, d,
+               hold ? "the trigger is paused; waits for resume" : "the trigger is paused");
     else
         decide(v, hold ? OUTCOME_WAIT : OUTCOME_SKIP, d, "the trigger is in error%s: %s",
                hold ? " (waits for resume)" : "", t->latched);
@@ -150,8 +150,8 @@ static void gate_concurrency(struct live_trigger *t, const struct occurrence *o,
         switch ((enum concurrency_policy)t->spec->concurrency_policy) {
         case CONCURRENCY_SKIP:
             if (full) {
-                decide(v, OUTCOME_SKIP, DECISION_CONCURRENCY, "%" PRId64 " of %" PRId64 " runs are under way%s", running,
-                       t->spec->max_concurrent, of);
+                decide(v, OUTCOME_SKIP, DECISION_CONCURRENCY, "%" PRId64 " of %" PRId64 " runs are under way%s",
+                       running, t->spec->max_concurrent, of);
                 return;
             }
             break;

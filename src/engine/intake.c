@@ -1,5 +1,5 @@
-/* Intake: an occurrence becomes events. Match, look for a duplicate (where it carries an identity), decide for every trigger
- * that wants it, reserve, and record all of it in one batch; then confirm, or release everything. */
+/* Intake: an occurrence becomes events. Match, look for a duplicate (where it carries an identity), decide for every
+ * trigger that wants it, reserve, and record all of it in one batch; then confirm, or release everything. */
 #include "engine/internal.h"
 
 struct intake {
@@ -237,8 +237,8 @@ static bool decide_all(struct intake *in, const struct occurrence *o, const char
         if (verdicts[i].outcome == OUTCOME_FULL) {
             trigger_decided(in->targets[i], DECISION_QUEUE_FULL);
             if (!in->message)
-                in->message = xasprintf("the queue of trigger \"%s\" is full: %s", in->targets[i]->id,
-                                        verdicts[i].reason);
+                in->message =
+                    xasprintf("the queue of trigger \"%s\" is full: %s", in->targets[i]->id, verdicts[i].reason);
             trigger_source_flow(in->targets[i]);
         }
         verdict_fini(&verdicts[i]);

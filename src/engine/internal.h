@@ -33,7 +33,7 @@
 #define BACKLOG_BYTES_HIGH (256UL << 20) /* likewise */
 #define PENDING_BYTES_HIGH (64UL << 20)  /* data of waiting events kept in memory; past it they are read back */
 #define STORM_WINDOW_MS 2000
-#define RECENT_MAX 256              /* occurrences a channel remembers, for the reasons of non-matches */
+#define RECENT_MAX 256 /* occurrences a channel remembers, for the reasons of non-matches */
 #define RECENT_BYTES_MAX (256 << 10)
 #define FILTERED_SHOWN_MAX 100
 
@@ -110,8 +110,8 @@ struct subscription {
     struct live_trigger *trigger;
     int64_t joined; /* channel->seen when it joined, or when its filter changed */
     int64_t matched;
-    struct subscription *prev, *next;     /* of the channel */
-    struct subscription *mine;            /* next of the trigger */
+    struct subscription *prev, *next; /* of the channel */
+    struct subscription *mine;        /* next of the trigger */
 };
 
 /* ---- triggers ---- */
@@ -122,8 +122,8 @@ struct source_host {
 
 /* A lane, or a run by hand, that waits for a slot of a pipeline or of the engine. */
 struct waiter {
-    struct lane *lane;     /* either */
-    struct live_run *run;  /* or */
+    struct lane *lane;    /* either */
+    struct live_run *run; /* or */
     struct waiter **list; /* NULL: does not wait */
     struct waiter *prev, *next;
 };
@@ -140,7 +140,13 @@ struct lane {
     UT_hash_handle hh;
 };
 
-enum live_source_state { LIVE_SOURCE_NONE, LIVE_SOURCE_STARTING, LIVE_SOURCE_UP, LIVE_SOURCE_WAITING, LIVE_SOURCE_FAILED };
+enum live_source_state {
+    LIVE_SOURCE_NONE,
+    LIVE_SOURCE_STARTING,
+    LIVE_SOURCE_UP,
+    LIVE_SOURCE_WAITING,
+    LIVE_SOURCE_FAILED
+};
 
 struct live_trigger {
     struct engine *engine;
@@ -180,10 +186,10 @@ struct live_trigger {
     int64_t seen, recent_from; /* occurrences of an active source; those up to recent_from were for an older filter */
 
     /* gates */
-    struct lane *lanes; /* by key */
+    struct lane *lanes;           /* by key */
     int64_t n_pending, n_running; /* events of all lanes, `latest` included */
     int64_t n_recording;          /* skipped or failed ones whose record is under way */
-    int64_t last_fire_ms; /* monotonic; INT64_MIN: never */
+    int64_t last_fire_ms;         /* monotonic; INT64_MIN: never */
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
@@ -203,7 +209,7 @@ struct live_pipeline {
     struct conditions conditions;
     int64_t n_running; /* runs under way */
     struct waiter *waiters;
-    bool present; /* false: not declared now; it stays for the runs that hold it */
+    bool present;  /* false: not declared now; it stays for the runs that hold it */
     size_t n_runs; /* run objects that point here */
     UT_hash_handle hh;
 };
@@ -225,7 +231,7 @@ struct live_event {
     struct live_run *run;
     uint64_t epoch; /* of the source to be settled when it is recorded; 0: nothing to settle */
     uint64_t token;
-    int64_t fired_before_ms;      /* the trigger's last_fire_ms before this took it, to undo */
+    int64_t fired_before_ms;       /* the trigger's last_fire_ms before this took it, to undo */
     struct live_event *supersedes; /* cooldown_policy latest: the one whose place it takes once it is recorded */
     struct live_event *prev, *next;
 };
@@ -285,7 +291,7 @@ struct engine {
     struct waiter *waiters; /* for the engine's own slots */
     struct lane *ready;     /* lanes to pump; a utlist by ready_prev, ready_next */
     bool pumping;
-    struct saved_state *saved; /* states read at load, until their trigger turns up */
+    struct saved_state *saved;   /* states read at load, until their trigger turns up */
     struct live_event *orphaned; /* open events read at load, until engine_start() */
     struct open_run *open_runs;  /* likewise, those started by hand */
     int64_t n_running, max_runs, max_chain_depth;
@@ -331,17 +337,18 @@ void batch_submit(struct batch *b);
 /* ---- trigger.c ---- */
 
 struct live_trigger *trigger_of(struct engine *e, const char *id); /* removed ones too */
-struct live_trigger *trigger_retired(struct engine *e, const char *id, const char *pipeline_id); /* for events of a
-                                                                                                    trigger that is gone */
+struct live_trigger *trigger_retired(struct engine *e, const char *id,
+                                     const char *pipeline_id); /* for events of a
+                                                                  trigger that is gone */
 char *content_hash(const char *text);
 void set_origin(char **file, char **commit, unsigned *line, bool *read_only, const struct origin *origin);
 void pipeline_free(struct live_pipeline *p);
 void trigger_free(struct live_trigger *t);
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id); /* it came or went */
-struct live_pipeline *pipeline_slot(struct engine *e, const char *id); /* made where missing, not present */
+struct live_pipeline *pipeline_slot(struct engine *e, const char *id);        /* made where missing, not present */
 enum trigger_status trigger_status(const struct live_trigger *t);
 void trigger_refresh(struct live_trigger *t); /* conditions that follow from others */
-void trigger_save(struct live_trigger *t); /* its state, soon; many changes become one write */
+void trigger_save(struct live_trigger *t);    /* its state, soon; many changes become one write */
 void trigger_latch(struct live_trigger *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void trigger_reap(struct live_trigger *t); /* frees it if it is removed and nothing holds it */
 void trigger_decided(struct live_trigger *t, enum decision d);
@@ -387,7 +394,8 @@ struct verdict {
 void gate_decide(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v);
 void verdict_fini(struct verdict *v);
 /* Act on it: the event, with its slot or its place in the queue. Takes what v owns. */
-struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v);
+struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text,
+                                struct verdict *v);
 /* Its record failed: undo. Frees it. */
 void gate_release(struct live_event *ev);
 

@@ -6,7 +6,9 @@ void trigger_look(struct live_trigger *t, struct trigger_view *ret)
     *ret = (struct trigger_view){
         .spec = t->spec,
         .status = trigger_status(t),
-        .error_message = t->latched ? t->latched : t->source_state == LIVE_SOURCE_FAILED ? t->source_message : NULL,
+        .error_message = t->latched                              ? t->latched
+                         : t->source_state == LIVE_SOURCE_FAILED ? t->source_message
+                                                                 : NULL,
         .conditions = &t->conditions,
         .generation = t->generation,
         .observed_generation = t->generation,
@@ -147,8 +149,7 @@ void engine_unlisten(struct engine *e, struct feed_listener *l)
 void feed_tell(struct engine *e, const struct event *ev)
 {
     struct feed_listener *l, *tmp;
-    DL_FOREACH_SAFE(e->listeners, l, tmp)
-    {
+    DL_FOREACH_SAFE (e->listeners, l, tmp) {
         l->fn(l, ev);
     }
 }

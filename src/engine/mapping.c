@@ -1,4 +1,5 @@
-/* Inputs of a run: default_inputs < what the type gives (outputs passed, output_mapping) < input_mapping < _trigger_event. */
+/* Inputs of a run: default_inputs < what the type gives (outputs passed, output_mapping) < input_mapping <
+ * _trigger_event. */
 #include "engine/internal.h"
 
 /* {"trigger_id": …, "data": …} as text; the data goes in as it came, digit for digit. */

@@ -5,18 +5,18 @@
 #include "model/event.h"
 
 struct occurrence {
-    const char *event_type; /* `file_created`, `custom_user_events`, … */
-    const cJSON *data;      /* the event data, parsed */
-    const char *data_text;  /* the same as JSON text, digit for digit; NULL: printed from `data` */
-    int64_t occurred_ms;    /* wall clock; 0: now */
-    const char *identity;   /* idempotency key, delivery id, a broker's identity; NULL: none */
+    const char *event_type;  /* `file_created`, `custom_user_events`, … */
+    const cJSON *data;       /* the event data, parsed */
+    const char *data_text;   /* the same as JSON text, digit for digit; NULL: printed from `data` */
+    int64_t occurred_ms;     /* wall clock; 0: now */
+    const char *identity;    /* idempotency key, delivery id, a broker's identity; NULL: none */
     const char *traceparent; /* W3C trace context; NULL: one is made */
     /* The chain that led here; NULL or 0 where it starts one. */
     const char *root_event_id;
     const char *chain; /* trigger ids so far: `/a/b/` */
     int depth;
-    bool internal; /* made by triggerd itself (a completion, an `emit` step): never refused for a full queue */
-    bool test;     /* of `test`: past the filter, also on a disabled trigger */
+    bool internal;         /* made by triggerd itself (a completion, an `emit` step): never refused for a full queue */
+    bool test;             /* of `test`: past the filter, also on a disabled trigger */
     const char *replay_of; /* the event that this one repeats; NULL: none */
 };
 

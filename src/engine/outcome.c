@@ -1,5 +1,5 @@
-/* The end of a run: record it together with what follows from it (the events of triggers that wait for this completion), so
- * that no crash can come between; give back its slots; count. */
+/* The end of a run: record it together with what follows from it (the events of triggers that wait for this
+ * completion), so that no crash can come between; give back its slots; count. */
 #include "engine/internal.h"
 
 /* The run's outputs as JSON text. False: an error text in *ret_error. */

@@ -1,5 +1,5 @@
-/* Compiling what the languages need: filters, mappings, keys, conditions, outputs, templates. The validator calls the same
- * functions as the engine, so that they agree to the letter. */
+/* Compiling what the languages need: filters, mappings, keys, conditions, outputs, templates. The validator calls the
+ * same functions as the engine, so that they agree to the letter. */
 #include "engine/internal.h"
 
 /* Compile a path given as text; issues go to `node` under `path`. */
@@ -46,8 +46,7 @@ static void compile_mapping(const struct trigger *t, const cJSON *doc, struct is
         return;
     p->mappings = xcalloc((size_t)cJSON_GetArraySize(source), sizeof(*p->mappings));
     const cJSON *item;
-    cJSON_ArrayForEach(item, source)
-    {
+    cJSON_ArrayForEach (item, source) {
         char path[FIELD_PATH_MAX];
         field_path(path, top ? "input_mapping" : "config.input_mapping", item->string);
         if (streq(item->string, "_trigger_event")) {
@@ -169,8 +168,7 @@ static void compile_outputs(const struct pipeline *spec, const cJSON *doc, struc
         return;
     p->outputs = xcalloc((size_t)cJSON_GetArraySize(outputs), sizeof(*p->outputs));
     const cJSON *item;
-    cJSON_ArrayForEach(item, outputs)
-    {
+    cJSON_ArrayForEach (item, outputs) {
         char path[FIELD_PATH_MAX];
         field_path(path, "outputs", item->string);
         struct output *o = &p->outputs[p->n_outputs++];

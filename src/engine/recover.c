@@ -1,5 +1,5 @@
-/* After a start: what the last life left open goes on. Pending events wait again; events that were executing run again with
- * attempt + 1, keeping the steps whose end was recorded; all of it before anything new fires. */
+/* After a start: what the last life left open goes on. Pending events wait again; events that were executing run again
+ * with attempt + 1, keeping the steps whose end was recorded; all of it before anything new fires. */
 #include "engine/internal.h"
 
 struct saved_state {
@@ -48,16 +48,14 @@ cJSON *saved_take(struct engine *e, const char *scope, const char *id)
 void saved_free(struct engine *e)
 {
     struct saved_state *s, *tmp;
-    HASH_ITER(hh, e->saved, s, tmp)
-    {
+    HASH_ITER (hh, e->saved, s, tmp) {
         HASH_DELETE(hh, e->saved, s);
         cJSON_Delete(s->state);
         free(s->key);
         free(s);
     }
     struct live_event *ev, *next;
-    DL_FOREACH_SAFE(e->orphaned, ev, next)
-    {
+    DL_FOREACH_SAFE (e->orphaned, ev, next) {
         event_free(ev);
     }
     e->orphaned = NULL;
@@ -175,8 +173,8 @@ static void take_up_executing(struct live_event *ev)
         return;
     }
     if (ev->rec.attempt > t->spec->max_interruptions) {
-        _cleanup_(freep) char *why = xasprintf("interrupted %d times (max_interruptions: %" PRId64 ")",
-                                               ev->rec.attempt, t->spec->max_interruptions);
+        _cleanup_(freep) char *why = xasprintf("interrupted %d times (max_interruptions: %" PRId64 ")", ev->rec.attempt,
+                                               t->spec->max_interruptions);
         fail_open(ev, why);
         return;
     }
@@ -231,8 +229,7 @@ static void forget_unclaimed(struct engine *e)
 {
     struct saved_state *s, *tmp;
     struct batch *b = NULL;
-    HASH_ITER(hh, e->saved, s, tmp)
-    {
+    HASH_ITER (hh, e->saved, s, tmp) {
         char *slash = strchr(s->key, '/');
         if (!b)
             b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
@@ -250,8 +247,7 @@ static void forget_unclaimed(struct engine *e)
 void recover_start(struct engine *e)
 {
     struct live_event *ev, *tmp;
-    DL_FOREACH_SAFE(e->orphaned, ev, tmp)
-    {
+    DL_FOREACH_SAFE (e->orphaned, ev, tmp) {
         DL_DELETE(e->orphaned, ev);
         ev->prev = ev->next = NULL;
         ev->trigger = trigger_retired(e, ev->rec.trigger_id, ev->rec.pipeline_id);

@@ -6,14 +6,14 @@
  *  - Passive ones have channels(): what happens on a named channel (an endpoint, the end of a pipeline's runs) reaches
  *    every trigger that listens there, through one index over all their filters (engine_publish()).
  *
- * Life of an active source: create → start → (pause ⇄ resume | update)* → stop → done. All calls come on the loop thread;
- * none of the functions that a source calls back calls into the source from inside. After stop() a source reports nothing
- * more; `done` comes exactly once, never from inside stop(), and then the source has freed itself.
+ * Life of an active source: create → start → (pause ⇄ resume | update)* → stop → done. All calls come on the loop
+ * thread; none of the functions that a source calls back calls into the source from inside. After stop() a source
+ * reports nothing more; `done` comes exactly once, never from inside stop(), and then the source has freed itself.
  *
  * Delivery: each source_occurred() carries a token of the source's choice, settled exactly once by ack() or nack(): ack
  * when the event is recorded (or needed no record: filtered, debounced), nack when it could not be recorded: the source
- * then reports it again later (after resume()), so that nothing is lost. A source that cannot repeat keeps the event until
- * it is acknowledged.
+ * then reports it again later (after resume()), so that nothing is lost. A source that cannot repeat keeps the event
+ * until it is acknowledged.
  */
 #ifndef TRIGGERD_ENGINE_SOURCE_TYPE_H
 #define TRIGGERD_ENGINE_SOURCE_TYPE_H

@@ -1,9 +1,9 @@
 /* What a kind of step is to the engine: a plug-in of one shape.
  *
- * A step is compiled once with its pipeline (compile → program), and started once an attempt: start() begins the work of a
- * `struct step_call` and returns; the type then calls step_done() exactly once, never from inside start() or cancel().
- * cancel() asks for an early end: the type ends what runs (politely, then by force) and calls step_done() with
- * STEP_CANCELLED (or with what came first). All calls come on the loop thread.
+ * A step is compiled once with its pipeline (compile → program), and started once an attempt: start() begins the work
+ * of a `struct step_call` and returns; the type then calls step_done() exactly once, never from inside start() or
+ * cancel(). cancel() asks for an early end: the type ends what runs (politely, then by force) and calls step_done()
+ * with STEP_CANCELLED (or with what came first). All calls come on the loop thread.
  *
  * Time-outs and retries are the engine's: on a time-out it calls cancel() and takes the end as `timed_out`.
  */
@@ -46,7 +46,8 @@ struct step_type {
     void (*each_path)(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
     void (*start)(struct step_call *call);
     void (*cancel)(struct step_call *call);
-    /* What it printed so far: bytes from `offset`; *ret_data is borrowed until the next call. NULL: nothing to look at. */
+    /* What it printed so far: bytes from `offset`; *ret_data is borrowed until the next call. NULL: nothing to look at.
+     */
     size_t (*peek)(struct step_call *call, bool standard_error, size_t offset, const char **ret_data);
 };
 
@@ -56,11 +57,11 @@ struct step_call {
     const struct step *step;
     const struct step_env *env;
     const void *program;
-    const char *inputs_text;  /* the run's inputs as JSON text */
+    const char *inputs_text; /* the run's inputs as JSON text */
     const char *run_id;
     const char *pipeline_id;
-    const char *event_id;       /* "" where the run was started by hand */
-    const char *trigger_id;     /* "" likewise */
+    const char *event_id;   /* "" where the run was started by hand */
+    const char *trigger_id; /* "" likewise */
     const char *traceparent;
     const char *idempotency_key; /* run and step: the same at every attempt */
     int attempt;                 /* of the step, from 1; attempts of interrupted runs count */

@@ -94,8 +94,7 @@ void trigger_refresh(struct live_trigger *t)
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id)
 {
     struct live_trigger *t, *tmp;
-    HASH_ITER(hh, e->triggers, t, tmp)
-    {
+    HASH_ITER (hh, e->triggers, t, tmp) {
         if (!t->removed && streq(t->spec->pipeline_id, pipeline_id)) {
             trigger_refresh(t);
             trigger_pump(t);
@@ -107,8 +106,7 @@ void engine_trigger_condition(struct engine *e, const char *id, const char *type
                               const char *reason, const char *message)
 {
     struct live_trigger *t, *tmp;
-    HASH_ITER(hh, e->triggers, t, tmp)
-    {
+    HASH_ITER (hh, e->triggers, t, tmp) {
         if (!t->removed && (!id || streq(t->id, id)))
             condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->generation);
     }
@@ -272,8 +270,10 @@ void source_report(struct source_host *host, enum source_state state, const char
     trigger_refresh(t);
     if (changed)
         engine_say(t->engine, t->id, "source %s: %s%s%s",
-                   to == LIVE_SOURCE_UP ? "works" : to == LIVE_SOURCE_WAITING ? "waits" : "does not work", reason,
-                   message ? ": " : "", message ? message : "");
+                   to == LIVE_SOURCE_UP        ? "works"
+                   : to == LIVE_SOURCE_WAITING ? "waits"
+                                               : "does not work",
+                   reason, message ? ": " : "", message ? message : "");
 }
 
 const char *source_trigger_id(const struct source_host *host)
@@ -438,12 +438,10 @@ static void cancel_pending(struct live_trigger *t, enum event_status status, enu
 {
     struct lane *l, *tmp;
     t->pins++;
-    HASH_ITER(hh, t->lanes, l, tmp)
-    {
+    HASH_ITER (hh, t->lanes, l, tmp) {
         struct live_event *ev, *next;
         l->busy = true;
-        DL_FOREACH_SAFE(l->pending, ev, next)
-        {
+        DL_FOREACH_SAFE (l->pending, ev, next) {
             if (ev->recorded && !ev->loading && (all || ev->rec.decision == only))
                 event_end_pending(ev, status, ev->rec.decision, "%s", why);
         }

@@ -179,13 +179,13 @@ static bool known_members(struct exchange *x, const char *const *known, size_t n
         issue_add(issues, "", x->body, "expected an object, got %s", value_type_name(x->body));
         return false;
     }
-    cJSON_ArrayForEach(item, x->body)
-    {
+    cJSON_ArrayForEach (item, x->body) {
         bool found = false;
         for (size_t i = 0; i < n; i++)
             found = found || streq(known[i], item->string);
         if (!found)
-            issue_add(issues, item->string, item, "unknown key; did you mean \"%s\"?", nearest_name(item->string, known, n));
+            issue_add(issues, item->string, item, "unknown key; did you mean \"%s\"?",
+                      nearest_name(item->string, known, n));
     }
     return true;
 }
@@ -352,8 +352,7 @@ static const struct route routes[] = {
     {"PUT", "api/v1/triggers/*", update_trigger, BODY_REQUIRED, NULL},
     {"DELETE", "api/v1/triggers/*", delete_trigger, BODY_NONE, NULL},
     {"GET", "api/v1/triggers/*/describe", describe_trigger, BODY_NONE, NULL},
-    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE,
-     "event_type status decision since until " PAGE},
+    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE, "event_type status decision since until " PAGE},
     {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL},
     {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard"},
     {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run"},

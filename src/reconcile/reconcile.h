@@ -1,16 +1,16 @@
 /* Reconcile: the manifest directories against what runs.
  *
- * Every change of a directory leads to one pass, at most 200 ms after the last write of a burst (a burst ends after 100 ms
- * without one): the files that changed are read and parsed on the pool, then compared with what runs, and only what differs
- * is changed, in one go on the loop. What is wrong in a file is reported there and harms nothing: the resource goes on as it
- * was, its last good text kept in the store.
+ * Every change of a directory leads to one pass, at most 200 ms after the last write of a burst (a burst ends after 100
+ * ms without one): the files that changed are read and parsed on the pool, then compared with what runs, and only what
+ * differs is changed, in one go on the loop. What is wrong in a file is reported there and harms nothing: the resource
+ * goes on as it was, its last good text kept in the store.
  *
  *   watch ─► dirty files ─► (quiet for 100 ms, no writer, at the latest 10 s) ─► read + parse (pool) ─► apply (loop)
  *
- * A resource belongs to the file that defined it first (state, kept in the store); the same id in a later file is an error
- * there. A document that turns up in another file while its own is gone moves with everything it has. A document that is
- * gone deletes its resource after 2 s in which nothing brings it back. A directory that is itself gone, unmounted or on
- * another device deletes nothing.
+ * A resource belongs to the file that defined it first (state, kept in the store); the same id in a later file is an
+ * error there. A document that turns up in another file while its own is gone moves with everything it has. A document
+ * that is gone deletes its resource after 2 s in which nothing brings it back. A directory that is itself gone,
+ * unmounted or on another device deletes nothing.
  *
  * Thread: the loop's.
  */
@@ -30,7 +30,7 @@ struct reconcile_options {
     struct clock *clock;
     const char *const *dirs; /* absolute; in order of precedence */
     size_t n_dirs;
-    void (*first)(void *ctx); /* the first pass is applied: once */
+    void (*first)(void *ctx);   /* the first pass is applied: once */
     void (*changed)(void *ctx); /* a pass is applied (the first too); NULL: nobody asks */
     void *ctx;
 };
@@ -44,8 +44,8 @@ void reconcile_stop(struct reconcile *r, void (*done)(void *ctx), void *ctx);
 
 /* One file as the views show it. Texts are borrowed for the call. */
 struct manifest_file_view {
-    const char *path;   /* absolute */
-    const char *commit; /* NULL: not in a git work tree */
+    const char *path;                /* absolute */
+    const char *commit;              /* NULL: not in a git work tree */
     const struct manifest *manifest; /* as last read: entries and errors */
 };
 void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct manifest_file_view *view), void *ctx);
@@ -56,8 +56,8 @@ char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *i
 
 /* ---- edits: what REST, FUSE and `apply` call; the watch's echo of them is no change ---- */
 
-/* The outcome of a write; borrowed. code 0; -EINVAL: `errors` of the text; -EEXIST: the id is another file's; -EROFS, -ENOSPC,
- * -EACCES …: the file could not be written (message). */
+/* The outcome of a write; borrowed. code 0; -EINVAL: `errors` of the text; -EEXIST: the id is another file's; -EROFS,
+ * -ENOSPC, -EACCES …: the file could not be written (message). */
 struct put_result {
     int code;
     const char *message;
@@ -65,10 +65,12 @@ struct put_result {
 };
 typedef void put_done_fn(void *ctx, const struct put_result *result);
 
-/* Give the file `path` (absolute, below a manifest directory) this text: parse, validate, write a temporary file beside it,
- * sync, rename, apply; `done` when it is in force. `text` NULL deletes the file (no grace). Never from inside. */
-void reconcile_put_file(struct reconcile *r, const char *path, const char *text, size_t len, put_done_fn *done, void *ctx);
-/* Replace one resource's document in its file, keeping the rest; text NULL: remove it. -ENOENT, -EROFS at once through done. */
+/* Give the file `path` (absolute, below a manifest directory) this text: parse, validate, write a temporary file beside
+ * it, sync, rename, apply; `done` when it is in force. `text` NULL deletes the file (no grace). Never from inside. */
+void reconcile_put_file(struct reconcile *r, const char *path, const char *text, size_t len, put_done_fn *done,
+                        void *ctx);
+/* Replace one resource's document in its file, keeping the rest; text NULL: remove it. -ENOENT, -EROFS at once through
+ * done. */
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
                             put_done_fn *done, void *ctx);
 /* The first writable manifest directory, or NULL. */

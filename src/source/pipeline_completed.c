@@ -1,5 +1,5 @@
-/* pipeline_completed: the end of another pipeline's run, of our own or reported from outside. A passive type: the pipeline's
- * id is the channel; a glob listens to many.
+/* pipeline_completed: the end of another pipeline's run, of our own or reported from outside. A passive type: the
+ * pipeline's id is the channel; a glob listens to many.
  *
  * Event data: source_pipeline_id, source_run_id, status (success, failed, timed_out, cancelled), outputs, error. */
 #include "base/util.h"
@@ -60,8 +60,7 @@ static void validate(const void *config, const cJSON *node, const char *path, st
             issue_add(issues, where, item, "not a glob: %s", err.message);
     }
     const cJSON *item;
-    cJSON_ArrayForEach(item, c->output_mapping)
-    {
+    cJSON_ArrayForEach (item, c->output_mapping) {
         const cJSON *place = value_get(value_get(node, "output_mapping"), item->string);
         _cleanup_(path_destroyp) struct path *p = NULL;
         struct error err = ERROR_INIT;
@@ -95,7 +94,8 @@ static bool accepts(const void *config, const cJSON *data, char *why, size_t why
     return false;
 }
 
-/* One input of output_mapping: the source is a key of the outputs, or a path in them. Borrowed or, in *ret_owned, owned. */
+/* One input of output_mapping: the source is a key of the outputs, or a path in them. Borrowed or, in *ret_owned,
+ * owned. */
 static cJSON *mapped(const cJSON *outputs, const char *source, char **ret_error)
 {
     const cJSON *direct = value_get(outputs, source);
@@ -119,8 +119,7 @@ static cJSON *inputs(const void *config, const cJSON *data, char **ret_error)
         return cJSON_Duplicate(outputs, true);
     cJSON *given = cJSON_CreateObject();
     const cJSON *item;
-    cJSON_ArrayForEach(item, c->output_mapping)
-    {
+    cJSON_ArrayForEach (item, c->output_mapping) {
         cJSON *value = mapped(outputs, item->valuestring, ret_error);
         if (value)
             value_set(given, item->string, value);

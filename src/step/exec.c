@@ -4,10 +4,10 @@
  *      │           └─ cancel: SIGTERM to its group, 5 s later SIGKILL to all of it
  *      └─ cancel: taken out of the spawner's queue, or killed as soon as it runs
  *
- * The inputs go to standard input as one JSON object and a newline; most fit into the pipe before the program starts. Output
- * is read when the program ends or has run for a while, so that a short program costs the loop one descriptor. It ends when
- * the process has exited and both outputs are at their end; what then still holds them is killed with the group, and after
- * a second they are not waited for any more.
+ * The inputs go to standard input as one JSON object and a newline; most fit into the pipe before the program starts.
+ * Output is read when the program ends or has run for a while, so that a short program costs the loop one descriptor.
+ * It ends when the process has exited and both outputs are at their end; what then still holds them is killed with the
+ * group, and after a second they are not waited for any more.
  */
 #include "step/exec_config.h"
 
@@ -395,8 +395,7 @@ static void set_variable(void *ctx, const char *name, const char *value)
 static void set_inputs(struct spawn_request *r, const cJSON *inputs)
 {
     const cJSON *item;
-    cJSON_ArrayForEach(item, inputs)
-    {
+    cJSON_ArrayForEach (item, inputs) {
         if (streq(item->string, "_trigger_event"))
             continue;
         struct buf name = {0};

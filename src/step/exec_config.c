@@ -21,8 +21,8 @@ static const struct field limit_rows[] = {
            .doc = "Processes that its user may have on this machine", .example = "100")},
     {.name = "open_files",
      .type = &field_int,
-     FIELD(struct exec_limits, open_files, int64_t, .min = 3, .max = 1048576,
-           .doc = "Open files of each process", .example = "256")},
+     FIELD(struct exec_limits, open_files, int64_t, .min = 3, .max = 1048576, .doc = "Open files of each process",
+           .example = "256")},
 };
 static const struct field_table limit_fields = {"limits", "Limits of the step's processes", sizeof(struct exec_limits),
                                                 limit_rows, ARRAY_SIZE(limit_rows)};
@@ -78,8 +78,7 @@ void exec_validate(const void *config, const cJSON *node, const char *path, stru
         issue_add(issues, field_path(at, path, "command"), value_get(node, "command"),
                   "expected a program and its arguments, got %s", c->command.n ? "an empty name" : "an empty list");
     const cJSON *item;
-    cJSON_ArrayForEach(item, c->env)
-    {
+    cJSON_ArrayForEach (item, c->env) {
         char env_path[FIELD_PATH_MAX];
         field_path(env_path, field_path(at, path, "env"), item->string);
         const cJSON *place = value_get(value_get(node, "env"), item->string);
@@ -117,12 +116,11 @@ int exec_compile(const struct step *step, const cJSON *node, const char *path, v
         p->cwd = compile_text(c->cwd, value_get(node, "cwd"), field_path(at, path, "cwd"), issues);
     p->env = xcalloc(c->env ? (size_t)cJSON_GetArraySize(c->env) : 0, sizeof(*p->env));
     const cJSON *item;
-    cJSON_ArrayForEach(item, c->env)
-    {
+    cJSON_ArrayForEach (item, c->env) {
         field_path(item_path, field_path(at, path, "env"), item->string);
         p->env[p->n_env].name = xstrdup(item->string);
-        p->env[p->n_env++].value = compile_text(item->valuestring, value_get(value_get(node, "env"), item->string),
-                                                item_path, issues);
+        p->env[p->n_env++].value =
+            compile_text(item->valuestring, value_get(value_get(node, "env"), item->string), item_path, issues);
     }
     if (issues->errors != before) {
         exec_program_free(p);
@@ -180,8 +178,8 @@ int exec_user(const char *user, struct spawn_request *r, struct error *err)
     _cleanup_(freep) char *buffer = xmalloc(16384);
     unsigned long number = strtoul(user, &end, 10);
     bool numeric = *user && end && !*end;
-    int e = numeric ? getpwuid_r((uid_t)number, &pw, buffer, 16384, &found)
-                    : getpwnam_r(user, &pw, buffer, 16384, &found);
+    int e =
+        numeric ? getpwuid_r((uid_t)number, &pw, buffer, 16384, &found) : getpwnam_r(user, &pw, buffer, 16384, &found);
     if (!found)
         return error_set(err, e ? -e : -ENOENT, "user: there is no user \"%s\"", user);
     int n = 64;

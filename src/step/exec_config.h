@@ -27,7 +27,7 @@ struct exec_program {
     struct exec_variable {
         char *name;
         struct template *value;
-    } *env;
+    } * env;
     size_t n_env;
 };
 
