@@ -46,7 +46,7 @@ int store_load_open_events(struct store_port *port, int (*fn)(void *ctx, struct 
 {
     _cleanup_(freep) char *sql = xasprintf("SELECT %s FROM events e WHERE e.seq IN "
                                            "(SELECT seq FROM events INDEXED BY events_by_status "
-                                           "WHERE status IN (0,1) AND status<>2) ORDER BY e.seq",
+                                           "WHERE status IN (0,1)) ORDER BY e.seq",
                                            event_columns);
     return each(store_of(port), sql, NULL, on_event, &(struct event_call){fn, ctx}, err);
 }
@@ -71,7 +71,7 @@ int store_load_open_runs(struct store_port *port, int (*fn)(void *ctx, struct ru
 {
     _cleanup_(freep) char *sql = xasprintf("SELECT %s,t.text FROM runs r LEFT JOIN pipeline_texts t ON t.id=r.text_id "
                                            "WHERE r.seq IN (SELECT seq FROM runs INDEXED BY runs_by_status "
-                                           "WHERE status IN (0,1) AND status<>2) ORDER BY r.seq",
+                                           "WHERE status IN (0,1)) ORDER BY r.seq",
                                            run_columns);
     return each(store_of(port), sql, NULL, on_run, &(struct run_call){fn, ctx}, err);
 }

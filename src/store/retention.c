@@ -211,6 +211,8 @@ int retention_slice(struct writer *w)
     if (n < SLICE_ROWS)
         w->phase = w->phase == PHASE_SWEEP ? PHASE_IDLE : w->phase + 1;
     w->retention_at_ns = w->phase == PHASE_IDLE ? now + HOUR_NS : now;
+    if (w->phase == PHASE_IDLE) /* some seconds after a flood, or within one, where it costs little */
+        sqlite3_db_release_memory(w->db);
     return SQLITE_OK;
 }
 
