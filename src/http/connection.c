@@ -90,22 +90,27 @@ static enum MHD_Result refuse(struct conn *c, int status, const char *detail)
 
 /* ---- a request arrives ---- */
 
-/* What the headers say about the length of the body (RFC 9112, 6.3). */
-struct framing {
+/* What libmicrohttpd lets pass although RFC 9112 says 400: names with blanks (5.1), no host or several (3.2), lengths
+ * that contradict each other (6.3). */
+struct headers {
     const char *length, *encoding;
-    bool conflict;
+    unsigned hosts;
+    bool blank, conflict;
 };
 
-static enum MHD_Result look_at_framing(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+static enum MHD_Result look_at_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     (void)kind;
-    struct framing *f = cls;
-    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
-        f->conflict |= f->length && !streq(f->length, value);
-        f->length = value;
+    struct headers *h = cls;
+    h->blank |= strpbrk(key, " \t") != NULL;
+    if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
+        h->hosts++;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        h->conflict |= h->length && !streq(h->length, value);
+        h->length = value;
     } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
-        f->conflict |= f->encoding != NULL;
-        f->encoding = value;
+        h->conflict |= h->encoding != NULL;
+        h->encoding = value;
     }
     return MHD_YES;
 }
@@ -126,7 +131,7 @@ static const char *path_of(const char *url)
     return path ? path : "/";
 }
 
-static enum MHD_Result begin(struct conn *c, const char *url, const char *method)
+static enum MHD_Result begin(struct conn *c, const char *url, const char *method, const char *version)
 {
     struct http_server *s = c->door->server;
     struct http_request *r = &c->request;
@@ -138,13 +143,19 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
         return MHD_NO;
     if (s->quiesced)
         return refuse(c, 503, "the server is stopping");
-    struct framing f = {.conflict = false};
-    MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, look_at_framing, &f);
-    if (f.conflict || (f.encoding && f.length))
+    struct headers h = {.hosts = 0};
+    MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, look_at_header, &h);
+    if (strchr(url, ' '))
+        return refuse(c, 400, "a blank in the request target");
+    if (h.blank)
+        return refuse(c, 400, "a blank in the name of a header");
+    if (h.hosts > 1 || (h.hosts == 0 && streq(version, MHD_HTTP_VERSION_1_1)))
+        return refuse(c, 400, "a request of HTTP/1.1 has one Host header");
+    if (h.conflict || (h.encoding && h.length))
         return refuse(c, 400, "the headers contradict each other about the length of the body");
-    if (f.encoding && strcasecmp(f.encoding, "chunked") != 0)
+    if (h.encoding && strcasecmp(h.encoding, "chunked") != 0)
         return refuse(c, 400, "the only transfer encoding is chunked");
-    if (f.length && longer_than(f.length, s->options.max_body))
+    if (h.length && longer_than(h.length, s->options.max_body))
         return refuse(c, 413, "the body is too large");
     return MHD_YES;
 }
@@ -181,12 +192,11 @@ enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *ur
                            const char *version, const char *upload, size_t *upload_size, void **context)
 {
     (void)cls;
-    (void)version;
     struct conn *c = *context;
     if (!c) {
         c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
         *context = c;
-        return begin(c, url, method);
+        return begin(c, url, method, version);
     }
     if (c->request.state != REQUEST_READING)
         return MHD_NO; /* its answer could not be made */

@@ -119,7 +119,7 @@ static int door_open(struct door *d, struct error *err)
     d->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
                               on_request, s, MHD_OPTION_CONNECTION_LIMIT, s->options.max_connections + 1,
                               MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-                              d->is_unix ? 0U : (unsigned)TCP_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                              d->is_unix ? 0U : (unsigned)TCP_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 0,
                               MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
                               on_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
     if (!d->mhd)
