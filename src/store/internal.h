@@ -25,7 +25,7 @@
 
 #define STORE_BATCH_OPS 4096
 #define STORE_BATCH_BYTES (16u << 20)
-#define STORE_COMMIT_TIMES 256
+#define STORE_COMMIT_TIMES 1024
 #define STORE_READERS_MAX 16
 #define STORE_READ_MS 5000 /* a read that takes longer ends with -ETIMEDOUT */
 #define STORE_PAGE_SIZE_MAX 10000

@@ -56,7 +56,7 @@ int sqlite_code(sqlite3 *db, int rc, const char *path)
         /* Growing the log's index on a full disk comes as an I/O error without an errno. */
         if (system_is_full(os) || (rc == SQLITE_IOERR_SHMSIZE && disk_free(path) >= 0 && disk_free(path) < 65536))
             return -ENOSPC;
-        return -EIO;
+        return os == EROFS ? -EROFS : -EIO;
     default:
         return -EIO;
     }

@@ -5,16 +5,24 @@
  * transaction, commits with one sync (synchronous=FULL), and hands the results back: `wake` is called on the writer
  * thread, after which the owner calls store_collect(), which runs each group's `done` on the owner's thread, in order
  * of submission, exactly once. A group is recorded when done() gets 0; then it survives a kill and a power cut.
- * Otherwise nothing of it was recorded: -ENOSPC  the disk is full     -EIO  the database failed (it is reopened; a
- * failed sync is never retried) -EROFS   not writable         -ESHUTDOWN  the store is closing Groups with STORE_LAZY
- * may wait up to STORE_LAZY_MS for company: they ride on the next commit. Groups with STORE_KEEP (ends of steps and
- * runs) are not failed when the disk is full or the database fails: they are kept in order, and committed when it works
- * again; for them a reserve of disk space is given up first. While kept groups wait, other groups fail at once. `state`
- * tells the owner of each change between writable and not.
+ * Otherwise nothing of it was recorded:
+ *
+ *   -ENOSPC     the disk is full
+ *   -EIO        the database failed (it is reopened; a failed sync is never retried)
+ *   -EROFS      the file system is read-only
+ *   -ESHUTDOWN  the store is closing
+ *   -EINVAL     the group is at fault itself (an id or a number that is taken, more than 512 MiB): it alone fails
+ *
+ * While the store is not writable, groups fail with the reason of that.
+ *
+ * Groups with STORE_LAZY may wait up to STORE_LAZY_MS for company: they ride on the next commit. Groups with STORE_KEEP
+ * (ends of steps and runs) are not failed when the disk is full or the database fails: they are kept in order, and
+ * committed when it works again; for them a reserve of disk space is given up first. While kept groups wait, other
+ * groups fail at once. `state` tells the owner of each change between writable and not.
  *
  * Reading. store_read() queues a typed query to a reader thread (read-only connections, short reads, no cursor kept);
- * its `done` comes through store_collect() as well. The load functions run on the caller's thread and are for the time
- * before the loop runs.
+ * its `done` comes through store_collect() as well; -ETIMEDOUT after 5 s. The load functions run on the caller's thread
+ * and are for the time before the loop runs.
  *
  * The engine sees the store through struct store_port only, so that a simulator can stand in for it.
  */
@@ -111,7 +119,7 @@ struct store_read {
     struct store_filter filter;
     char *id, *step_id, *scope, *key;
     size_t key_len;
-    int64_t page, page_size; /* page from 1 */
+    int64_t page, page_size; /* page from 1; at most 10000 rows a page */
     int64_t now_ms, since_ms;
     bool no_total; /* the caller does not want the count */
     /* answered; owned by the read */

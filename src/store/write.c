@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define PAGE_BYTES (4096 + 24)         /* of a frame in the log */
 #define CHECKPOINT_FULL_PAGES 64       /* 256 KiB: while the disk is full */
 #define CHECKPOINT_IDLE_PAGES 1024     /* 4 MiB: when nothing waits */
 #define CHECKPOINT_BUSY_PAGES 4096     /* 16 MiB: also when something does */

@@ -74,7 +74,8 @@ static int f_close(sqlite3_file *f)
 }
 static int f_read(sqlite3_file *f, void *out, int n, sqlite3_int64 at)
 {
-    return REAL(f)->pMethods->xRead(REAL(f), out, n, at);
+    int rc = strike(FAULT_READ);
+    return rc == SQLITE_OK ? REAL(f)->pMethods->xRead(REAL(f), out, n, at) : rc;
 }
 static int f_write(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
 {

@@ -15,8 +15,9 @@ enum fault_call {
     FAULT_SYNC = 1 << 1,
     FAULT_TRUNCATE = 1 << 2,
     FAULT_OPEN = 1 << 3,
-    FAULT_MAP = 1 << 4, /* of the log's index */
-    FAULT_ALL = (1 << 5) - 1,
+    FAULT_MAP = 1 << 4,       /* of the log's index */
+    FAULT_ALL = (1 << 5) - 1, /* that changes the disk */
+    FAULT_READ = 1 << 5,
 };
 
 void fault_register(void);

@@ -261,6 +261,31 @@ static void test_open(void **state)
     owner_fini(&o);
 }
 
+/* A reader that cannot read says so, and is not spoilt by it. */
+static void test_read(void **state)
+{
+    (void)state;
+    struct owner o;
+    owner_init(&o, base());
+    owner_open(&o, FAULT_VFS);
+    struct event e = make_event(o.port, "t", 1);
+    assert_int_equal(insert_event(&o, &e), 0);
+    bool hit = true;
+    int failed = 0;
+    for (long at = 0; hit; at++) {
+        fault_arm(FAULT_READ, at, MOST, SQLITE_IOERR_READ);
+        int r = find_event(&o, e.id, NULL);
+        hit = fault_hits() > 0;
+        fault_disarm();
+        assert_true(r == 0 || r == -EIO);
+        failed += r != 0;
+        assert_int_equal(find_event(&o, e.id, NULL), 0);
+    }
+    assert_true(failed > 0);
+    event_fini(&e);
+    owner_fini(&o);
+}
+
 /* ---- kill ---- */
 
 #define KILL_RETENTION 3000 /* passed after some rounds, so that kills hit deletions too */
@@ -532,7 +557,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_error),  cmocka_unit_test(test_some_errors), cmocka_unit_test(test_errors_last),
         cmocka_unit_test(test_syncs_fail), cmocka_unit_test(test_full),        cmocka_unit_test(test_open),
-        cmocka_unit_test(test_kill),       cmocka_unit_test(test_small_disk),
+        cmocka_unit_test(test_read),       cmocka_unit_test(test_kill),        cmocka_unit_test(test_small_disk),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

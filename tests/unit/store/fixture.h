@@ -218,15 +218,14 @@ FIXTURE void assert_consistent(const char *dir)
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     static const char *const checks[] = {
-        "SELECT count(*) FROM (SELECT "
-        "trigger_id,coalesce(pipeline_id,''),coalesce(event_type,''),status,decision,count(*) FROM events "
-        "GROUP BY 1,2,3,4,5 EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM counts WHERE "
-        "kind=0)",
+        ("SELECT count(*) FROM (SELECT trigger_id,coalesce(pipeline_id,''),coalesce(event_type,''),status,decision,"
+         "count(*) FROM events GROUP BY 1,2,3,4,5 "
+         "EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM counts WHERE kind=0)"),
         "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=0)",
         "SELECT (SELECT count(*) FROM runs)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=1)",
         "SELECT count(*) FROM counts WHERE n<0",
-        "SELECT count(*) FROM (SELECT occurred_ms/60000,status,count(*) FROM events GROUP BY 1,2 "
-        "EXCEPT SELECT minute,status,n FROM event_minutes)",
+        ("SELECT count(*) FROM (SELECT occurred_ms/60000,status,count(*) FROM events GROUP BY 1,2 "
+         "EXCEPT SELECT * FROM event_minutes)"),
         "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM event_minutes)",
         "SELECT count(*) FROM steps WHERE run_seq NOT IN (SELECT seq FROM runs)",
         "SELECT count(*) FROM step_logs WHERE run_seq NOT IN (SELECT seq FROM runs)",

@@ -511,6 +511,63 @@ static void test_loads_and_seq(void **state)
     assert_int_equal(o->port->next_seq(o->port), 47);
 }
 
+struct mixed {
+    struct owner *o;
+    size_t written, read, under_way;
+    bool all;
+};
+
+static void mixed_written(struct store_group *g, int result)
+{
+    struct mixed *m = g->ctx;
+    assert_int_equal(result, 0);
+    event_fini(g->ops->event);
+    free(g->ops->event);
+    m->written++;
+    m->all = --m->under_way == 0;
+    store_group_free(g);
+}
+
+/* Each read is of one moment, and no older than what was told before it was asked (now_ms carries how many). */
+static void mixed_read(struct store_read *r, int result)
+{
+    struct mixed *m = r->ctx;
+    assert_int_equal(result, 0);
+    assert_int_equal(r->total, r->n_events);
+    assert_true(r->total >= r->now_ms);
+    for (size_t i = 1; i < r->n_events; i++)
+        assert_true(r->events[i].seq < r->events[i - 1].seq);
+    m->read++;
+    m->all = --m->under_way == 0;
+    store_read_free(r);
+}
+
+static void test_reads_while_writing(void **state)
+{
+    struct mixed m = {.o = *state};
+    for (unsigned i = 1; i <= 2000; i++) {
+        struct event *e = xmalloc(sizeof(*e));
+        *e = make_event(m.o->port, "t", i);
+        struct store_group *g = store_group_new(i % 3 ? 0 : STORE_LAZY, mixed_written, &m);
+        store_add_event_insert(g, e);
+        m.under_way++;
+        m.o->port->submit(m.o->port, g);
+        if (i % 50 == 0) {
+            struct store_read *r = store_read_new(STORE_READ_EVENTS, mixed_read, &m);
+            r->page_size = STORE_PAGE_SIZE_MAX;
+            r->now_ms = (int64_t)m.written;
+            m.under_way++;
+            m.o->port->read(m.o->port, r);
+            store_collect(m.o->port);
+        }
+    }
+    m.all = m.under_way == 0;
+    owner_wait(m.o, &m.all);
+    assert_int_equal(m.under_way, 0);
+    assert_int_equal(m.written, 2000);
+    assert_int_equal(m.read, 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,6 +579,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lazy, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_close, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loads_and_seq, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reads_while_writing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
