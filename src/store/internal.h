@@ -128,6 +128,7 @@ struct writer {
     int64_t retention_at_ns; /* next slice, or look for work; monotonic */
     int64_t log_seq;         /* how far PHASE_LOGS got */
     bool behind;             /* far over the limit: takes turns with batches */
+    int64_t left;            /* events after the last pass: what is open may be more than the limit */
     bool deleted_runs, deleted_events;
 };
 

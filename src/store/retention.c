@@ -1,8 +1,8 @@
 /* Deleting what is over the limits, oldest first, in slices of their own transactions.
  *
  * A pass goes through the phases events (with their runs), runs, logs, dedup, sweep; a phase ends with the first slice
- * that finds less to delete than a slice holds. A pass begins some seconds after something was written, and every hour.
- * What is still open is never deleted.
+ * that finds less to delete than a slice holds. A pass begins some seconds after something was written, at once where
+ * the limit is passed by far, and every hour. What is still open is never deleted.
  */
 #include "store/internal.h"
 
@@ -211,12 +211,18 @@ int retention_slice(struct writer *w)
     if (n < SLICE_ROWS)
         w->phase = w->phase == PHASE_SWEEP ? PHASE_IDLE : w->phase + 1;
     w->retention_at_ns = w->phase == PHASE_IDLE ? now + HOUR_NS : now;
-    if (w->phase == PHASE_IDLE) /* some seconds after a flood, or within one, where it costs little */
+    if (w->phase == PHASE_IDLE) {
+        w->left = w->counts.total[COUNT_EVENTS];
         sqlite3_db_release_memory(w->db);
+    }
     return SQLITE_OK;
 }
 
 void retention_wrote(struct writer *w, int64_t now_ns)
 {
     w->retention_at_ns = MIN(w->retention_at_ns, now_ns + LOOK_NS);
+    /* In a flood sooner: a fiftieth more than the limit, or than what the last pass had to leave, is enough. */
+    int64_t limit = MAX(w->retention.events, w->left);
+    if (w->retention.events > 0 && w->counts.total[COUNT_EVENTS] > limit + MAX(limit / 50, 16 * SLICE_ROWS))
+        w->retention_at_ns = MIN(w->retention_at_ns, now_ns);
 }
