@@ -198,10 +198,17 @@ enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *ur
         *context = c;
         return begin(c, url, method, version);
     }
+    if (c->request.state == REQUEST_COMPLETE)
+        return hand_over(c);
     if (c->request.state != REQUEST_READING)
         return MHD_NO; /* its answer could not be made */
-    if (*upload_size == 0)
-        return hand_over(c);
+    if (*upload_size == 0) {
+        /* Not yet: libmicrohttpd asks again at its next run, and only then has it stopped reading. If it were suspended
+         * now it would read first when it is resumed, and take a client that has shut down its sending side, as may
+         * be done after a request, for one that has gone. */
+        c->request.state = REQUEST_COMPLETE;
+        return MHD_YES;
+    }
     size_t len = *upload_size;
     *upload_size = 0;
     return take_body(c, upload, len);

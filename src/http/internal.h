@@ -8,8 +8,10 @@
  * answered, the connection is suspended, and libmicrohttpd never closes a suspended connection: so a request that was
  * handed out stays valid until its answer, whatever the client does.
  *
- * The request:     IDLE ─(headers)→ READING ─(body complete)→ HANDED ─(http_reply)→ ANSWERED ─(sent, or closed)→ IDLE
- *                    ↑                 └───────(refused, closed)──────┘ to ANSWERED or IDLE
+ * The request:
+ *
+ *     IDLE ─(headers)→ READING ─(body)→ COMPLETE ─(next run)→ HANDED ─(http_reply)→ ANSWERED ─(sent, or closed)→ IDLE
+ *                         └── (refused) → ANSWERED          (closed before it was handed out: IDLE)
  *
  * Two doors and not one daemon, because idle connections time out on TCP and never on the unix socket, and
  * libmicrohttpd keeps connections sorted by time-out only where all of a daemon have the same.
@@ -24,9 +26,10 @@
 #include <sys/types.h>
 
 enum request_state {
-    REQUEST_IDLE,    /* none, or its headers are still coming */
-    REQUEST_READING, /* headers complete, the body is coming */
-    REQUEST_HANDED,  /* the owner has it */
+    REQUEST_IDLE,     /* none, or its headers are still coming */
+    REQUEST_READING,  /* headers complete, the body is coming */
+    REQUEST_COMPLETE, /* about to be handed out */
+    REQUEST_HANDED,   /* the owner has it */
     REQUEST_ANSWERED,
 };
 

@@ -12,8 +12,10 @@
 #define CONNECTION_MEMORY ((size_t)16 * 1024)
 #define ACCEPTS_A_WAKE 64
 #define ACCEPT_AGAIN_MS 500
-/* MHD_run() moves each connection on by about one step; so many without asking the rest of the loop. */
-#define RUNS_A_WAKE 4
+/* MHD_run() moves each connection on by about one step (read, hand over, answer, look for more): as long as it wants
+ * another one it gets it, unless that has taken so long that the rest of the loop should have a turn. */
+#define RUNS_A_WAKE 8
+#define RUN_BUDGET_MS 2
 
 /* ---- driving libmicrohttpd ---- */
 
@@ -24,7 +26,8 @@ static void door_run(void *ctx)
     loop_task_cancel(loop, &d->run);
     MHD_UNSIGNED_LONG_LONG left = 0;
     bool wanted = true;
-    for (int i = 0; i < RUNS_A_WAKE && wanted && left == 0; i++) {
+    int64_t end = loop_now_ms(loop) + RUN_BUDGET_MS;
+    for (int i = 0; i < RUNS_A_WAKE && wanted && left == 0 && (i == 0 || loop_now_ms(loop) < end); i++) {
         MHD_run(d->mhd);
         wanted = MHD_get_timeout(d->mhd, &left) == MHD_YES;
     }

@@ -1,12 +1,16 @@
-/* The HTTP server: libmicrohttpd on the loop, over a unix socket and, if asked, a TCP address on loopback. Transport only: what
- * a request means is the handler's (routes.c).
+/* The HTTP server: libmicrohttpd on the loop, over a unix socket and, if asked, a TCP address on loopback. Transport
+ * only: what a request means is the handler's (routes.c).
  *
- * A request is handed to `handle` once its body is complete and within bounds; from then on its owner answers it exactly
- * once with http_reply(), now or later (the connection is suspended meanwhile), also when the client has gone (then the
- * answer is dropped). Everything a request shows is valid until http_reply().
+ * A request is handed to `handle` once its body is complete and within bounds; from then on its owner answers it
+ * exactly once with http_reply(), now or later (the connection is suspended meanwhile), also when the client has gone
+ * (then the answer is dropped). Everything a request shows is valid until http_reply().
  *
- * What the server itself refuses, as application/problem+json through `refuse`: bodies over max_body (413), broken requests
- * (400), too many connections (503).
+ * What the server itself refuses, as application/problem+json through `problem`: bodies over max_body (413), broken
+ * requests (400), too many connections (503), requests that come while it stops (503); the connection is closed then. A
+ * request so broken that libmicrohttpd cannot take it apart gets its own 400 (413, 414, 431, 505) in HTML, or, where
+ * there is no request line, none.
+ *
+ * Connections over TCP that are idle for two minutes are closed, those over the unix socket never.
  *
  * Thread: the loop's.
  */
@@ -24,9 +28,10 @@ struct http_request;
 
 struct http_server_options {
     struct loop *loop;
-    const char *socket_path; /* NULL: none. Made with mode 0600 in place of a dead one; -EADDRINUSE if one answers there */
-    const char *listen;      /* HOST:PORT on loopback, port 0: any; NULL: none */
-    size_t max_body;         /* bytes; 0: 1 MiB */
+    const char
+        *socket_path;   /* NULL: none. Made with mode 0600 in place of a dead one; -EADDRINUSE if one answers there */
+    const char *listen; /* HOST:PORT on loopback, port 0: any; NULL: none */
+    size_t max_body;    /* bytes; 0: 1 MiB */
     unsigned max_connections; /* 0: 1 024 */
     void (*handle)(void *ctx, struct http_request *r);
     /* The body of the server's own refusals: problem JSON for a status and a detail; malloc'ed. */
@@ -34,22 +39,27 @@ struct http_server_options {
     void *ctx;
 };
 
+/* On failure what was opened is shut at once, and freed when the loop turns. */
 int http_server_create(const struct http_server_options *options, struct http_server **ret, struct error *err);
 /* No new connections, no new requests on old ones; those under way are still answered. */
 void http_server_quiesce(struct http_server *s);
-/* `done` once every request is answered and every connection closed (at once where `now`), never from inside. */
+/* `done` once every request is answered, every stream ended (which this asks of them) and every connection closed;
+ * where `now`, connections are closed at once and `done` waits for nothing. Never from inside. A stop may be hurried by
+ * a second call with `now`, whose `done` replaces the first. An owner that has a request still answers it, also after
+ * `done`: what the request shows stays until then. */
 void http_server_stop(struct http_server *s, bool now, void (*done)(void *ctx), void *ctx);
 /* The TCP port in use, 0: none. */
 int http_server_port(const struct http_server *s);
 
 /* ---- a request ---- */
 
+/* GET also for HEAD: the body is left out on the way. */
 const char *http_method(const struct http_request *r);
 /* Without the query; percent-escapes as they came. */
 const char *http_path(const struct http_request *r);
 /* A header by name (any case), NULL if absent. */
 const char *http_header(const struct http_request *r, const char *name);
-/* Query parameters, decoded, in order. */
+/* Query parameters, decoded, in order. What is no escape stays as it is, as does %00; the bytes need not be UTF-8. */
 struct http_param {
     const char *key, *value; /* value "" for `?key` */
 };
@@ -69,11 +79,12 @@ void http_reply(struct http_request *r, const struct http_reply *reply);
 /* ---- streaming answers (server-sent events, logs that grow) ---- */
 
 struct http_stream;
-/* Answer with 200 and a body that comes in pieces, chunked; headers go out at once. `closed` comes exactly once when the
- * client has gone or after http_stream_end(), never from inside; then the stream is gone. */
+/* Answer with 200 and a body that comes in pieces, chunked; headers go out at once. `closed` comes exactly once when
+ * the client has gone (or has shut down its sending side, which TCP does not let us tell apart), after
+ * http_stream_end() or when the server stops, never from inside; then the stream is gone. */
 struct http_stream *http_reply_stream(struct http_request *r, const char *content_type, void (*closed)(void *ctx),
                                       void *ctx);
-/* Queue bytes (copied). Returns the bytes now waiting to be sent: the owner bounds them. */
+/* Queue bytes (copied; dropped after the end). Returns the bytes now waiting to be sent: the owner bounds them. */
 size_t http_stream_write(struct http_stream *s, const void *data, size_t len);
 void http_stream_end(struct http_stream *s);
 

@@ -849,6 +849,27 @@ static void client_gone_before_the_answer(void **state)
     fixture_free(f);
 }
 
+/* A client may say that it has no more to ask, and still wait for its answers. */
+static void half_closed_client_gets_its_answers(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_plain();
+    for (int tcp = 0; tcp < 2; tcp++) {
+        struct client c = client(f, tcp);
+        say(&c, "GET /show HTTP/1.1\r\nHost: x\r\n\r\nPOST /held HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na");
+        shutdown(c.fd, SHUT_WR);
+        WAIT_FOR(f, f->n_held);
+        for (int i = 0; i < 20; i++)
+            turn(f);
+        answer_held(f, 0);
+        expect_answer(&c, 200, NULL);
+        expect_answer(&c, 200, "/held");
+        expect_closed(&c);
+        hang_up(&c);
+    }
+    end(f);
+}
+
 /* The request of one client is answered from inside the handling of another's. */
 static void answers_from_inside_another_request(void **state)
 {
@@ -1109,6 +1130,80 @@ static void stop_with_an_answer_nobody_reads(void **state)
     fixture_free(f);
 }
 
+/* ---- all at once: clients that come, go, stammer and hang up at any moment; a stop at any moment ---- */
+
+static const char *const lines[] = {
+    "GET /show?a=b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /held/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "POST /held/y HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody",
+    "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    "HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /release HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /held/z HTTP/1.0\r\n\r\n",
+    "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n",
+    "GET /a b HTTP/1.1\r\n\r\n",
+};
+
+static void chaos(unsigned seed)
+{
+    enum { N = 12 };
+    struct fixture *f = fixture_plain();
+    struct client c[N];
+    bool there[N] = {false};
+    bool stopped = false;
+    for (int step = 0; step < 400; step++) {
+        int i = rand_r(&seed) % N, what = rand_r(&seed) % 16;
+        if (!there[i] && !stopped) {
+            c[i] = client(f, i % 2);
+            there[i] = true;
+        } else if (there[i] && what < 8) {
+            const char *line = lines[(size_t)rand_r(&seed) % ARRAY_SIZE(lines)];
+            size_t len = strlen(line);
+            (void)!send(c[i].fd, line, what < 6 ? len : (size_t)rand_r(&seed) % len, MSG_NOSIGNAL);
+        } else if (there[i] && what == 8) {
+            hang_up(&c[i]);
+            there[i] = false;
+        } else if (there[i] && what == 9) {
+            shutdown(c[i].fd, SHUT_WR);
+        } else if (there[i] && what == 10) {
+            hear(&c[i]);
+        } else if (what == 11 && f->n_held) {
+            struct http_request *r = take_held(f, (size_t)rand_r(&seed) % f->n_held);
+            struct http_stream *stream = http_reply_stream(r, "text/plain", on_stream_closed, f);
+            http_stream_write(stream, "abc", 3);
+            if (rand_r(&seed) % 2)
+                http_stream_end(stream);
+        } else if (what > 11 && f->n_held) {
+            answer_held(f, (size_t)rand_r(&seed) % f->n_held);
+        }
+        if (rand_r(&seed) % 3)
+            turn(f);
+        if (!stopped && rand_r(&seed) % 400 == 0) {
+            http_server_stop(f->server, false, on_done, f);
+            stopped = true;
+        }
+    }
+    if (!f->done) {
+        http_server_stop(f->server, true, on_done, f);
+        for (size_t n = f->n_held / 2; n; n--)
+            answer_held(f, 0);
+        WAIT_FOR(f, f->done);
+    }
+    while (f->n_held)
+        answer_held(f, 0);
+    for (int i = 0; i < N; i++)
+        if (there[i])
+            hang_up(&c[i]);
+    fixture_free(f);
+}
+
+static void anything_may_happen(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 150; seed++)
+        chaos(seed);
+}
+
 /* ---- sockets and addresses ---- */
 
 static void unix_socket_is_ours_alone(void **state)
@@ -1288,6 +1383,7 @@ int main(void)
         cmocka_unit_test(too_many_connections),
         cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(client_gone_before_the_answer),
+        cmocka_unit_test(half_closed_client_gets_its_answers),
         cmocka_unit_test(answers_from_inside_another_request),
         cmocka_unit_test(stream_headers_at_once_then_pieces),
         cmocka_unit_test(stream_to_a_slow_client),
@@ -1297,6 +1393,7 @@ int main(void)
         cmocka_unit_test(stop_now_while_busy),
         cmocka_unit_test(stop_can_be_hurried),
         cmocka_unit_test(stop_with_an_answer_nobody_reads),
+        cmocka_unit_test(anything_may_happen),
         cmocka_unit_test(unix_socket_is_ours_alone),
         cmocka_unit_test(stale_socket_is_replaced),
         cmocka_unit_test(other_files_are_not_replaced),
