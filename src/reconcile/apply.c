@@ -1,0 +1,387 @@
+/* What was read becomes what the files are, and the engine is brought to it in one go: pipelines before triggers,
+ * removals last. */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+#define LOOK_AGAIN_MS 1000
+
+/* ---- what a file says ---- */
+
+static void unlink_defs(struct file *f)
+{
+    for (size_t i = 0; i < f->n_defs; i++)
+        if (f->defs[i].res)
+            DL_DELETE(f->defs[i].res->defs, &f->defs[i]);
+    free(f->defs);
+    f->defs = NULL;
+    f->n_defs = 0;
+}
+
+void file_forget_manifest(struct reconcile *r, struct file *f)
+{
+    (void)r;
+    unlink_defs(f);
+    manifest_fini(&f->manifest);
+    free(f->text);
+    f->text = NULL;
+    f->present = f->unclear = false;
+}
+
+static void touch_all_of(struct reconcile *r, struct file *f)
+{
+    struct resource *res;
+    for (size_t i = 0; i < f->n_defs; i++)
+        if (f->defs[i].res)
+            resource_touch(r, f->defs[i].res);
+    DL_FOREACH2(f->owned, res, onext)
+    resource_touch(r, res);
+}
+
+/* One def an entry; not yet among those of their resources. */
+static struct def *defs_new(struct reconcile *r, struct file *f, const struct manifest *m)
+{
+    struct def *defs = xcalloc(m->n_entries, sizeof(*defs));
+    uint64_t mark = ++r->marks;
+    for (size_t i = 0; i < m->n_entries; i++) {
+        const struct manifest_entry *e = &m->entries[i];
+        defs[i] = (struct def){.file = f, .entry = i, .good = !e->bad};
+        defs[i].res = e->id ? resource_get(r, e->kind, e->id) : NULL;
+        if (defs[i].res)
+            defs[i].res->mark = mark;
+    }
+    bool lacking = false;
+    const struct resource *res;
+    DL_FOREACH2(f->owned, res, onext)
+    lacking = lacking || res->mark != mark;
+    for (size_t i = 0; i < m->n_entries; i++) {
+        struct def *def = &defs[i];
+        if (def->good || !def->res || def->res->owner == f)
+            continue;
+        const struct def *before = def_of(def->res, f);
+        def->doubt = before ? before->doubt : lacking;
+    }
+    return defs;
+}
+
+static bool is_unclear(const struct file *f)
+{
+    for (size_t i = 0; i < f->n_defs; i++)
+        if (!f->defs[i].good && (!f->defs[i].res || f->defs[i].doubt))
+            return true;
+    for (size_t i = 0; i < f->manifest.n_errors; i++)
+        if (!f->manifest.errors[i].warning && f->manifest.errors[i].entry >= f->n_defs)
+            return true;
+    return false;
+}
+
+/* Takes manifest and text (NULL: unreadable) of the job. */
+static void file_take(struct reconcile *r, struct file *f, struct read_job *job)
+{
+    struct def *defs = defs_new(r, f, &job->manifest);
+    file_forget_manifest(r, f);
+    f->manifest = job->manifest;
+    job->manifest = (struct manifest){0};
+    f->text = steal(&job->text);
+    f->hash = job->hash;
+    f->len = job->len;
+    f->defs = defs;
+    f->n_defs = f->manifest.n_entries;
+    for (size_t i = 0; i < f->n_defs; i++)
+        if (defs[i].res)
+            DL_APPEND(defs[i].res->defs, &defs[i]);
+    f->present = true;
+    f->unclear = is_unclear(f);
+    f->is_link = job->is_link;
+    f->read_only = job->read_only;
+    if (!f->order)
+        f->order = ++r->orders;
+    free(f->renamed_to);
+    f->renamed_to = NULL;
+}
+
+/* Is what was read of the file the last word for now? */
+static bool result_counts(struct reconcile *r, struct file *f, const struct read_job *job, int64_t now)
+{
+    if (job->epoch == f->epoch) {
+        if (job->status != READ_WAIT)
+            file_clean(r, f);
+        return job->status != READ_WAIT;
+    }
+    /* It was edited by a view since, or changed while it was read, maybe halfway: only where that goes on and on. */
+    if (!f->dirty || now < f->dirty_ms + (f->writing ? r->delays.writer_ms : r->delays.burst_max_ms) ||
+        job->status == READ_WAIT)
+        return false;
+    f->dirty_ms = now;
+    return true;
+}
+
+static void take_result(struct reconcile *r, struct read_job *job, int64_t now)
+{
+    struct file *f = job->file;
+    struct resource *res;
+    if (!result_counts(r, f, job, now) || job->status == READ_SAME)
+        return;
+    /* In a directory that is gone everything is; when it is back, all in it is read again. */
+    if (job->status == READ_GONE && f->dir && (!f->dir->here || f->dir->moved))
+        return;
+    touch_all_of(r, f);
+    f->changed = true;
+    if (job->status == READ_GONE) {
+        file_forget_manifest(r, f);
+        return;
+    }
+    file_take(r, f, job);
+    touch_all_of(r, f);
+    if (f->unclear) /* what is missing may have been renamed to this */
+        DL_FOREACH2(r->missing, res, mnext)
+    resource_touch(r, res);
+}
+
+/* ---- directories ---- */
+
+static void take_looks(struct reconcile *r, const struct dir_look *looks, int64_t now)
+{
+    for (size_t i = 0; i < r->n_dirs; i++) {
+        struct dir *d = &r->dirs[i];
+        d->writable = looks[i].code == 0 && looks[i].writable;
+        if (!d->here || !d->scanned)
+            continue;
+        d->moved = looks[i].code < 0 || looks[i].dev != d->dev || looks[i].ino != d->ino;
+        if (d->moved && now - d->retried_ms >= LOOK_AGAIN_MS)
+            watch_look_again(r, d);
+    }
+}
+
+/* How many resources the directory has, with and without their document in it. */
+static void count_owned(const struct reconcile *r, const struct dir *d, size_t *ret_with, size_t *ret_without)
+{
+    *ret_with = *ret_without = 0;
+    for (const struct resource *res = r->resources; res; res = res->hh.next)
+        if (res->owner && res->owner->dir == d)
+            ++*(file_speaks_for(res->owner, res) ? ret_with : ret_without);
+}
+
+static bool has_files(const struct reconcile *r, const struct dir *d)
+{
+    for (const struct file *f = r->files; f; f = f->hh.next)
+        if (f->dir == d && f->present)
+            return true;
+    return false;
+}
+
+/* Why what is not in the directory is not taken as deleted; NULL: it is. */
+static const char *find_trouble(struct reconcile *r, struct dir *d)
+{
+    size_t with, without;
+    if (!d->here)
+        return d->error ? d->error : "the directory is not there";
+    if (!d->scanned)
+        return r->first_done ? d->trouble : "the directory could not be read yet";
+    if (d->moved)
+        return d->trouble ? d->trouble : "another directory is in its place";
+    if (d->suspect && !has_files(r, d)) {
+        count_owned(r, d, &with, &without);
+        if (without > 0)
+            return "the directory is empty since it came back";
+    }
+    d->suspect = false;
+    if (d->dev_known && d->known_dev != d->dev) {
+        /* Numbers of devices change over restarts: there, one file found is enough. */
+        count_owned(r, d, &with, &without);
+        if (without > 0 && (r->first_done || with == 0))
+            return "the directory is on another device than before";
+    }
+    return NULL;
+}
+
+static void judge_dirs(struct reconcile *r, struct state_batch *batch)
+{
+    for (size_t i = 0; i < r->n_dirs; i++) {
+        struct dir *d = &r->dirs[i];
+        const char *trouble = find_trouble(r, d);
+        if (!trouble && d->scanned && (!d->dev_known || d->known_dev != d->dev)) {
+            d->dev_known = true;
+            d->known_dev = d->dev;
+            state_put_dir(batch, d);
+        }
+        if (streq(trouble, d->trouble))
+            continue;
+        if (trouble)
+            log_warning(AREA, "%s: %s; what it defined goes on as it was", d->path, trouble);
+        else
+            log_info(AREA, "%s: the directory is back", d->path);
+        char *copy = xstrdup0(trouble);
+        free(d->trouble);
+        d->trouble = copy;
+        d->trusted = trouble == NULL;
+        for (struct resource *res = r->resources; res; res = res->hh.next)
+            if (res->owner && res->owner->dir == d)
+                resource_touch(r, res);
+    }
+}
+
+/* ---- the order of a pass ---- */
+
+static void decide_kind(struct reconcile *r, enum resource_kind kind, int64_t now, const struct file *at_once)
+{
+    struct resource *res;
+    LL_FOREACH2(r->touched, res, tnext)
+    if (res->kind == kind)
+        decide(r, res, now, at_once && res->owner == at_once);
+}
+
+/* Those whose time is over; where a file or directory is still to be read, it may bring them back. `all` false: only
+ * those touched now. */
+static void remove_due(struct reconcile *r, enum resource_kind kind, int64_t now, bool all)
+{
+    struct resource *res, *next;
+    for (res = r->missing; res; res = next) {
+        next = res->mnext;
+        if (res->kind != kind || res->due_ms > now || !(all || res->touched))
+            continue;
+        const struct file *owner = res->owner;
+        if (all && owner->dir && (owner->dirty || !owner->dir->here || !owner->dir->scanned || owner->dir->moved))
+            res->due_ms = now + r->delays.grace_ms;
+        else
+            decide_remove(r, res);
+    }
+}
+
+/* ---- errors ---- */
+
+static int by_place(const void *a, const void *b)
+{
+    const struct manifest_error *x = a, *y = b;
+    if (x->line != y->line)
+        return x->line < y->line ? -1 : 1;
+    if (x->column != y->column)
+        return x->column < y->column ? -1 : 1;
+    return strcmp(x->path, y->path);
+}
+
+/* Errors of entries that are good in themselves: those that were found among files. */
+static void drop_conflicts(struct file *f)
+{
+    struct manifest *m = &f->manifest;
+    size_t kept = 0;
+    for (size_t i = 0; i < m->n_errors; i++) {
+        struct manifest_error *e = &m->errors[i];
+        if (e->warning || e->entry >= f->n_defs || !f->defs[e->entry].good) {
+            m->errors[kept++] = *e;
+            continue;
+        }
+        m->entries[e->entry].bad = false;
+        m->n_wrong--;
+        free(e->path);
+        free(e->message);
+    }
+    m->n_errors = kept;
+}
+
+static void tell_conflicts(struct file *f)
+{
+    struct manifest *m = &f->manifest;
+    drop_conflicts(f);
+    size_t before = m->n_errors;
+    for (size_t i = 0; i < f->n_defs; i++) {
+        const struct resource *res = f->defs[i].res;
+        const struct manifest_entry *e = &m->entries[i];
+        if (f->defs[i].good && res->owner && res->owner != f)
+            manifest_add_error(m, i, e->line, e->column, "id", "%s \"%s\" is already defined in %s:%u",
+                               resource_kind_name(res->kind), res->id, res->owner->path, res->line);
+    }
+    if (m->n_errors > before)
+        qsort(m->errors, m->n_errors, sizeof(*m->errors), by_place);
+    f->stale = false;
+}
+
+/* One line a change of a file's errors. */
+static void log_errors(struct file *f)
+{
+    const struct manifest *m = &f->manifest;
+    _cleanup_(freep) char *first = NULL;
+    uint64_t digest = 0;
+    for (size_t i = 0; i < m->n_errors; i++) {
+        if (m->errors[i].warning)
+            continue;
+        char *text = manifest_error_text(m, &m->errors[i]);
+        digest = hash_bytes(digest, text, strlen(text) + 1);
+        if (first)
+            free(text);
+        else
+            first = text;
+    }
+    if (digest == f->reported)
+        return;
+    if (first && m->n_wrong > 1)
+        log_warning(AREA, "%s (and %zu more)", first, m->n_wrong - 1);
+    else if (first)
+        log_warning(AREA, "%s", first);
+    else if (f->present)
+        log_info(AREA, "%s: no errors any more", f->path);
+    f->reported = digest;
+}
+
+/* ---- the end of a pass ---- */
+
+static void finish_files(struct reconcile *r)
+{
+    struct file *f, *next;
+    HASH_ITER (hh, r->files, f, next) {
+        bool told = f->stale || f->changed;
+        if (told)
+            tell_conflicts(f);
+        if (told)
+            log_errors(f);
+        f->changed = false;
+        file_reap(r, f);
+    }
+}
+
+static void finish_resources(struct reconcile *r, struct state_batch *batch)
+{
+    struct resource *res, *next;
+    for (res = r->touched; res; res = next) {
+        next = res->tnext;
+        res->touched = false;
+        if (res->save && res->owner)
+            state_put(batch, res);
+        else if (res->save)
+            state_delete(batch, res);
+        res->save = false;
+        resource_reap(r, res);
+    }
+    r->touched = NULL;
+}
+
+void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks,
+                   const struct file *at_once)
+{
+    int64_t now = reconcile_now(r);
+    struct state_batch batch = {.r = r};
+    bool all = looks != NULL;
+    if (looks)
+        take_looks(r, looks, now);
+    for (size_t i = 0; i < n; i++)
+        take_result(r, &jobs[i], now);
+    if (looks)
+        judge_dirs(r, &batch);
+    decide_kind(r, RESOURCE_PIPELINE, now, at_once);
+    decide_kind(r, RESOURCE_TRIGGER, now, at_once);
+    remove_due(r, RESOURCE_TRIGGER, now, all);
+    remove_due(r, RESOURCE_PIPELINE, now, all);
+    finish_files(r);
+    finish_resources(r, &batch);
+    state_submit(&batch);
+    bool first = !r->first_done;
+    r->first_done = true;
+    if (first && r->options.first)
+        r->options.first(r->options.ctx);
+    if (r->options.changed)
+        r->options.changed(r->options.ctx);
+    if (first && r->puts)
+        loop_defer(r->loop, &r->put_task);
+}

@@ -1,0 +1,250 @@
+/* One resource: which document it follows, and what the engine is told of it.
+ *
+ *   owner's document is good                         → runs as it says
+ *   owner's document is bad, or may be a bad one     → goes on as it last was good, Accepted=False
+ *   owner's document is gone, its directory is not   → a good document elsewhere takes over; else a bad one; else the
+ *                                                      resource is missing, and deleted after the grace
+ *   the directory cannot be trusted                  → goes on, ManifestsReachable=False
+ */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+
+struct def *def_of(const struct resource *res, const struct file *f)
+{
+    struct def *def, *found = NULL;
+    DL_FOREACH (res->defs, def)
+        if (def->file == f && (!found || def->good > found->good))
+            found = def;
+    return found;
+}
+
+bool file_speaks_for(const struct file *f, const struct resource *res)
+{
+    return f->present && (f->unclear || def_of(res, f));
+}
+
+/* ---- what the engine is told ---- */
+
+static void tell_put(struct reconcile *r, struct resource *res, const struct manifest_entry *e)
+{
+    const struct origin origin = {.file = res->owner->path, .line = res->line, .read_only = res->read_only};
+    if (res->kind == RESOURCE_TRIGGER)
+        engine_put_trigger(r->engine, e->trigger, &origin);
+    else
+        engine_put_pipeline(r->engine, e->pipeline, &origin);
+    res->running = true;
+    free(res->rejected);
+    res->rejected = NULL;
+}
+
+static void tell_rejected(struct reconcile *r, struct resource *res, const char *message)
+{
+    if (streq(res->rejected, message))
+        return;
+    free(res->rejected);
+    res->rejected = xstrdup0(message);
+    if (res->kind == RESOURCE_TRIGGER)
+        engine_trigger_rejected(r->engine, res->id, message);
+    else
+        engine_pipeline_rejected(r->engine, res->id, message);
+}
+
+static void tell_reachable(struct reconcile *r, struct resource *res, const struct dir *gone)
+{
+    if (!gone && !res->unreachable)
+        return;
+    res->unreachable = gone != NULL;
+    if (res->kind != RESOURCE_TRIGGER)
+        return;
+    _cleanup_(freep) char *message = gone ? xasprintf("%s: %s", gone->path, gone->trouble) : NULL;
+    engine_trigger_condition(r->engine, res->id, "ManifestsReachable", gone ? CONDITION_FALSE : CONDITION_TRUE,
+                             gone ? "DirectoryUnreachable" : "Reachable", message);
+}
+
+/* ---- outcomes ---- */
+
+static void not_missing(struct reconcile *r, struct resource *res)
+{
+    if (res->due_ms >= 0)
+        DL_DELETE2(r->missing, res, mprev, mnext);
+    res->due_ms = -1;
+}
+
+/* What names it elsewhere is in error because of it, or not any more. */
+static void others_stale(struct resource *res)
+{
+    struct def *def;
+    DL_FOREACH (res->defs, def)
+        if (def->file != res->owner)
+            def->file->stale = true;
+}
+
+static void run_def(struct reconcile *r, struct resource *res, struct def *def)
+{
+    struct file *f = def->file;
+    const struct manifest_entry *e = &f->manifest.entries[def->entry];
+    const char *text = f->text + e->start;
+    size_t len = e->end - e->start;
+    bool same_text = res->text && res->len == len && memcmp(res->text, text, len) == 0;
+    bool same_place = res->owner == f && res->line == e->line;
+    not_missing(r, res);
+    if (res->owner != f)
+        f->stale = true;
+    if (res->owner && res->owner != f)
+        log_info(AREA, "%s \"%s\" moved from %s to %s", resource_kind_name(res->kind), res->id, res->owner->path,
+                 f->path);
+    if (!same_text) {
+        free(res->text);
+        res->text = xstrndup(text, len);
+        res->len = len;
+    }
+    resource_own(res, f);
+    res->line = e->line;
+    if (!same_place)
+        others_stale(res);
+    res->save = res->save || !same_text || !same_place;
+    res->lost = false;
+    if (!res->running || !same_text || !same_place || res->rejected || res->read_only != f->read_only) {
+        res->read_only = f->read_only;
+        tell_put(r, res, e);
+    }
+}
+
+/* From an earlier life, and its document is not good now: as it last was. */
+static void revive(struct reconcile *r, struct resource *res)
+{
+    struct manifest m;
+    manifest_parse(res->owner->path, res->text, res->len, &m);
+    for (size_t i = 0; i < m.n_entries && !res->running; i++) {
+        const struct manifest_entry *e = &m.entries[i];
+        if (!e->bad && e->kind == res->kind && streq(e->id, res->id))
+            tell_put(r, res, e);
+    }
+    if (!res->running) {
+        _cleanup_(freep) char *why = m.n_errors > 0 ? manifest_error_text(&m, &m.errors[0]) : NULL;
+        log_error(AREA, "%s \"%s\" cannot go on as it was: %s", resource_kind_name(res->kind), res->id,
+                  why ? why : "its text is another resource's");
+        res->lost = true;
+    }
+    manifest_fini(&m);
+}
+
+/* As it was; `message` why not as its file says, or NULL: its file says nothing. */
+static void keep(struct reconcile *r, struct resource *res, const char *message)
+{
+    not_missing(r, res);
+    if (!res->running && !res->lost)
+        revive(r, res);
+    if (res->running && message)
+        tell_rejected(r, res, message);
+}
+
+void decide_remove(struct reconcile *r, struct resource *res)
+{
+    not_missing(r, res);
+    others_stale(res);
+    if (res->running) {
+        if (res->kind == RESOURCE_TRIGGER)
+            engine_remove_trigger(r->engine, res->id);
+        else
+            engine_remove_pipeline(r->engine, res->id);
+    }
+    res->running = res->lost = res->unreachable = false;
+    resource_own(res, NULL);
+    res->save = true; /* that there is nothing */
+    free(res->rejected);
+    free(res->text);
+    res->rejected = res->text = NULL;
+    resource_touch(r, res);
+}
+
+static void miss(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+{
+    int64_t due = no_grace || !res->running ? now : now + r->delays.grace_ms;
+    if (res->due_ms >= 0 && res->due_ms <= due)
+        return;
+    not_missing(r, res);
+    res->due_ms = due;
+    DL_APPEND2(r->missing, res, mprev, mnext);
+}
+
+/* ---- the decision ---- */
+
+/* The error that says why the file, or this document of it, was not taken. */
+static char *first_error(const struct file *f, const struct def *def)
+{
+    const struct manifest *m = &f->manifest;
+    for (size_t i = 0; i < m->n_errors; i++) {
+        const struct manifest_error *e = &m->errors[i];
+        size_t entry = e->entry;
+        bool fits = def ? entry == def->entry : entry >= f->n_defs || !f->defs[entry].res || f->defs[entry].doubt;
+        if (!e->warning && fits)
+            return manifest_error_text(m, e);
+    }
+    return xasprintf("%s is in error", f->path);
+}
+
+/* The document that follows the owner's: of the file that was loaded first. */
+static struct def *next_def(const struct resource *res, bool good)
+{
+    struct def *def, *found = NULL;
+    DL_FOREACH (res->defs, def)
+        if (def->good == good && def->file != res->owner && (!found || def->file->order < found->file->order))
+            found = def;
+    return found;
+}
+
+static void decide_gone(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+{
+    struct file *owner = res->owner, *to = owner->renamed_to ? file_find(r, owner->renamed_to) : NULL;
+    struct dir *d = owner->dir;
+    struct def *def = next_def(res, true);
+    bool trusted = !d || d->trusted || no_grace;
+    if (def && (trusted || def->file->dir == d)) {
+        run_def(r, res, def);
+        return;
+    }
+    if (!trusted) {
+        keep(r, res, NULL);
+        return;
+    }
+    def = next_def(res, false);
+    bool renamed = !owner->present && to && to->present && to->unclear;
+    if (!def && !renamed) {
+        miss(r, res, now, no_grace);
+        return;
+    }
+    others_stale(res);
+    resource_own(res, def ? def->file : to);
+    res->save = true;
+    _cleanup_(freep) char *why = first_error(res->owner, def);
+    keep(r, res, why);
+}
+
+static void follow(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+{
+    struct file *owner = res->owner;
+    struct def *def = owner ? def_of(res, owner) : next_def(res, true);
+    if (!owner && !def)
+        return; /* nothing good was ever heard of it */
+    if (def && def->good) {
+        run_def(r, res, def);
+    } else if (def || owner->unclear) {
+        _cleanup_(freep) char *why = first_error(owner, def);
+        keep(r, res, why);
+    } else {
+        decide_gone(r, res, now, no_grace);
+    }
+}
+
+void decide(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+{
+    follow(r, res, now, no_grace);
+    const struct file *owner = res->owner;
+    if (!owner)
+        return;
+    const struct dir *d = owner->dir;
+    bool out_of_reach = d && !d->trusted && (!d->here || !file_speaks_for(owner, res));
+    tell_reachable(r, res, out_of_reach ? d : NULL);
+}

@@ -1,0 +1,267 @@
+/* What the files of reconcile share.
+ *
+ *   watch.c   trees and their events → dirty files; bursts; passes
+ *   read.c    one file on the pool: read, hash, parse
+ *   apply.c   what was read → what the files are; trust in directories; order of a pass
+ *   decide.c  one resource: which document it follows, and what the engine is told
+ *   state.c   what survives a restart: scope `manifest` of the store
+ *   put.c     edits by the views
+ *
+ * Three things: a *file* is what was last read at a path; a *def* is one document of a file that names a resource; a
+ * *resource* is a kind and an id, with its defs and the one file that owns it.
+ *
+ * Delays are here so that tests can shorten them.
+ */
+#ifndef TRIGGERD_RECONCILE_INTERNAL_H
+#define TRIGGERD_RECONCILE_INTERNAL_H
+
+#include "base/inotify.h"
+#include "base/loop.h"
+#include "base/util.h"
+#include "reconcile/reconcile.h"
+#include "store/store.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+#define AREA "reconcile"
+#define PASS_WORKERS 2 /* of libuv's pool; one leaves the others to the rest of the program */
+
+struct reconcile_delays {
+    int64_t quiet_ms;     /* without a write: a burst is over */
+    int64_t burst_max_ms; /* … or after so long */
+    int64_t writer_ms;    /* a file is read though a writer holds it open */
+    int64_t grace_ms;     /* a resource without a document is deleted */
+    int64_t check_ms;     /* directories are looked at (a mount over one is no event), watches tried again */
+    int64_t first_ms;     /* the first pass does not wait longer for directories that do not answer */
+};
+#define RECONCILE_DELAYS ((struct reconcile_delays){100, 2000, 10000, 2000, 5000, 10000})
+
+struct dir {
+    struct reconcile *r;
+    size_t index;
+    char *path; /* without a slash at the end */
+    size_t path_len;
+    struct watch_tree *tree;
+    bool told;    /* it is known whether it is there */
+    bool here;    /* it is, and watched */
+    bool scanned; /* … and all in it was heard of */
+    bool rescan;  /* a scan is under way that tells all: files not `seen` are gone */
+    bool failed;  /* the last scan had an error: to be tried again */
+    char *error;  /* what it said; NULL: none */
+    bool moved;   /* the last look found another directory at the path than the one watched */
+    bool suspect; /* it was gone and came back: nothing is taken as deleted before a manifest is seen in it */
+    bool writable;
+    uint64_t dev, ino; /* of the one watched */
+    bool dev_known;
+    uint64_t known_dev; /* where its resources came from; state */
+    bool trusted;       /* as of the last pass: what is not in it is gone */
+    char *trouble;      /* why not */
+    int64_t retried_ms;
+};
+
+struct resource;
+struct file;
+
+struct def {
+    struct file *file;
+    struct resource *res;    /* NULL: its id could not be read */
+    size_t entry;            /* of the file's manifest */
+    bool good;               /* valid in itself; its id may be another file's */
+    bool doubt;              /* bad, and its id may be misread: an id of the file vanished when it came */
+    struct def *prev, *next; /* of the resource */
+};
+
+struct file {
+    char *path; /* absolute */
+    UT_hash_handle hh;
+    struct dir *dir; /* NULL: below none (known from an earlier life) */
+    uint64_t order;  /* of first load; 0: never loaded */
+    bool present;    /* as last read, also in error */
+    bool is_link, read_only;
+    struct manifest manifest;
+    char *text; /* NULL: unreadable or not present */
+    size_t len;
+    uint64_t hash;
+    struct def *defs; /* one an entry */
+    size_t n_defs;
+    bool unclear;           /* holds documents of which it is not known which resource they are */
+    struct resource *owned; /* a utlist by oprev, onext */
+    char *renamed_to;       /* absolute; NULL: not known to be renamed */
+    uint64_t reported;      /* digest of its errors as logged; 0: none */
+    bool stale;             /* errors between files are to be told anew */
+    bool changed;           /* read in this pass */
+    bool seen;              /* by the scan under way */
+    unsigned busy;          /* passes and edits that hold it on the pool */
+    /* waiting to be read */
+    bool dirty;
+    bool writing;             /* somebody holds it open */
+    bool created;             /* … and has not written yet, as far as is known: it may also be a link */
+    int64_t dirty_ms;         /* first event since it was read */
+    uint64_t epoch;           /* of its last event: a result of before is old */
+    struct file *prev, *next; /* of reconcile.dirty */
+};
+
+struct resource {
+    enum resource_kind kind;
+    char *key; /* kind/id */
+    const char *id;
+    UT_hash_handle hh;
+    struct def *defs;
+    struct file *owner; /* NULL: never had a good document */
+    struct resource *oprev, *onext;
+    unsigned line; /* where it was last good … */
+    char *text;    /* … and its own text then */
+    size_t len;
+    bool running;     /* the engine has it */
+    bool lost;        /* its last good text does not parse any more (an older version wrote it) */
+    bool read_only;   /* as the engine was told */
+    char *rejected;   /* likewise; NULL: accepted */
+    bool unreachable; /* likewise: ManifestsReachable=False */
+    bool save;
+    uint64_t mark;
+    int64_t due_ms;                 /* deleted then; -1: not missing */
+    struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */
+    bool touched;
+    struct resource *tnext; /* of reconcile.touched */
+};
+
+/* ---- reading, on the pool ---- */
+
+enum read_status {
+    READ_GONE,  /* no such name, or nothing that is read (a directory, a FIFO) */
+    READ_SAME,  /* what was known */
+    READ_TEXT,  /* new text and manifest */
+    READ_ERROR, /* manifest with the one error */
+    READ_WAIT,  /* just created and still empty: its writer has not begun */
+};
+
+struct read_job {
+    struct file *file; /* the loop's */
+    uint64_t epoch;
+    const char *path;
+    bool known; /* hash and len are those of what was read last */
+    uint64_t hash;
+    size_t len;
+    bool wait_if_empty;
+    /* found */
+    enum read_status status;
+    char *text;
+    struct manifest manifest; /* of TEXT and ERROR */
+    bool is_link, read_only;
+};
+/* `known` false: always parsed. */
+void read_job_run(struct read_job *job);
+void read_job_fini(struct read_job *job);
+
+struct dir_look {
+    const char *path;
+    int code; /* 0 or negative errno */
+    uint64_t dev, ino;
+    bool writable;
+};
+void dir_look_run(struct dir_look *look);
+
+struct pass {
+    struct reconcile *r;
+    struct read_job *jobs;
+    size_t n;
+    struct dir_look *looks; /* one a directory; taken when all is read */
+    _Atomic size_t next, running;
+    struct loop_work work[PASS_WORKERS];
+    unsigned left; /* the loop's */
+};
+
+struct put;
+
+struct reconcile {
+    struct reconcile_options options;
+    struct reconcile_delays delays;
+    struct loop *loop;
+    struct engine *engine;
+    struct store_port *store;
+    struct loop_group group;
+    struct watcher *watcher;
+    struct dir *dirs;
+    size_t n_dirs;
+    struct file *files;
+    bool files_sorted;
+    struct resource *resources;
+    struct file *dirty;
+    struct resource *missing, *touched;
+    uint64_t orders, marks;
+    struct timer burst, late, grace, check, patience;
+    int64_t burst_ms; /* when the burst began; -1: none */
+    bool started, first_done, closing;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+    struct pass *pass;
+    bool again;                /* another pass after this one */
+    struct dir_look *checking; /* under way; NULL: not now */
+    struct loop_work check_work;
+    struct put *puts; /* the first is under way when `putting` */
+    bool putting;
+    struct loop_task put_task;
+};
+
+void reconcile_set_delays(struct reconcile *r, const struct reconcile_delays *delays);
+int64_t reconcile_now(const struct reconcile *r);
+
+/* watch.c */
+int watch_open(struct reconcile *r, struct error *err);
+void watch_start(struct reconcile *r);
+void watch_look_again(struct reconcile *r, struct dir *d); /* rescan from scratch */
+void watch_reload(struct reconcile *r);
+void watch_stop_timers(struct reconcile *r);
+/* Something changed that is no file: a pass soon. */
+void watch_burst(struct reconcile *r);
+/* What is due at which time, after a pass. */
+void watch_schedule(struct reconcile *r);
+
+/* reconcile.c */
+struct file *file_find(struct reconcile *r, const char *path);
+struct file *file_get(struct reconcile *r, const char *path); /* made where missing */
+struct dir *dir_of(struct reconcile *r, const char *path);
+void file_mark_dirty(struct reconcile *r, struct file *f);
+void file_clean(struct reconcile *r, struct file *f);
+/* Frees it where nothing needs it any more. */
+void file_reap(struct reconcile *r, struct file *f);
+struct resource *resource_find(struct reconcile *r, enum resource_kind kind, const char *id);
+struct resource *resource_get(struct reconcile *r, enum resource_kind kind, const char *id);
+void resource_own(struct resource *res, struct file *owner); /* NULL: nobody's */
+void resource_touch(struct reconcile *r, struct resource *res);
+void resource_reap(struct reconcile *r, struct resource *res);
+
+/* apply.c */
+/* Take over what was read, and bring the engine to it. `looks` NULL: no pass, directories are as they were last judged.
+ * What `at_once` (may be NULL) owns and has no document for is deleted without grace. */
+void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks,
+                   const struct file *at_once);
+void file_forget_manifest(struct reconcile *r, struct file *f);
+
+/* decide.c */
+struct def *def_of(const struct resource *res, const struct file *f);
+/* Has the file a document that is the resource's, or may be a broken one of it? */
+bool file_speaks_for(const struct file *f, const struct resource *res);
+/* Which document the resource follows now; tells the engine. */
+void decide(struct reconcile *r, struct resource *res, int64_t now, bool no_grace);
+void decide_remove(struct reconcile *r, struct resource *res);
+
+/* state.c */
+int state_load(struct reconcile *r, struct error *err);
+struct state_batch {
+    struct reconcile *r;
+    struct store_group *group;
+    size_t bytes;
+};
+void state_put(struct state_batch *b, const struct resource *res);
+void state_delete(struct state_batch *b, const struct resource *res);
+void state_put_dir(struct state_batch *b, const struct dir *d);
+void state_submit(struct state_batch *b);
+
+/* put.c */
+void put_abandon(struct reconcile *r);
+bool put_queued_for(const struct reconcile *r, const char *path);
+void put_run(void *ctx); /* of reconcile.put_task */
+
+#endif

@@ -1,0 +1,296 @@
+/* Life of reconcile, its tables, and what the views see. */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+int64_t reconcile_now(const struct reconcile *r)
+{
+    return loop_now_ms(r->loop);
+}
+
+void reconcile_set_delays(struct reconcile *r, const struct reconcile_delays *delays)
+{
+    r->delays = *delays;
+}
+
+/* ---- files ---- */
+
+struct dir *dir_of(struct reconcile *r, const char *path)
+{
+    for (size_t i = 0; i < r->n_dirs; i++) {
+        struct dir *d = &r->dirs[i];
+        if (strncmp(path, d->path, d->path_len) == 0 && path[d->path_len] == '/')
+            return d;
+    }
+    return NULL;
+}
+
+struct file *file_find(struct reconcile *r, const char *path)
+{
+    struct file *f = NULL;
+    HASH_FIND_STR(r->files, path, f);
+    return f;
+}
+
+struct file *file_get(struct reconcile *r, const char *path)
+{
+    struct file *f = file_find(r, path);
+    if (f)
+        return f;
+    f = xcalloc(1, sizeof(*f));
+    f->path = xstrdup(path);
+    f->dir = dir_of(r, path);
+    HASH_ADD_KEYPTR(hh, r->files, f->path, strlen(f->path), f);
+    r->files_sorted = false;
+    return f;
+}
+
+void file_mark_dirty(struct reconcile *r, struct file *f)
+{
+    f->epoch++;
+    if (f->dirty)
+        return;
+    f->dirty = true;
+    f->dirty_ms = reconcile_now(r);
+    DL_APPEND(r->dirty, f);
+}
+
+void file_clean(struct reconcile *r, struct file *f)
+{
+    if (f->dirty)
+        DL_DELETE(r->dirty, f);
+    f->dirty = f->writing = f->created = false;
+}
+
+static void file_free(struct reconcile *r, struct file *f)
+{
+    file_clean(r, f);
+    file_forget_manifest(r, f);
+    HASH_DELETE(hh, r->files, f);
+    free(f->renamed_to);
+    free(f->path);
+    free(f);
+}
+
+void file_reap(struct reconcile *r, struct file *f)
+{
+    if (!f->present && !f->owned && !f->dirty && !f->busy)
+        file_free(r, f);
+}
+
+/* ---- resources ---- */
+
+static char *resource_key(enum resource_kind kind, const char *id)
+{
+    return xasprintf("%s/%s", resource_kind_name(kind), id);
+}
+
+struct resource *resource_find(struct reconcile *r, enum resource_kind kind, const char *id)
+{
+    struct resource *res = NULL;
+    _cleanup_(freep) char *key = resource_key(kind, id);
+    HASH_FIND_STR(r->resources, key, res);
+    return res;
+}
+
+struct resource *resource_get(struct reconcile *r, enum resource_kind kind, const char *id)
+{
+    struct resource *res = resource_find(r, kind, id);
+    if (res)
+        return res;
+    res = xcalloc(1, sizeof(*res));
+    res->kind = kind;
+    res->key = resource_key(kind, id);
+    res->id = strchr(res->key, '/') + 1;
+    res->due_ms = -1;
+    HASH_ADD_KEYPTR(hh, r->resources, res->key, strlen(res->key), res);
+    return res;
+}
+
+void resource_own(struct resource *res, struct file *owner)
+{
+    if (res->owner == owner)
+        return;
+    if (res->owner)
+        DL_DELETE2(res->owner->owned, res, oprev, onext);
+    res->owner = owner;
+    if (owner)
+        DL_APPEND2(owner->owned, res, oprev, onext);
+}
+
+void resource_touch(struct reconcile *r, struct resource *res)
+{
+    if (res->touched)
+        return;
+    res->touched = true;
+    LL_PREPEND2(r->touched, res, tnext);
+}
+
+static void resource_free(struct reconcile *r, struct resource *res)
+{
+    resource_own(res, NULL);
+    HASH_DELETE(hh, r->resources, res);
+    free(res->key);
+    free(res->text);
+    free(res->rejected);
+    free(res);
+}
+
+void resource_reap(struct reconcile *r, struct resource *res)
+{
+    if (!res->owner && !res->defs)
+        resource_free(r, res);
+}
+
+/* ---- life ---- */
+
+static void on_gone(void *ctx)
+{
+    struct reconcile *r = ctx;
+    struct file *f, *next_file;
+    struct resource *res, *next;
+    for (res = r->resources; res; res = res->hh.next)
+        resource_own(res, NULL);
+    HASH_ITER (hh, r->files, f, next_file)
+        file_free(r, f);
+    HASH_ITER (hh, r->resources, res, next)
+        resource_free(r, res);
+    for (size_t i = 0; i < r->n_dirs; i++) {
+        free(r->dirs[i].path);
+        free(r->dirs[i].error);
+        free(r->dirs[i].trouble);
+    }
+    free(r->dirs);
+    void (*done)(void *) = r->stopped;
+    void *done_ctx = r->stopped_ctx;
+    free(r);
+    if (done)
+        done(done_ctx);
+}
+
+static void watcher_gone(void *ctx)
+{
+    struct reconcile *r = ctx;
+    loop_group_release(&r->group);
+}
+
+void reconcile_stop(struct reconcile *r, void (*done)(void *ctx), void *ctx)
+{
+    r->closing = true;
+    r->stopped = done;
+    r->stopped_ctx = ctx;
+    watch_stop_timers(r);
+    if (r->watcher) {
+        loop_group_hold(&r->group);
+        watcher_close(r->watcher, watcher_gone, r);
+        r->watcher = NULL;
+    }
+    put_abandon(r);
+    loop_group_close(&r->group, on_gone, r);
+}
+
+static void add_dirs(struct reconcile *r, const struct reconcile_options *options)
+{
+    r->dirs = xcalloc(options->n_dirs, sizeof(*r->dirs));
+    for (size_t i = 0; i < options->n_dirs; i++) {
+        struct dir *d = &r->dirs[r->n_dirs];
+        size_t len = strlen(options->dirs[i]);
+        while (len > 1 && options->dirs[i][len - 1] == '/')
+            len--;
+        *d = (struct dir){
+            .r = r, .index = r->n_dirs, .path = xstrndup(options->dirs[i], len), .path_len = len, .trusted = true};
+        r->n_dirs++;
+    }
+}
+
+int reconcile_create(const struct reconcile_options *options, struct reconcile **ret, struct error *err)
+{
+    struct reconcile *r = xcalloc(1, sizeof(*r));
+    r->options = *options;
+    r->options.dirs = NULL; /* borrowed for the call */
+    r->delays = RECONCILE_DELAYS;
+    r->loop = options->loop;
+    r->engine = options->engine;
+    r->store = options->store;
+    r->burst_ms = -1;
+    loop_group_init(&r->group, r->loop);
+    loop_task_init(&r->put_task, put_run, r);
+    add_dirs(r, options);
+    int rc = state_load(r, err);
+    if (rc >= 0)
+        rc = watch_open(r, err);
+    if (rc < 0) {
+        on_gone(r);
+        return rc;
+    }
+    *ret = r;
+    return 0;
+}
+
+void reconcile_start(struct reconcile *r)
+{
+    r->started = true;
+    watch_start(r);
+}
+
+void reconcile_reload(struct reconcile *r)
+{
+    watch_reload(r);
+}
+
+/* ---- looking ---- */
+
+static int by_path(const struct file *a, const struct file *b)
+{
+    return strcmp(a->path, b->path);
+}
+
+void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct manifest_file_view *view), void *ctx)
+{
+    if (!r->files_sorted)
+        HASH_SORT(r->files, by_path);
+    r->files_sorted = true;
+    for (const struct file *f = r->files; f; f = f->hh.next) {
+        struct manifest_file_view view = {.path = f->path, .manifest = &f->manifest};
+        if (f->present)
+            fn(ctx, &view);
+    }
+}
+
+char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *id)
+{
+    struct resource *res = resource_find(r, kind, id);
+    if (!res || !res->owner)
+        return NULL;
+    const struct def *def = def_of(res, res->owner);
+    if (!def || !res->owner->text)
+        return xstrndup(res->text, res->len);
+    const struct manifest_entry *e = &res->owner->manifest.entries[def->entry];
+    return xstrndup(res->owner->text + e->start, e->end - e->start);
+}
+
+const char *reconcile_writable_dir(struct reconcile *r)
+{
+    for (size_t i = 0; i < r->n_dirs; i++)
+        if (r->dirs[i].here && r->dirs[i].writable)
+            return r->dirs[i].path;
+    return NULL;
+}
+
+static bool path_taken(struct reconcile *r, const char *path)
+{
+    const struct file *f = file_find(r, path);
+    return (f && (f->present || f->dirty || f->owned)) || put_queued_for(r, path);
+}
+
+char *reconcile_free_path(struct reconcile *r, const char *dir, const char *id)
+{
+    char *path = xasprintf("%s/%s.yaml", dir, id);
+    for (unsigned i = 2; path_taken(r, path); i++) {
+        free(path);
+        path = xasprintf("%s/%s-%u.yaml", dir, id, i);
+    }
+    return path;
+}

@@ -1,0 +1,446 @@
+/* Trees and their events become dirty files, bursts of them passes.
+ *
+ * A pass takes what is dirty and not being written, reads it on the pool, then looks at the directories themselves: a
+ * file that is missing counts as deleted only where its directory was still the same one after the read.
+ */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+/* ---- passes ---- */
+
+static int by_order(const void *a, const void *b)
+{
+    const struct read_job *x = a, *y = b;
+    if (x->file->dir != y->file->dir)
+        return x->file->dir->index < y->file->dir->index ? -1 : 1;
+    return strcmp(x->path, y->path);
+}
+
+static void pass_work(void *ctx)
+{
+    struct pass *p = ctx;
+    for (size_t i; (i = p->next++) < p->n;)
+        read_job_run(&p->jobs[i]);
+    if (--p->running > 0)
+        return;
+    for (size_t i = 0; i < p->r->n_dirs; i++)
+        dir_look_run(&p->looks[i]);
+}
+
+static struct dir_look *looks_new(const struct reconcile *r)
+{
+    struct dir_look *looks = xcalloc(r->n_dirs, sizeof(*looks));
+    for (size_t i = 0; i < r->n_dirs; i++)
+        looks[i].path = r->dirs[i].path;
+    return looks;
+}
+
+static void pass_request(struct reconcile *r);
+
+static void pass_done(void *ctx)
+{
+    struct pass *p = ctx;
+    struct reconcile *r = p->r;
+    if (--p->left > 0)
+        return;
+    r->pass = NULL;
+    for (size_t i = 0; i < p->n; i++)
+        p->jobs[i].file->busy--;
+    if (!r->closing) {
+        apply_results(r, p->jobs, p->n, p->looks, NULL);
+        if (!r->closing) { /* its callbacks may stop us */
+            watch_schedule(r);
+            if (r->again)
+                pass_request(r);
+        }
+    }
+    for (size_t i = 0; i < p->n; i++)
+        read_job_fini(&p->jobs[i]);
+    free(p->jobs);
+    free(p->looks);
+    free(p);
+    loop_group_release(&r->group);
+}
+
+/* May it be read now? One that is held open waits, unless it does so for too long, or it may be a link. */
+static bool is_ready(const struct reconcile *r, const struct file *f, int64_t now)
+{
+    return f->dir && f->dir->here && f->dir->scanned &&
+           (!f->writing || f->created || now >= f->dirty_ms + r->delays.writer_ms);
+}
+
+static void pass_start(struct reconcile *r)
+{
+    struct pass *p = xcalloc(1, sizeof(*p));
+    int64_t now = reconcile_now(r);
+    size_t cap = 0;
+    struct file *f;
+    p->r = r;
+    DL_FOREACH (r->dirty, f)
+        cap += is_ready(r, f, now);
+    p->jobs = xcalloc(cap, sizeof(*p->jobs));
+    DL_FOREACH (r->dirty, f) {
+        if (!is_ready(r, f, now))
+            continue;
+        p->jobs[p->n++] = (struct read_job){
+            .file = f,
+            .epoch = f->epoch,
+            .path = f->path,
+            .known = f->text != NULL,
+            .hash = f->hash,
+            .len = f->len,
+            .wait_if_empty = f->writing && now < f->dirty_ms + r->delays.writer_ms,
+        };
+        f->busy++;
+    }
+    if (p->n > 1)
+        qsort(p->jobs, p->n, sizeof(*p->jobs), by_order);
+    p->looks = looks_new(r);
+    unsigned workers = p->n < 16 ? 1 : PASS_WORKERS;
+    p->left = workers;
+    p->running = workers;
+    r->pass = p;
+    r->again = false;
+    r->burst_ms = -1;
+    loop_timer_stop(r->loop, &r->burst);
+    loop_timer_stop(r->loop, &r->late);
+    loop_timer_stop(r->loop, &r->grace);
+    loop_group_hold(&r->group);
+    for (unsigned i = 0; i < workers; i++)
+        loop_work_submit(r->loop, &p->work[i], pass_work, pass_done, p);
+}
+
+/* Before the first pass every directory must have answered, or `patience` be over. */
+static bool is_early(const struct reconcile *r)
+{
+    if (r->first_done || !timer_active(&r->patience))
+        return false;
+    for (size_t i = 0; i < r->n_dirs; i++)
+        if (!r->dirs[i].told)
+            return true;
+    return false;
+}
+
+static void pass_request(struct reconcile *r)
+{
+    if (r->closing || !r->started || is_early(r))
+        return;
+    if (r->pass)
+        r->again = true;
+    else
+        pass_start(r);
+}
+
+static void on_due(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    pass_request(ctx);
+}
+
+void watch_burst(struct reconcile *r)
+{
+    if (r->closing || !r->started)
+        return;
+    int64_t now = reconcile_now(r);
+    if (r->burst_ms < 0)
+        r->burst_ms = now;
+    int64_t end = MIN(now + r->delays.quiet_ms, r->burst_ms + r->delays.burst_max_ms);
+    timer_start(&r->loop->timers, &r->burst, end);
+}
+
+void watch_schedule(struct reconcile *r)
+{
+    int64_t late = INT64_MAX, grace = INT64_MAX;
+    const struct file *f;
+    const struct resource *res;
+    DL_FOREACH (r->dirty, f)
+        if (f->writing)
+            late = MIN(late, f->dirty_ms + r->delays.writer_ms);
+    DL_FOREACH2(r->missing, res, mnext)
+    grace = MIN(grace, res->due_ms);
+    if (late < INT64_MAX)
+        timer_start(&r->loop->timers, &r->late, late);
+    if (grace < INT64_MAX)
+        timer_start(&r->loop->timers, &r->grace, grace);
+}
+
+/* ---- events ---- */
+
+/* Is each part of the relative path one that is read? */
+static bool is_path_ok(const char *path)
+{
+    const char *name = path;
+    for (const char *slash; (slash = strchr(name, '/')); name = slash + 1)
+        if (name[0] == '.')
+            return false;
+    return manifest_name_ok(name) && utf8_valid(path, strlen(path));
+}
+
+static struct file *file_at(struct dir *d, const char *path, bool make)
+{
+    if (!is_path_ok(path))
+        return NULL;
+    _cleanup_(freep) char *full = xasprintf("%s/%s", d->path, path);
+    return make ? file_get(d->r, full) : file_find(d->r, full);
+}
+
+/* All that is known below a directory is to be read again; where `to` (relative) is set, it was renamed to that. */
+static void below_changed(struct dir *d, const char *path, const char *to)
+{
+    struct reconcile *r = d->r;
+    struct file *f, *next;
+    _cleanup_(freep) char *prefix = xasprintf("%s/%s/", d->path, path);
+    size_t len = strlen(prefix);
+    HASH_ITER (hh, r->files, f, next) {
+        if (strncmp(f->path, prefix, len) != 0)
+            continue;
+        file_mark_dirty(r, f);
+        f->writing = f->created = false;
+        _cleanup_(freep) char *there = to ? xasprintf("%s/%s", to, f->path + len) : NULL;
+        struct file *now = there ? file_at(d, there, true) : NULL;
+        if (!now)
+            continue;
+        file_mark_dirty(r, now);
+        free(f->renamed_to);
+        f->renamed_to = xstrdup(now->path);
+    }
+}
+
+/* Kubernetes swaps what `..data` points to: links that go through it lead elsewhere then. */
+static void links_changed(struct dir *d)
+{
+    struct file *f, *next;
+    HASH_ITER (hh, d->r->files, f, next) {
+        if (f->dir == d && f->is_link)
+            file_mark_dirty(d->r, f);
+    }
+}
+
+static void file_event(struct dir *d, const struct watch_event *ev)
+{
+    struct file *f = file_at(d, ev->path, true);
+    struct file *old = ev->kind == WATCH_MOVED ? file_at(d, ev->old_path, false) : NULL;
+    if (old) {
+        file_mark_dirty(d->r, old);
+        old->writing = old->created = false;
+        if (f) {
+            free(old->renamed_to);
+            old->renamed_to = xstrdup(f->path);
+        }
+    }
+    if (!f)
+        return;
+    file_mark_dirty(d->r, f);
+    f->seen = true;
+    if (ev->kind == WATCH_FOUND || (ev->mask & IN_ATTRIB))
+        return;
+    f->created = ev->kind == WATCH_CHANGED && (ev->mask & IN_CREATE);
+    f->writing = ev->kind == WATCH_CHANGED && (ev->mask & (IN_CREATE | IN_MODIFY));
+}
+
+static void dir_event(struct dir *d, const struct watch_event *ev)
+{
+    if (ev->kind == WATCH_FOUND || !(ev->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)))
+        return;
+    if (ev->kind == WATCH_MOVED)
+        below_changed(d, ev->old_path, ev->path);
+    else
+        below_changed(d, ev->path, NULL);
+    struct file *f = file_at(d, ev->path, false); /* a directory took its place */
+    if (f)
+        file_mark_dirty(d->r, f);
+}
+
+static void on_event(void *ctx, const struct watch_event *ev)
+{
+    struct dir *d = ctx;
+    const char *slash = strrchr(ev->path, '/'), *name = slash ? slash + 1 : ev->path;
+    if (ev->is_dir)
+        dir_event(d, ev);
+    else
+        file_event(d, ev);
+    if (strncmp(name, "..", 2) == 0)
+        links_changed(d);
+    watch_burst(d->r);
+}
+
+static bool on_descend(void *ctx, const char *dir)
+{
+    (void)ctx;
+    const char *slash = strrchr(dir, '/');
+    return (slash ? slash[1] : dir[0]) != '.';
+}
+
+/* ---- bases ---- */
+
+static void expect_all(struct dir *d)
+{
+    struct file *f, *next;
+    d->rescan = true;
+    HASH_ITER (hh, d->r->files, f, next) {
+        if (f->dir == d)
+            f->seen = false;
+    }
+}
+
+static void dir_told(struct dir *d)
+{
+    bool early = is_early(d->r);
+    d->told = true;
+    if (early && !is_early(d->r))
+        pass_request(d->r); /* the last that the first pass waited for */
+    else
+        watch_burst(d->r);
+}
+
+static void on_came(void *ctx, const struct watch_stat *stat)
+{
+    struct dir *d = ctx;
+    d->suspect = d->suspect || (d->told && d->r->first_done);
+    d->here = true;
+    d->scanned = d->moved = false;
+    d->dev = stat->dev;
+    d->ino = stat->ino;
+    free(d->error);
+    d->error = NULL;
+    expect_all(d);
+}
+
+static void on_base_gone(void *ctx)
+{
+    struct dir *d = ctx;
+    d->here = d->scanned = false;
+    dir_told(d);
+}
+
+static void on_scanned(void *ctx)
+{
+    struct dir *d = ctx;
+    struct file *f, *next;
+    d->scanned = true;
+    if (d->rescan) {
+        HASH_ITER (hh, d->r->files, f, next) {
+            if (f->dir == d && !f->seen)
+                file_mark_dirty(d->r, f);
+        }
+    }
+    d->rescan = false;
+    dir_told(d);
+}
+
+static void on_overflow(void *ctx)
+{
+    expect_all(ctx);
+}
+
+static void on_error(void *ctx, const struct error *error)
+{
+    struct dir *d = ctx;
+    if (!streq(d->error, error->message))
+        log_warning(AREA, "%s: %s", d->path, error->message);
+    free(d->error);
+    d->error = xstrdup(error->message);
+    d->failed = true;
+}
+
+void watch_look_again(struct reconcile *r, struct dir *d)
+{
+    d->retried_ms = reconcile_now(r);
+    d->failed = false;
+    expect_all(d);
+    watcher_retry(d->tree);
+}
+
+void watch_reload(struct reconcile *r)
+{
+    struct file *f, *next;
+    HASH_ITER (hh, r->files, f, next) {
+        if (f->dir)
+            file_mark_dirty(r, f);
+    }
+    for (size_t i = 0; i < r->n_dirs; i++)
+        watch_look_again(r, &r->dirs[i]);
+    watch_burst(r);
+}
+
+/* ---- what no event tells ---- */
+
+static void check_work(void *ctx)
+{
+    struct reconcile *r = ctx;
+    for (size_t i = 0; i < r->n_dirs; i++)
+        dir_look_run(&r->checking[i]);
+}
+
+static void check_done(void *ctx)
+{
+    struct reconcile *r = ctx;
+    for (size_t i = 0; i < r->n_dirs && !r->closing; i++) {
+        struct dir *d = &r->dirs[i];
+        const struct dir_look *look = &r->checking[i];
+        bool same = look->code == 0 ? d->here && look->dev == d->dev && look->ino == d->ino : !d->here;
+        if (d->failed || !same)
+            watch_look_again(r, d);
+    }
+    free(r->checking);
+    r->checking = NULL;
+    if (!r->closing)
+        loop_timer_start(r->loop, &r->check, r->delays.check_ms);
+    loop_group_release(&r->group);
+}
+
+static void on_check(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct reconcile *r = ctx;
+    r->checking = looks_new(r);
+    loop_group_hold(&r->group);
+    loop_work_submit(r->loop, &r->check_work, check_work, check_done, r);
+}
+
+/* ---- life ---- */
+
+int watch_open(struct reconcile *r, struct error *err)
+{
+    timer_init(&r->burst, on_due, r);
+    timer_init(&r->late, on_due, r);
+    timer_init(&r->grace, on_due, r);
+    timer_init(&r->patience, on_due, r);
+    timer_init(&r->check, on_check, r);
+    return watcher_create(r->loop, NULL, &r->watcher, err);
+}
+
+void watch_start(struct reconcile *r)
+{
+    for (size_t i = 0; i < r->n_dirs; i++) {
+        struct dir *d = &r->dirs[i];
+        d->rescan = true;
+        d->tree = watcher_add_tree(r->watcher, &(struct watch_tree_options){
+                                                   .base = d->path,
+                                                   .mask = IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB,
+                                                   .recursive = true,
+                                                   .descend = on_descend,
+                                                   .event = on_event,
+                                                   .base_came = on_came,
+                                                   .base_gone = on_base_gone,
+                                                   .scanned = on_scanned,
+                                                   .overflow = on_overflow,
+                                                   .error = on_error,
+                                                   .ctx = d,
+                                               });
+    }
+    loop_timer_start(r->loop, &r->patience, r->delays.first_ms);
+    loop_timer_start(r->loop, &r->check, r->delays.check_ms);
+    if (r->n_dirs == 0)
+        pass_request(r);
+}
+
+void watch_stop_timers(struct reconcile *r)
+{
+    struct timer *timers[] = {&r->burst, &r->late, &r->grace, &r->check, &r->patience};
+    for (size_t i = 0; i < ARRAY_SIZE(timers); i++)
+        loop_timer_stop(r->loop, timers[i]);
+}

@@ -1,0 +1,24 @@
+/* Writing a manifest so that a reader, and a power cut, finds the old text or the new one: a temporary file with a
+ * hidden name beside it, synced, renamed, and its directory synced. Thread: the pool's. Errors: negative errno, `err`
+ * filled. */
+#ifndef TRIGGERD_RECONCILE_WRITE_H
+#define TRIGGERD_RECONCILE_WRITE_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct write_target {
+    const char *path; /* absolute */
+    const char *top;  /* the manifest directory that it is below: what is missing under it is made */
+    bool is_link;     /* then what it leads to is written, and the link stays */
+};
+
+/* Keeps the mode that the file has. */
+int write_file(const struct write_target *target, const char *text, size_t len, struct error *err);
+int write_delete(const struct write_target *target, struct error *err);
+/* -EAGAIN: the file's text is not the one with this hash any more. */
+int write_check(const char *path, uint64_t hash, struct error *err);
+
+#endif
