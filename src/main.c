@@ -24,6 +24,7 @@
 #include "base/inotify.h"
 #include "base/log.h"
 #include "config.h"
+#include "manifest/manifest.h"
 #include "http/routes.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"

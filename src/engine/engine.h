@@ -16,6 +16,8 @@
 #include "engine/source_type.h"
 #include "engine/step_type.h"
 
+#include <sys/types.h>
+
 struct engine;
 struct live_trigger;
 struct live_pipeline;
