@@ -12,6 +12,8 @@
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
+#include <stdio.h>
+
 enum resource_kind { RESOURCE_TRIGGER, RESOURCE_PIPELINE, RESOURCE_KINDS };
 const char *resource_kind_name(enum resource_kind kind); /* `trigger`, `pipeline` */
 int resource_kind_parse(const char *name);               /* -1: none */
@@ -61,5 +63,9 @@ void manifest_add_error(struct manifest *m, size_t entry, unsigned line, unsigne
 
 /* `FILE:LINE:COL: field: message`, as validate prints it; without a place `FILE: message`. free() it. */
 char *manifest_error_text(const struct manifest *m, const struct manifest_error *e);
+
+/* Validate a file, or every manifest below a directory (check.h says which): each error and warning as a line on `out`.
+ * Returns how many errors there are. */
+size_t manifest_check_tree(const char *path, FILE *out);
 
 #endif

@@ -1,0 +1,65 @@
+/* triggerctl: the client of triggerd, over its unix socket, with the same routes as REST; and, without a daemon, the
+ * languages and the manifest reader on their own.
+ *
+ *   table      the one table of verbs and options
+ *   args       the command line against it; help and usage errors made of it
+ *   client     HTTP by libcurl; request: what verbs ask of it, with the daemon's refusals told
+ *   input      JSON from arguments, files and standard input; long lines
+ *   print      tables, labelled lines, escapes, colour; views: pieces that verbs share
+ *   verbs_*.c  the verbs
+ *
+ * Above this program's folder lie only base, model, lang and manifest. One thread.
+ */
+#include "ctl/args.h"
+#include "ctl/print.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* Where triggerd listens by default: the same rule as its own. */
+static char *default_socket(void)
+{
+    const char *base = getenv("XDG_RUNTIME_DIR");
+    if (geteuid() == 0)
+        return xstrdup("/run/triggerd/triggerd.sock");
+    if (base && base[0] == '/')
+        return xasprintf("%s/triggerd/triggerd.sock", base);
+    return xasprintf("/tmp/triggerd-%u/triggerd.sock", (unsigned)getuid());
+}
+
+static bool wants_colour(void)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !(no && *no) && term && !streq(term, "dumb") && isatty(STDOUT_FILENO);
+}
+
+/* What could not be written is a failure, whatever the verb came to. */
+static int finish(int status)
+{
+    errno = 0;
+    bool failed = ferror(stdout) || fflush(stdout) != 0;
+    if (!failed || status != CTL_OK)
+        return status;
+    complain("standard output: %s", errno ? strerror(errno) : "could not be written");
+    return CTL_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    struct args args;
+    const char *socket = NULL;
+    const char *from_env = getenv("TRIGGERD_SOCKET");
+    _cleanup_(freep) char *fallback = default_socket();
+    int status = args_parse(argc, argv, &args, &socket);
+    if (status < 0) {
+        struct ctl c = {.socket = socket                  ? socket
+                                  : from_env && *from_env ? from_env
+                                                          : fallback,
+                        .colour = wants_colour()};
+        status = args.verb->run(&c, &args);
+        client_destroy(c.client);
+    }
+    args_fini(&args);
+    return finish(status);
+}

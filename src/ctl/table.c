@@ -1,0 +1,223 @@
+#include "ctl/table.h"
+
+#include "base/util.h"
+
+static const char *const output_words[] = {"table", "wide", "json", "yaml", "name", NULL};
+static const char *const format_words[] = {"text", "json", "yaml", NULL};
+static const char *const report_words[] = {"text", "json", "github", "sarif", NULL};
+
+const struct option_row option_rows[OPT_N] = {
+    [OPT_OUTPUT] = {"output", 'o', "FORM", output_words, "what to print"},
+    [OPT_FORMAT] = {"output", 'o', "FORM", format_words, "what to print"},
+    [OPT_REPORT] = {"output", 'o', "FORM", report_words, "what to print"},
+    [OPT_TYPE] = {"type", 0, "T", NULL, "only this type of trigger, or of event"},
+    [OPT_STATUS] = {"status", 0, "S", NULL, "only those with this status"},
+    [OPT_DECISION] = {"decision", 0, "D", NULL, "only events with this decision"},
+    [OPT_TRIGGER] = {"trigger", 0, "ID", NULL, "only those of this trigger"},
+    [OPT_PIPELINE] = {"pipeline", 0, "ID", NULL, "only those of this pipeline"},
+    [OPT_SINCE] = {"since", 0, "T", NULL, "only from then on: a time (2026-01-31T12:00:00Z) or a duration back (15m)"},
+    [OPT_UNTIL] = {"until", 0, "T", NULL, "only before then: likewise"},
+    [OPT_LIMIT] = {"limit", 0, "N", NULL, "at most so many, the newest; of events and runs 50 by default"},
+    [OPT_DATA] = {"data", 0, "JSON|@FILE|-", NULL,
+                  "the event's data: the text, a file, or standard input; {} by default"},
+    [OPT_KEY] = {"idempotency-key", 0, "K", NULL, "the same key at the same endpoint gives one event, not two"},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL, NULL, "only tell what would happen: decision, reason, inputs"},
+    [OPT_DISCARD] = {"discard", 0, NULL, NULL, "drop the events that were held back for the resume"},
+    [OPT_INPUTS] = {"inputs", 0, "JSON|@FILE|-", NULL,
+                    "the run's inputs: the text, a file, or standard input; {} by default"},
+    [OPT_WAIT] = {"wait", 0, NULL, NULL, "wait for the end of the run; exit 1 unless it completed"},
+    [OPT_FOR] = {"for", 0, "STATE", NULL, "the state to wait for; completed by default, for triggers active"},
+    [OPT_TIMEOUT] = {"timeout", 0, "S", NULL, "give up after so many seconds, or a duration (5m), with exit 4"},
+    [OPT_STEP] = {"step", 0, "S", NULL, "only this step, its bytes as they are"},
+    [OPT_BATCH] = {"batch", 0, NULL, NULL, "a JSON line in, a JSON line out"},
+};
+
+static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", NULL};
+static const char *const resource_words[] = {"trigger", "pipeline", "run", "event", NULL};
+static const char *const wait_words[] = {"trigger", "run", "event", NULL};
+static const char *const delete_words[] = {"trigger", "pipeline", NULL};
+
+#define LOOK "look"
+#define ACT "act"
+#define WRITE "write manifests (no daemon needed)"
+#define LANGUAGES "try out (no daemon needed)"
+#define FORM OPT(OPT_FORMAT)
+
+const struct verb verbs[] = {
+    {.name = "get",
+     .group = LOOK,
+     .summary = "List triggers, pipelines, events, runs or manifests, or show one of them",
+     .text = "The newest come first. -o name prints ids alone, for scripts; -o json the same objects as REST.",
+     .example = "triggerctl get triggers --type file_watch\n"
+                "triggerctl get events --status failed --since 1h -o wide\n"
+                "triggerctl get runs run_01HZY3Q8W2V5T9K4M7N1P6R0XD -o json",
+     .arguments = {{.name = "triggers|pipelines|events|runs|manifests", .words = list_words},
+                   {.name = "ID", .optional = true}},
+     .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_TRIGGER) |
+                OPT(OPT_PIPELINE) | OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_LIMIT),
+     .run = verb_get},
+    {.name = "describe",
+     .group = LOOK,
+     .summary = "Tell all about one of them: why did it not fire?",
+     .text =
+         "Of a trigger: its status, conditions, last decisions with their reasons, and what its filter turned away.",
+     .example = "triggerctl describe trigger process-new-csv-files\n"
+                "triggerctl describe event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD",
+     .arguments = {{.name = "trigger|pipeline|run|event", .words = resource_words}, {.name = "ID"}},
+     .options = FORM,
+     .run = verb_describe},
+    {.name = "events",
+     .group = LOOK,
+     .summary = "List the newest events, of all triggers or of one",
+     .example = "triggerctl events process-new-csv-files --limit 10",
+     .arguments = {{.name = "TRIGGER", .optional = true}},
+     .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_SINCE) |
+                OPT(OPT_UNTIL) | OPT(OPT_LIMIT),
+     .run = verb_events},
+    {.name = "logs",
+     .group = LOOK,
+     .summary = "Print what the steps of a run wrote, standard output and standard error",
+     .text = "Both are printed on standard output. Without --step each has a title.",
+     .example = "triggerctl logs run_01HZY3Q8W2V5T9K4M7N1P6R0XD --step load",
+     .arguments = {{.name = "RUN"}},
+     .options = OPT(OPT_STEP),
+     .run = verb_logs},
+    {.name = "stats",
+     .group = LOOK,
+     .summary = "Show how many triggers there are, and what their events of the last 24 hours came to",
+     .example = "triggerctl stats -o json",
+     .options = FORM,
+     .run = verb_stats},
+    {.name = "status",
+     .group = LOOK,
+     .summary = "Show the daemon's own state",
+     .example = "triggerctl status",
+     .options = FORM,
+     .run = verb_status},
+    {.name = "version",
+     .group = LOOK,
+     .summary = "Show the version of triggerctl, and of the daemon where one answers",
+     .example = "triggerctl version",
+     .options = FORM,
+     .run = verb_version},
+    {.name = "wait",
+     .group = LOOK,
+     .summary = "Wait until a trigger, a run or an event is in a state",
+     .text =
+         "Ends when the state is reached (exit 0), at any other state that is final (exit 1), or when --timeout runs\n"
+         "out (exit 4). Runs and events end as completed, failed, cancelled, timed_out (runs) or skipped (events); a\n"
+         "trigger's state is never final.",
+     .example = "triggerctl wait event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD --timeout 60\n"
+                "triggerctl wait trigger process-new-csv-files --for active --timeout 5",
+     .arguments = {{.name = "trigger|run|event", .words = wait_words}, {.name = "ID"}},
+     .options = OPT(OPT_FOR) | OPT(OPT_TIMEOUT) | FORM,
+     .run = verb_wait},
+    {.name = "emit",
+     .group = ACT,
+     .summary = "Emit an event at an endpoint",
+     .text = "Prints a line for each trigger that took it: event, trigger, status, decision and reason.",
+     .example = "triggerctl emit user_events --data '{\"action\": \"signup\", \"user\": {\"id\": 7}}'\n"
+                "triggerctl emit user_events --data @event.json --idempotency-key order-17",
+     .arguments = {{.name = "ENDPOINT"}},
+     .options = OPT(OPT_DATA) | OPT(OPT_KEY) | FORM,
+     .run = verb_emit},
+    {.name = "test",
+     .group = ACT,
+     .summary = "Run a trigger's pipeline with data of your own, or tell what would happen",
+     .text =
+         "Past the filter, also of a disabled trigger, but obeying pause, cooldown and limits. --dry-run runs nothing\n"
+         "and goes through the filter first.",
+     .example = "triggerctl test handle-user-events --data '{\"action\": \"signup\"}' --dry-run",
+     .arguments = {{.name = "TRIGGER"}},
+     .options = OPT(OPT_DATA) | OPT(OPT_DRY_RUN) | FORM,
+     .run = verb_test},
+    {.name = "run",
+     .group = ACT,
+     .summary = "Start a run of a pipeline by hand",
+     .example = "triggerctl run pipe_data_import --inputs '{\"file_path\": \"/data/a.csv\"}' --wait",
+     .arguments = {{.name = "PIPELINE"}},
+     .options = OPT(OPT_INPUTS) | OPT(OPT_WAIT) | OPT(OPT_TIMEOUT) | FORM,
+     .run = verb_run},
+    {.name = "cancel",
+     .group = ACT,
+     .summary = "Cancel a run that is under way",
+     .example = "triggerctl cancel run_01HZY3Q8W2V5T9K4M7N1P6R0XD",
+     .arguments = {{.name = "RUN"}},
+     .options = FORM,
+     .run = verb_cancel},
+    {.name = "replay",
+     .group = ACT,
+     .summary = "Make new events from the data of old ones",
+     .example = "triggerctl get events --status failed -o name | xargs triggerctl replay",
+     .arguments = {{.name = "EVENT", .many = true}},
+     .options = FORM,
+     .run = verb_replay},
+    {.name = "pause",
+     .group = ACT,
+     .summary = "Pause a trigger; its manifest stays as it is",
+     .example = "triggerctl pause process-new-csv-files",
+     .arguments = {{.name = "TRIGGER"}},
+     .options = FORM,
+     .run = verb_pause},
+    {.name = "resume",
+     .group = ACT,
+     .summary = "Resume a trigger that is paused or in error",
+     .example = "triggerctl resume process-new-csv-files --discard",
+     .arguments = {{.name = "TRIGGER"}},
+     .options = OPT(OPT_DISCARD) | FORM,
+     .run = verb_resume},
+    {.name = "delete",
+     .group = ACT,
+     .summary = "Delete a trigger or a pipeline from its manifest, at once",
+     .example = "triggerctl delete trigger process-new-csv-files",
+     .arguments = {{.name = "trigger|pipeline", .words = delete_words}, {.name = "ID"}},
+     .options = FORM,
+     .run = verb_delete},
+    {.name = "validate",
+     .group = WRITE,
+     .summary = "Check manifests; every error as FILE:LINE:COL: message",
+     .text = "Directories are walked: *.yaml, *.yml, *.json that are not hidden. Exit 1 if there is any error.",
+     .example = "triggerctl validate manifests/\n"
+                "triggerctl validate manifests/ -o sarif > manifests.sarif",
+     .arguments = {{.name = "PATH", .many = true}},
+     .options = OPT(OPT_REPORT),
+     .run = verb_validate},
+    {.name = "explain",
+     .group = WRITE,
+     .summary = "Explain a key of manifests: type, range, default, meaning",
+     .text = "KIND is trigger, pipeline, step, retry, a type of trigger, or a kind of step.",
+     .example = "triggerctl explain trigger\n"
+                "triggerctl explain file_watch.debounce_seconds\n"
+                "triggerctl explain step.retry.factor",
+     .arguments = {{.name = "KIND[.FIELD...]"}},
+     .run = verb_explain},
+    {.name = "init",
+     .group = WRITE,
+     .summary = "Print a manifest to start from: a type of trigger, or pipeline",
+     .example = "triggerctl init file_watch > manifests/incoming.yaml",
+     .arguments = {{.name = "TYPE"}},
+     .run = verb_init},
+    {.name = "path",
+     .group = LANGUAGES,
+     .summary = "Select from the JSON on standard input by an RFC 9535 path",
+     .text =
+         "Prints what it selects as one JSON array. With --batch each line {\"selector\", \"document\"} gives a line\n"
+         "{\"result\": [...]} or {\"error\": \"...\"}.",
+     .example = "echo '{\"a\": [1, 2, 3]}' | triggerctl path '$.a[?@ > 1]'",
+     .arguments = {{.name = "EXPR", .optional = true}},
+     .options = OPT(OPT_BATCH),
+     .run = verb_path},
+    {.name = "match",
+     .group = LANGUAGES,
+     .summary = "Tell whether an event pattern (a trigger's filter) matches the JSON on standard input",
+     .text =
+         "Prints `match` and exits 0, or prints why it does not and exits 1. PATTERN is JSON or @FILE. With --batch "
+         "each\n"
+         "line {\"pattern\", \"event\"} gives a line {\"match\": true}, {\"match\": false, \"reason\": \"...\"} or\n"
+         "{\"error\": \"...\"}.",
+     .example = "echo '{\"age\": 20}' | triggerctl match '{\"age\": [{\"numeric\": [\">=\", 18]}]}'",
+     .arguments = {{.name = "PATTERN", .optional = true}},
+     .options = OPT(OPT_BATCH),
+     .run = verb_match},
+};
+const size_t n_verbs = ARRAY_SIZE(verbs);

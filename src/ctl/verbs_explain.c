@@ -1,0 +1,230 @@
+/* explain: what the field tables say, as a page. */
+#include "ctl/print.h"
+#include "ctl/table.h"
+#include "manifest/kinds.h"
+#include "model/pipeline.h"
+#include "model/trigger.h"
+
+#include <stdio.h>
+
+#define NAMES_MAX 128
+#define COLUMNS 110
+
+/* ---- finding a place in the tables ---- */
+
+/* A table, or one field of a table. */
+struct place {
+    const struct field_table *table;
+    const struct field *field;
+    const struct kind *kind; /* where the table is the config of one */
+    bool is_source;
+};
+
+struct names {
+    const char *items[NAMES_MAX];
+    size_t n;
+};
+
+static void names_add(struct names *names, const char *name)
+{
+    if (names->n < NAMES_MAX)
+        names->items[names->n++] = name;
+}
+
+static bool find_kind(const struct kind *const *kinds, bool is_source, const char *name, struct place *ret,
+                      struct names *names)
+{
+    for (size_t i = 0; kinds[i]; i++) {
+        names_add(names, kinds[i]->name);
+        if (!streq(kinds[i]->name, name))
+            continue;
+        *ret = (struct place){.table = kinds[i]->config, .kind = kinds[i], .is_source = is_source};
+        return true;
+    }
+    return false;
+}
+
+/* The first word of a path. */
+static bool find_root(const char *name, struct place *ret, struct names *names)
+{
+    const struct field_table *tables[] = {&trigger_fields, &pipeline_fields, &step_fields,
+                                          fields_find(&step_fields, "retry")->sub};
+    for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+        names_add(names, tables[i]->name);
+        if (streq(tables[i]->name, name)) {
+            *ret = (struct place){.table = tables[i]};
+            return true;
+        }
+    }
+    return find_kind(manifest_source_kinds(), true, name, ret, names) ||
+           find_kind(manifest_step_kinds(), false, name, ret, names);
+}
+
+/* A word below a place: a field of its table; below `trigger.config` and `step` the name of a kind, below
+ * `pipeline.steps` what a step has. */
+static bool find_below(const struct place *from, const char *name, struct place *ret, struct names *names)
+{
+    const struct field_table *table = from->field ? from->field->sub : from->table;
+    if (from->field && from->table == &trigger_fields && streq(from->field->name, "config"))
+        return find_kind(manifest_source_kinds(), true, name, ret, names);
+    if (from->field && from->table == &pipeline_fields && streq(from->field->name, "steps"))
+        table = &step_fields;
+    for (size_t i = 0; table && i < table->n; i++) {
+        names_add(names, table->fields[i].name);
+        if (streq(table->fields[i].name, name)) {
+            *ret = (struct place){.table = table, .field = &table->fields[i]};
+            return true;
+        }
+    }
+    return table == &step_fields && find_kind(manifest_step_kinds(), false, name, ret, names);
+}
+
+/* ---- words for a field ---- */
+
+static void add_range(struct buf *b, const struct field *f)
+{
+    bool open = f->flags & FIELD_MIN_OPEN;
+    if (f->max < 1e15)
+        buf_printf(b, open ? "more than %.15g, at most %.15g" : "%.15g to %.15g", f->min, f->max);
+    else
+        buf_printf(b, open ? "more than %.15g" : "at least %.15g", f->min);
+}
+
+/* What values are allowed, beside the type; empty where any are. */
+static void add_bounds(struct buf *b, const struct field *f)
+{
+    const struct field_type *t = f->type;
+    bool not_empty = f->flags & FIELD_NOT_EMPTY;
+    if (f->words) {
+        for (size_t i = 0; f->words[i]; i++)
+            buf_printf(b, "%s%s", i ? ", " : "", f->words[i]);
+    } else if (t == &field_int || t == &field_number || t == &field_seconds) {
+        add_range(b, f);
+    } else if (t == &field_id) {
+        buf_adds(b, "[a-z0-9][a-z0-9_.-]{0,62}");
+    } else if (t == &field_endpoint) {
+        buf_adds(b, "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}");
+    } else if (f->max > 0) {
+        buf_printf(b, "%sat most %.0f %s", not_empty ? "not empty, " : "", f->max,
+                   t == &field_strings ? "entries" : "characters");
+    } else if (not_empty) {
+        buf_adds(b, "not empty");
+    }
+}
+
+static const char *change_text(enum field_change change)
+{
+    switch (change) {
+    case CHANGE_SOURCE:
+        return "an edit reconnects the source";
+    case CHANGE_TRIGGER:
+        return "an edit starts the trigger anew";
+    default:
+        return "an edit takes effect at once";
+    }
+}
+
+/* ---- explain ---- */
+
+static void print_field(const struct place *p, const char *path)
+{
+    const struct field *f = p->field;
+    struct buf bounds = {0}, doc = {0};
+    add_bounds(&bounds, f);
+    text_wrap(&doc, "", f->doc, COLUMNS);
+    printf("%s\n\n%s\n", path, doc.data);
+    print_line(false, "type", f->type->name);
+    print_line(false, f->words ? "one of" : "range", bounds.data);
+    print_line(false, "default",
+               f->flags & FIELD_REQUIRED ? "none: required"
+               : f->default_json         ? f->default_json
+                                         : "none");
+    print_line(false, "example", f->example);
+    if (p->table == &trigger_fields || p->is_source)
+        print_line(false, "change", change_text(f->change));
+    buf_fini(&bounds);
+    buf_fini(&doc);
+}
+
+/* `name  type, range; default`, and below it what it means. */
+static void print_row(const struct field *f)
+{
+    struct buf b = {0}, bounds = {0}, doc = {0};
+    add_bounds(&bounds, f);
+    buf_printf(&b, "  %s  %s", f->name, f->type == &field_enum ? "one of" : f->type->name);
+    if (bounds.len > 0)
+        buf_printf(&b, "%s%s", f->type == &field_enum ? " " : f->words ? " of " : ", ", bounds.data);
+    if (f->flags & FIELD_REQUIRED)
+        buf_adds(&b, "; required");
+    else if (f->default_json)
+        buf_printf(&b, "; default %s", f->default_json);
+    text_wrap(&doc, "      ", f->doc, COLUMNS);
+    printf("%s\n%s", b.data, doc.data);
+    buf_fini(&b);
+    buf_fini(&bounds);
+    buf_fini(&doc);
+}
+
+static void print_kinds(const char *title, const struct kind *const *kinds)
+{
+    printf("\n%s:\n", title);
+    for (size_t i = 0; kinds[i]; i++)
+        printf("  %-20s %s\n", kinds[i]->name, kinds[i]->config->doc);
+}
+
+static void print_table(const struct field_table *t, const struct kind *kind, bool is_source)
+{
+    printf("%s: %s\n\n", t->name, t->doc);
+    for (size_t i = 0; i < t->n; i++)
+        print_row(&t->fields[i]);
+    if (is_source && kind->has_filter)
+        printf("  filter  object\n      An event pattern that the event's data must match (triggerctl match --help)\n");
+    if (is_source)
+        print_row(fields_find(&trigger_fields, "input_mapping"));
+    if (t == &trigger_fields)
+        print_kinds("trigger types, each with a config of its own", manifest_source_kinds());
+    if (t == &step_fields)
+        print_kinds("kinds of work, of which a step has one", manifest_step_kinds());
+}
+
+static int not_found(const char *word, const char *path, const struct names *names)
+{
+    const char *near = nearest_name(word, names->items, names->n);
+    const char *place = *path ? path : "the manifests";
+    if (near)
+        complain("there is no \"%s\" in %s; did you mean \"%s\"?", word, place, near);
+    else
+        complain("there is no \"%s\" in %s: it has no fields of its own", word, place);
+    return CTL_FAILED;
+}
+
+int verb_explain(struct ctl *c, const struct args *a)
+{
+    (void)c;
+    struct place at = {0};
+    struct buf path = {0};
+    int r = CTL_OK;
+    _cleanup_(freep) char *text = xstrdup(a->words[0]);
+    char *rest = text;
+    for (char *word; r == CTL_OK && (word = strsep(&rest, "."));) {
+        struct place next = {0};
+        struct names names = {0};
+        bool found = path.len == 0 ? find_root(word, &next, &names) : find_below(&at, word, &next, &names);
+        if (!found)
+            r = not_found(word, path.data ? path.data : "", &names);
+        next.is_source = next.is_source || (next.field && at.is_source);
+        at = next;
+        buf_printf(&path, "%s%s", path.len ? "." : "", word);
+    }
+    if (r == CTL_OK && at.field) {
+        print_field(&at, path.data);
+        if (at.field->sub) {
+            printf("\n");
+            print_table(at.field->sub, NULL, false);
+        }
+    } else if (r == CTL_OK) {
+        print_table(at.table, at.kind, at.is_source);
+    }
+    buf_fini(&path);
+    return r;
+}

@@ -1,0 +1,151 @@
+/* init: a manifest to start from, made of the field tables. */
+#include "ctl/args.h"
+#include "ctl/print.h"
+#include "manifest/kinds.h"
+#include "manifest/yaml_print.h"
+#include "model/trigger.h"
+
+#include <stdio.h>
+
+#define NAMES_MAX 64
+#define COLUMNS 110
+
+#ifndef TRIGGERD_SCHEMA
+#define TRIGGERD_SCHEMA "/usr/share/triggerd/schemas/manifest.json"
+#endif
+
+/* What a manifest of a type shows beyond what its table demands. */
+static const struct hint {
+    const char *type;
+    const char *show;    /* a key of config to set though it is optional; NULL: none */
+    const char *mapping; /* `input: path` */
+    const char *filter;  /* an example; NULL: none */
+} hints[] = {
+    {"custom", NULL, "user_id: $.user.id", "{action: [signup]}"},
+    {"file_watch", "events", "file_path: $.path", NULL},
+    {"message_queue", "queue_name", "payload: $.body", "{body: {kind: [order]}}"},
+    {"mcp_event", NULL, "order_id: $.id", "{table: [orders]}"},
+    {"pipeline_completed", NULL, "source_run: $.source_run_id", NULL},
+    {"schedule", "cron", "when: $.scheduled_at", NULL},
+    {"webhook", NULL, "payload: $.body", "{body: {ref: [refs/heads/main]}}"},
+};
+
+static const char pipeline_start[] =
+    "# yaml-language-server: $schema=" TRIGGERD_SCHEMA "\n"
+    "# A pipeline: steps that run when a trigger fires. triggerctl explain pipeline, step, exec … tell the keys.\n"
+    "kind: pipeline\n"
+    "id: my_pipeline\n"
+    "# What the inputs must look like, checked before a run starts (JSON Schema).\n"
+    "inputs:\n"
+    "  type: object\n"
+    "  # required: [file_path]\n"
+    "steps:\n"
+    "  # Steps without `needs` start at once, side by side.\n"
+    "  - id: first\n"
+    "    exec:\n"
+    "      # A program and its arguments, never seen by a shell. {{ path }} is filled in.\n"
+    "      command: [echo, \"run {{ $.run.id }}\"]\n"
+    "    # timeout_seconds: 60\n"
+    "    # retry: {max_attempts: 3}\n"
+    "  - id: second\n"
+    "    needs: [first]\n"
+    "    # Runs when the path finds something other than false or null.\n"
+    "    # if: $.steps.first.output.stdout\n"
+    "    exec:\n"
+    "      # A script for /bin/sh -eu; inputs are INPUT_<NAME> variables, and a JSON object on standard input.\n"
+    "      script: |\n"
+    "        cat\n"
+    "# What the run gives, from its steps.\n"
+    "outputs:\n"
+    "  result: $.steps.second.output\n"
+    "# timeout_seconds: 600\n"
+    "# max_concurrent: 4\n";
+
+static const struct hint *hint_of(const char *type)
+{
+    static const struct hint none = {.mapping = "data: $"};
+    for (size_t i = 0; i < ARRAY_SIZE(hints); i++)
+        if (streq(hints[i].type, type))
+            return &hints[i];
+    return &none;
+}
+
+/* A key with its meaning above it; a key that need not be there is commented out. */
+static void add_key(struct buf *b, const struct field *f, const char *indent, bool set)
+{
+    const char *json = set && f->example ? f->example : f->default_json ? f->default_json : f->example;
+    cJSON *value = NULL;
+    if (!json || value_parse(json, strlen(json), &value, NULL) < 0)
+        return;
+    struct buf text = {0}, prefix = {0};
+    yaml_print_flow(&text, value);
+    buf_printf(&prefix, "%s# ", indent);
+    text_wrap(b, prefix.data, f->doc, COLUMNS);
+    buf_printf(b, "%s%s%s: %s\n", indent, set ? "" : "# ", f->name, text.data);
+    buf_fini(&prefix);
+    buf_fini(&text);
+    cJSON_Delete(value);
+}
+
+static void add_config(struct buf *b, const struct kind *kind)
+{
+    const struct hint *hint = hint_of(kind->name);
+    const struct field_table *t = kind->config;
+    buf_adds(b, "config:\n");
+    for (size_t i = 0; i < t->n; i++)
+        add_key(b, &t->fields[i], "  ", t->fields[i].flags & FIELD_REQUIRED || streq(t->fields[i].name, hint->show));
+    if (kind->has_filter && hint->filter)
+        buf_printf(b, "  # Only events whose data match this pattern.\n  # filter: %s\n", hint->filter);
+    buf_printf(b, "  # Inputs of the pipeline from the event's data.\n  input_mapping:\n    %s\n", hint->mapping);
+}
+
+static void add_settings(struct buf *b)
+{
+    static const char *const skip[] = {"id", "name", "pipeline_id", "trigger_type", "config", "input_mapping"};
+    for (size_t i = 0; i < trigger_fields.n; i++) {
+        bool skipped = false;
+        for (size_t k = 0; k < ARRAY_SIZE(skip); k++)
+            skipped = skipped || streq(trigger_fields.fields[i].name, skip[k]);
+        if (!skipped)
+            add_key(b, &trigger_fields.fields[i], "", false);
+    }
+}
+
+static void print_trigger(const struct kind *kind)
+{
+    struct buf b = {0};
+    buf_printf(&b,
+               "# yaml-language-server: $schema=%s\n"
+               "# %s. What is commented out is optional, and shows its default.\n"
+               "kind: trigger\n"
+               "# Its id is the name as a slug: my-%s; an `id` of its own can be given instead.\n"
+               "name: My %s\n"
+               "pipeline_id: my_pipeline\n"
+               "trigger_type: %s\n",
+               TRIGGERD_SCHEMA, kind->config->doc, kind->name, kind->name, kind->name);
+    add_config(&b, kind);
+    add_settings(&b);
+    fputs(b.data, stdout);
+    buf_fini(&b);
+}
+
+int verb_init(struct ctl *c, const struct args *a)
+{
+    (void)c;
+    const char *names[NAMES_MAX] = {"pipeline"};
+    const struct kind *const *kinds = manifest_source_kinds();
+    const struct kind *kind = kind_find(kinds, a->words[0]);
+    size_t n = 1;
+    if (kind) {
+        print_trigger(kind);
+        return CTL_OK;
+    }
+    if (streq(a->words[0], "pipeline")) {
+        fputs(pipeline_start, stdout);
+        return CTL_OK;
+    }
+    for (size_t i = 0; kinds[i] && n < NAMES_MAX; i++)
+        names[n++] = kinds[i]->name;
+    return args_refuse(a, "there is no type \"%s\"; did you mean \"%s\"?", a->words[0],
+                       nearest_name(a->words[0], names, n));
+}

@@ -1,0 +1,159 @@
+/* stats, status, version, logs. */
+#include "ctl/args.h"
+#include "ctl/print.h"
+#include "ctl/request.h"
+#include "ctl/views.h"
+
+#include <stdio.h>
+
+int verb_stats(struct ctl *c, const struct args *a)
+{
+    _cleanup_(cjson_deletep) cJSON *stats = NULL;
+    int r = ctl_get(c, "/api/v1/triggers/stats", &stats);
+    if (r != CTL_OK || show_value(a, stats))
+        return r;
+    struct table t = {0};
+    const cJSON *item, *type;
+    table_column(&t, "WHAT", 0);
+    table_column(&t, "COUNT", CELL_RIGHT);
+    cJSON_ArrayForEach (item, stats) {
+        if (cJSON_IsObject(item))
+            continue;
+        _cleanup_(freep) char *text = value_text(item);
+        table_cell(&t, item->string);
+        table_cell(&t, text);
+    }
+    cJSON_ArrayForEach (type, value_get(stats, "triggers_by_type")) {
+        _cleanup_(freep) char *text = value_text(type);
+        table_cellf(&t, "triggers of type %s", type->string);
+        table_cell(&t, text);
+    }
+    table_print(&t, c->colour);
+    return CTL_OK;
+}
+
+/* ---- status ---- */
+
+static void count_manifests(const cJSON *manifests, size_t *ret_files, size_t *ret_errors)
+{
+    const cJSON *file;
+    cJSON_ArrayForEach (file, value_get(manifests, "manifests")) {
+        ++*ret_files;
+        *ret_errors += (size_t)cJSON_GetArraySize(value_get(file, "errors"));
+    }
+}
+
+int verb_status(struct ctl *c, const struct args *a)
+{
+    _cleanup_(cjson_deletep) cJSON *status = NULL;
+    _cleanup_(cjson_deletep) cJSON *manifests = NULL;
+    int r = ctl_get(c, "/api/v1/status", &status);
+    if (r != CTL_OK || show_value(a, status))
+        return r;
+    r = ctl_get(c, "/api/v1/manifests", &manifests);
+    if (r != CTL_OK)
+        return r;
+    size_t files = 0, errors = 0;
+    count_manifests(manifests, &files, &errors);
+    bool ready = cJSON_IsTrue(value_get(status, "ready"));
+    _cleanup_(freep) char *pid = value_text(value_get(status, "pid"));
+    print_linef(c->colour, "triggerd", "%s, pid %s, at %s", value_get_string(status, "version"), pid ? pid : "?",
+                c->socket);
+    print_status(c->colour, "state", ready ? "ready" : "not ready");
+    print_line(c->colour, "firing",
+               cJSON_IsFalse(value_get(status, "enabled")) ? "no (FLOWMASON_TRIGGERS_ENABLED is false)" : "yes");
+    print_line(c->colour, "store", cJSON_IsFalse(value_get(status, "store_writable")) ? "not writable" : "writable");
+    print_linef(c->colour, "manifests", "%zu file%s, %zu error%s%s", files, files == 1 ? "" : "s", errors,
+                errors == 1 ? "" : "s", errors ? " (triggerctl get manifests)" : "");
+    return CTL_OK;
+}
+
+int verb_version(struct ctl *c, const struct args *a)
+{
+    struct client_reply reply = {0};
+    struct error err = ERROR_INIT;
+    cJSON *status = NULL;
+    /* That nobody answers is no failure here. */
+    bool there = client_create(c->socket, &c->client, &err) == 0 &&
+                 client_request(c->client, &(struct client_request){.method = "GET", .path = "/api/v1/status"}, &reply,
+                                &err) == 0 &&
+                 value_parse(reply.body, reply.len, &status, NULL) == 0;
+    _cleanup_(cjson_deletep) cJSON *answer = cJSON_CreateObject();
+    const char *version = there ? value_get_string(status, "version") : NULL;
+    value_set(answer, "triggerctl", value_string(TRIGGERD_VERSION));
+    value_set(answer, "triggerd", value_string(version));
+    if (!show_value(a, answer)) {
+        printf("triggerctl %s\n", TRIGGERD_VERSION);
+        if (version)
+            printf("triggerd %s\n", version);
+        else
+            fprintf(stderr, "triggerd does not answer: %s\n", there ? "no version in its status" : err.message);
+    }
+    cJSON_Delete(status);
+    free(reply.body);
+    return CTL_OK;
+}
+
+/* ---- logs ---- */
+
+static int print_output(struct ctl *c, const char *run, const char *step, const char *stream, bool titled, bool *any)
+{
+    struct buf url = {0};
+    struct client_reply reply = {0};
+    url_add(&url, "/api/v1/runs/");
+    url_part(&url, run);
+    url_add(&url, "/steps/");
+    url_part(&url, step);
+    buf_printf(&url, "/%s", stream);
+    int r = ctl_raw(c, &(struct client_request){.method = "GET", .path = url.data}, &reply);
+    if (r == CTL_OK && reply.status == 200 && reply.len > 0) {
+        if (titled)
+            printf("%s==> %s %s <==\n", *any ? "\n" : "", step, stream);
+        fwrite(reply.body, 1, reply.len, stdout);
+        if (titled && reply.body[reply.len - 1] != '\n')
+            printf("\n");
+        *any = true;
+    } else if (r == CTL_OK && reply.status != 200 && reply.status != 404) {
+        complain("step \"%s\": the daemon answered %ld", step, reply.status);
+        r = CTL_FAILED;
+    }
+    free(reply.body);
+    buf_fini(&url);
+    return r;
+}
+
+static const cJSON *find_step(const cJSON *steps, const char *id)
+{
+    const cJSON *step;
+    cJSON_ArrayForEach (step, steps) {
+        if (streq(value_get_string(step, "id"), id))
+            return step;
+    }
+    return NULL;
+}
+
+/* With --step the bytes alone, so that they can be piped; else a title over each output. */
+int verb_logs(struct ctl *c, const struct args *a)
+{
+    const char *only = a->values[OPT_STEP];
+    struct buf url = {0};
+    _cleanup_(cjson_deletep) cJSON *run = NULL;
+    bool any = false;
+    url_add(&url, "/api/v1/runs/");
+    url_part(&url, a->words[0]);
+    int r = ctl_get(c, url.data, &run);
+    buf_fini(&url);
+    const cJSON *step, *steps = value_get(run, "steps");
+    if (r == CTL_OK && only && !find_step(steps, only)) {
+        complain("run \"%s\" has no step \"%s\"", a->words[0], only);
+        return CTL_FAILED;
+    }
+    cJSON_ArrayForEach (step, steps) {
+        const char *id = value_get_string(step, "id");
+        if (r != CTL_OK || !id || (only && !streq(only, id)))
+            continue;
+        r = print_output(c, a->words[0], id, "stdout", !only, &any);
+        r = r == CTL_OK ? print_output(c, a->words[0], id, "stderr", !only, &any) : r;
+    }
+    return r;
+}

@@ -1,0 +1,35 @@
+/* Many files at once, as `triggerctl validate` and `triggerd --check` judge them: each by manifest_parse(), then all of
+ * them together for a resource that is defined twice.
+ *
+ * A directory is walked with its sub-folders, as the daemon's watch does it: what counts as a manifest there is
+ * manifest_name_ok(), hidden folders are left out, links to files are read, links to folders are not followed. A file
+ * that is named by itself is read whatever its name. Files of one directory go by path, as the daemon's first start
+ * does, so that the later of two definitions is the one in error. A file that two arguments reach by one path counts
+ * once.
+ *
+ * Thread: any; it reads files, so not the loop.
+ */
+#ifndef TRIGGERD_MANIFEST_CHECK_H
+#define TRIGGERD_MANIFEST_CHECK_H
+
+#include "manifest/manifest.h"
+
+#define MANIFEST_TREE_DEPTH_MAX 64 /* folders inside one another */
+
+struct check_seen;
+
+/* Zero-initialised is empty. */
+struct manifest_check {
+    struct manifest *manifests; /* in the order in which they were read */
+    size_t n, cap;
+    struct check_seen *seen; /* paths that were read */
+};
+
+/* Read and parse a file, or every manifest below a directory. What cannot be read is an error of its own. */
+void manifest_check_add(struct manifest_check *c, const char *path);
+/* The errors between files, added to the later file; call once, after the last add. Returns how many errors (no
+ * warnings) there are in all. */
+size_t manifest_check_finish(struct manifest_check *c);
+void manifest_check_fini(struct manifest_check *c);
+
+#endif
