@@ -142,6 +142,251 @@ static void test_bad_document_harms_nothing(void **state)
     fixture_free(f);
 }
 
+static void test_unreadable_file_deletes_nothing(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    write_trigger(f->dir, "b.yaml", "b", "");
+    write_trigger(f->dir, "c.yaml", "c", "");
+    start(f);
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *b = path_in(f->dir, "b.yaml");
+    char *large = xmalloc(DOCUMENT_TEXT_MAX + 2);
+    memset(large, '#', DOCUMENT_TEXT_MAX + 1);
+    large[DOCUMENT_TEXT_MAX + 1] = '\0';
+    write_text(f->dir, "c.yaml", large);
+    delete_file(f->dir, "a.yaml");
+    assert_int_equal(symlink("a.yaml", a), 0); /* ELOOP, also for root */
+    delete_file(f->dir, "b.yaml");
+    assert_int_equal(symlink("nowhere", b), 0);
+    WAIT(f, !accepted(f, "a") && !accepted(f, "b") && !accepted(f, "c"));
+    HOLDS(f, has(f, "a") && has(f, "b") && has(f, "c"), 2 * f->delays.grace_ms);
+    assert_int_equal(errors_of(f, "a.yaml"), 1);
+    assert_true(logged(f, "a.yaml: cannot be read: Too many levels"));
+    assert_true(logged(f, "b.yaml: the link leads nowhere"));
+    assert_true(logged(f, "c.yaml: larger than 4194304 bytes"));
+    /* At the bound it is read: a file of comments, so c is gone. */
+    large[DOCUMENT_TEXT_MAX] = '\0';
+    write_text(f->dir, "c.yaml", large);
+    WAIT(f, !has(f, "c"));
+    free(large);
+    delete_file(f->dir, "a.yaml");
+    write_trigger(f->dir, "a.yaml", "a", "description: back\n");
+    WAIT(f, accepted(f, "a") && streq(description_of(f, "a"), "back"));
+    stop(f);
+    fixture_free(f);
+}
+
+/* A misread id is no other resource: the document breaks before its id, after a name that gives one too. */
+static void test_misread_id(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_text(f->dir, "x.yaml", "name: Other\nid: x\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: x}\n");
+    start(f);
+    assert_true(has(f, "x"));
+    write_text(f->dir, "x.yaml", "name: Other\nbroken: [\n");
+    WAIT(f, errors_of(f, "x.yaml") > 0);
+    write_text(f->dir, "x.yaml", "name: Other\nbroken: [[\n"); /* still so after another edit */
+    HOLDS(f, has(f, "x"), 2 * f->delays.grace_ms);
+    assert_false(accepted(f, "x"));
+    assert_false(has(f, "other"));
+    write_trigger(f->dir, "x.yaml", "other", "");
+    WAIT(f, has(f, "other") && !has(f, "x")); /* now it is clear */
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_bad_from_the_start(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_text(f->dir, "a.yaml", "id: a\nname: a\ntrigger_type: custom\n");
+    write_trigger(f->dir, "b.yaml", "b", "");
+    start(f);
+    assert_false(has(f, "a"));
+    assert_true(has(f, "b"));
+    assert_int_not_equal(errors_of(f, "a.yaml"), 0);
+    assert_null(reconcile_text(f->r, RESOURCE_TRIGGER, "a"));
+    write_trigger(f->dir, "a.yaml", "a", "");
+    WAIT(f, has(f, "a"));
+    assert_int_equal(errors_of(f, "a.yaml"), 0);
+    stop(f);
+    fixture_free(f);
+}
+
+/* ---- writers and bursts ---- */
+
+static void test_waits_for_the_writer(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *text = trigger_text("a", "description: whole\n");
+    int fd = open(a, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    assert_int_equal(write(fd, text, 10), 10);
+    write_trigger(f->dir, "b.yaml", "b", "");
+    WAIT(f, has(f, "b")); /* a pass has been */
+    HOLDS(f, has(f, "a") && accepted(f, "a") && errors_of(f, "a.yaml") == 0, 300);
+    assert_int_equal(write(fd, text + 10, strlen(text) - 10), (ssize_t)strlen(text) - 10);
+    HOLDS(f, description_of(f, "a")[0] == '\0', 100);
+    close(fd);
+    WAIT(f, streq(description_of(f, "a"), "whole"));
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_reads_under_a_writer_in_the_end(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    start(f);
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *text = trigger_text("a", "");
+    int fd = open(a, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    int64_t began = now_ms();
+    WAIT(f, has(f, "a"));
+    assert_true(now_ms() - began >= f->delays.writer_ms - 50);
+    close(fd);
+    stop(f);
+    fixture_free(f);
+}
+
+/* A link is made, not written: nobody closes it. */
+static void test_links_are_not_waited_for(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    f->delays.writer_ms = 3600000;
+    start(f);
+    write_trigger(f->top, "target", "a", "");
+    write_trigger(f->top, "hard", "b", "");
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *b = path_in(f->dir, "b.yaml");
+    _cleanup_(freep) char *hard = path_in(f->top, "hard");
+    assert_int_equal(symlink("../target", a), 0);
+    assert_int_equal(link(hard, b), 0);
+    WAIT(f, has(f, "a") && has(f, "b"));
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_endless_writes_starve_nobody(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    start(f);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    int64_t deadline = now_ms() + DEADLINE_MS;
+    for (int i = 0; !has(f, "a") || !has(f, "busy"); i++) { /* never quiet for so long as a burst's end needs */
+        _cleanup_(freep) char *extra = xasprintf("description: \"%d\"\n", i);
+        write_trigger(f->dir, "busy.yaml", "busy", extra);
+        turn(f);
+        assert_true(now_ms() < deadline);
+    }
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_a_burst_is_one_pass(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    f->delays.quiet_ms = 100;
+    start(f);
+    int before = f->passes;
+    int64_t last = 0;
+    for (int i = 0; i < 20; i++) {
+        char id[16], name[32];
+        snprintf(id, sizeof(id), "t%d", i);
+        snprintf(name, sizeof(name), "%s.yaml", id);
+        write_trigger(f->dir, name, id, "");
+        last = now_ms();
+        turn(f);
+    }
+    WAIT(f, has(f, "t19"));
+    assert_true(now_ms() - last < 1000); /* 200 on a machine that is not loaded */
+    assert_true(f->passes - before <= 2);
+    assert_true(has(f, "t0"));
+    stop(f);
+    fixture_free(f);
+}
+
+/* What Kubernetes does to a config map: all files change by one rename. */
+static void test_swap_of_data_link(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    make_dir(f->dir, "..1");
+    make_dir(f->dir, "..2");
+    write_trigger(f->dir, "..1/a.yaml", "a", "description: one\n");
+    write_trigger(f->dir, "..2/a.yaml", "a", "description: two\n");
+    _cleanup_(freep) char *data = path_in(f->dir, "..data"), *next = path_in(f->dir, "..data_tmp");
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml");
+    assert_int_equal(symlink("..1", data), 0);
+    assert_int_equal(symlink("..data/a.yaml", a), 0);
+    start(f);
+    assert_string_equal(description_of(f, "a"), "one");
+    assert_int_equal(symlink("..2", next), 0);
+    assert_int_equal(rename(next, data), 0);
+    WAIT(f, streq(description_of(f, "a"), "two"));
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_reload(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->top, "target", "a", "");
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml");
+    assert_int_equal(symlink("../target", a), 0);
+    start(f);
+    write_trigger(f->top, "target", "a", "description: new\n"); /* outside: no event */
+    HOLDS(f, description_of(f, "a")[0] == '\0', 200);
+    reconcile_reload(f->r);
+    WAIT(f, streq(description_of(f, "a"), "new"));
+    stop(f);
+    fixture_free(f);
+}
+
+/* ---- size ---- */
+
+static void test_ten_thousand_files(void **state)
+{
+    (void)state;
+    enum { FILES = 10000 };
+    struct fixture *f = fixture_new(1);
+    char name[32], id[16];
+    for (int i = 0; i < FILES; i++) {
+        snprintf(id, sizeof(id), "t%d", i);
+        snprintf(name, sizeof(name), "%s.yaml", id);
+        write_trigger(f->dir, name, id, "");
+    }
+    int64_t began = now_ms();
+    start(f);
+    print_message("             first pass over %d files: %d ms\n", FILES, (int)(now_ms() - began));
+    assert_true(now_ms() - began < DEADLINE_MS);
+    assert_true(has(f, "t0") && has(f, "t9999"));
+    began = now_ms();
+    write_trigger(f->dir, "t5000.yaml", "t5000", "description: new\n");
+    WAIT(f, streq(description_of(f, "t5000"), "new"));
+    print_message("             one edit among them: %d ms\n", (int)(now_ms() - began));
+    stop(f);
+    began = now_ms();
+    start(f);
+    print_message("             first pass with their state: %d ms\n", (int)(now_ms() - began));
+    stop(f);
+    _cleanup_(freep) char *away = path_in(f->top, "away");
+    assert_int_equal(rename(f->dir, away), 0);
+    began = now_ms();
+    start(f);
+    print_message("             without their directory: %d ms\n", (int)(now_ms() - began));
+    assert_true(has(f, "t0") && condition_of(f, "t9999", "ManifestsReachable") == CONDITION_FALSE);
+    stop(f);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +394,17 @@ int main(void)
         cmocka_unit_test(test_nothing_to_load),
         cmocka_unit_test(test_changes_live),
         cmocka_unit_test(test_bad_document_harms_nothing),
+        cmocka_unit_test(test_unreadable_file_deletes_nothing),
+        cmocka_unit_test(test_misread_id),
+        cmocka_unit_test(test_bad_from_the_start),
+        cmocka_unit_test(test_waits_for_the_writer),
+        cmocka_unit_test(test_reads_under_a_writer_in_the_end),
+        cmocka_unit_test(test_links_are_not_waited_for),
+        cmocka_unit_test(test_endless_writes_starve_nobody),
+        cmocka_unit_test(test_a_burst_is_one_pass),
+        cmocka_unit_test(test_swap_of_data_link),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_ten_thousand_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,287 @@
+/* Edits by the views. */
+#include "fixture.h"
+
+static void test_put_file(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    start(f);
+    _cleanup_(freep) char *text = trigger_text("a", ""), *edited = trigger_text("a", "description: new\n");
+    struct put_seen seen = put_file(f, "a.yaml", text);
+    assert_int_equal(seen.code, 0);
+    assert_true(has(f, "a")); /* in force when it is answered */
+    assert_string_equal(file_of(f, "a"), "a.yaml");
+    _cleanup_(freep) char *on_disk = read_text(f->dir, "a.yaml");
+    assert_string_equal(on_disk, text);
+    _cleanup_(freep) char *path = path_in(f->dir, "a.yaml");
+    struct stat st;
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(put_file(f, "a.yaml", edited).code, 0);
+    assert_string_equal(description_of(f, "a"), "new");
+    assert_int_equal(view_of(f, "a").generation, 2);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0640);
+    /* The watch's echo is no change. */
+    int64_t updated = view_of(f, "a").updated_ms;
+    int passes = f->passes;
+    WAIT(f, f->passes > passes);
+    assert_int_equal(view_of(f, "a").generation, 2);
+    assert_int_equal(view_of(f, "a").updated_ms, updated);
+    /* In sub-folders, made where they are missing. */
+    _cleanup_(freep) char *b = trigger_text("b", "");
+    assert_int_equal(put_file(f, "deep/er/b.yaml", b).code, 0);
+    assert_true(has(f, "b"));
+    write_trigger(f->dir, "deep/er/b.yaml", "b", "description: watched\n");
+    WAIT(f, streq(description_of(f, "b"), "watched"));
+    /* Deleted without grace; nothing hidden is left behind. */
+    f->r->delays.grace_ms = 3600000;
+    assert_int_equal(put_file(f, "a.yaml", NULL).code, 0);
+    assert_false(has(f, "a"));
+    assert_int_equal(put_file(f, "a.yaml", NULL).code, -ENOENT);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(rmdir(f->dir), -1);
+    _cleanup_(freep) char *deep = path_in(f->dir, "deep");
+    remove_tree(deep);
+    WAIT(f, rmdir(f->dir) == 0);
+    assert_true(has(f, "b")); /* rm -r of a directory and its base deletes nothing */
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_put_file_refused(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    _cleanup_(freep) char *text = trigger_text("b", "");
+    struct put_seen seen = put_file(f, "b.yaml", "id: b\nname: b\ntrigger_type: custom\nconfig: {}\n");
+    assert_int_equal(seen.code, -EINVAL);
+    assert_true(seen.errors >= 2); /* all at once */
+    assert_non_null(strstr(seen.message, "b.yaml:"));
+    assert_int_equal(put_file(f, "/etc/b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "../b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "sub/../b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "sub//b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, ".b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, ".git/b.yaml", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "b.txt", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "sub/", text).code, -EINVAL);
+    assert_int_equal(put_file(f, "b\xff.yaml", text).code, -EINVAL);
+    _cleanup_(freep) char *taken = trigger_text("a", "");
+    seen = put_file(f, "b.yaml", taken);
+    assert_int_equal(seen.code, -EEXIST);
+    assert_non_null(strstr(seen.message, "trigger \"a\" is already defined in "));
+    assert_int_equal(seen.errors, 1);
+    /* A file is in the way of a directory. */
+    seen = put_file(f, "a.yaml/b.yaml", text);
+    assert_true(seen.code == -EEXIST || seen.code == -ENOTDIR);
+    assert_false(has(f, "b"));
+    _cleanup_(freep) char *none = read_text(f->dir, "b.yaml");
+    assert_null(none);
+    assert_true(accepted(f, "a"));
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_put_resource(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    _cleanup_(freep) char *a = trigger_text("a", "# of a\n"), *b = trigger_text("b", "# of b\n");
+    _cleanup_(freep) char *all = xasprintf("# head\n%s---\nid: [broken\n---\n# before b\n%s", a, b);
+    write_text(f->dir, "all.yaml", all);
+    start(f);
+    f->r->delays.grace_ms = 3600000;
+    assert_int_equal(errors_of(f, "all.yaml"), 1);
+    _cleanup_(freep) char *edited = trigger_text("b", "description: new # why\n");
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", edited).code, 0);
+    assert_string_equal(description_of(f, "b"), "new");
+    _cleanup_(freep) char *want = xasprintf("# head\n%s---\nid: [broken\n---\n%s", a, edited);
+    _cleanup_(freep) char *now = read_text(f->dir, "all.yaml"), *text = reconcile_text(f->r, RESOURCE_TRIGGER, "b");
+    assert_string_equal(now, want);
+    assert_string_equal(text, edited);
+    assert_int_equal(view_of(f, "a").generation, 1);
+    /* Refused: not valid, another id, no such resource. */
+    struct put_seen seen = put_resource(f, RESOURCE_TRIGGER, "b", "id: b\nname: 5\n");
+    assert_int_equal(seen.code, -EINVAL);
+    assert_non_null(strstr(seen.message, "all.yaml:"));
+    assert_true(seen.errors > 2); /* that of the document before it is among them */
+    seen = put_resource(f, RESOURCE_TRIGGER, "b", a);
+    assert_int_equal(seen.code, -EINVAL);
+    _cleanup_(freep) char *c = trigger_text("c", "");
+    seen = put_resource(f, RESOURCE_TRIGGER, "b", c);
+    assert_int_equal(seen.code, -EINVAL);
+    assert_non_null(strstr(seen.message, "expected trigger \"b\", got trigger \"c\""));
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "c", c).code, -ENOENT);
+    assert_int_equal(put_resource(f, RESOURCE_PIPELINE, "b", edited).code, -ENOENT);
+    assert_string_equal(description_of(f, "b"), "new");
+    /* Taken out, the rest stays; with the last the file goes. */
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", NULL).code, 0);
+    assert_false(has(f, "b"));
+    assert_true(has(f, "a"));
+    write_text(f->dir, "all.yaml", a);
+    WAIT(f, errors_of(f, "all.yaml") == 0);
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "a", NULL).code, 0);
+    assert_false(has(f, "a"));
+    _cleanup_(freep) char *gone = read_text(f->dir, "all.yaml");
+    assert_null(gone);
+    stop(f);
+    start(f);
+    assert_false(has(f, "a") || has(f, "b"));
+    stop(f);
+    fixture_free(f);
+}
+
+/* What the daemon has not read yet is not overwritten by an edit beside it. */
+static void test_put_resource_sees_the_disk(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    f->delays.quiet_ms = f->delays.burst_max_ms = 3600000;
+    _cleanup_(freep) char *a = trigger_text("a", ""), *b = trigger_text("b", ""), *c = trigger_text("c", "");
+    _cleanup_(freep) char *two = xasprintf("%s---\n%s", a, b), *three = xasprintf("%s---\n%s---\n%s", c, a, b);
+    write_text(f->dir, "all.yaml", two);
+    start(f);
+    write_text(f->dir, "all.yaml", three);
+    _cleanup_(freep) char *edited = trigger_text("b", "description: new\n");
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", edited).code, 0);
+    assert_string_equal(description_of(f, "b"), "new");
+    assert_true(has(f, "c"));
+    _cleanup_(freep) char *want = xasprintf("%s---\n%s---\n%s", c, a, edited), *now = read_text(f->dir, "all.yaml");
+    assert_string_equal(now, want);
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_put_json(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+#define JSON(id, more)                                                                                                 \
+    "{\"id\": \"" id "\", \"name\": \"n\", \"pipeline_id\": \"p\", \"trigger_type\": \"custom\", "                     \
+    "\"config\": {\"endpoint\": \"e\"}" more "}"
+    write_text(f->dir, "all.json", "[" JSON("a", "") ", " JSON("b", "") "]\n");
+    start(f);
+    assert_true(has(f, "a") && has(f, "b"));
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", JSON("b", ", \"description\": \"new\"")).code, 0);
+    assert_string_equal(description_of(f, "b"), "new");
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", "id: b\n").code, -EINVAL);
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "a", NULL).code, 0);
+    assert_true(!has(f, "a") && has(f, "b"));
+    /* A broken document's last good text runs on in JSON too. */
+    write_text(f->dir, "all.json", "[" JSON("b", ", \"max_concurrent\": []") "]\n");
+    WAIT(f, !accepted(f, "b"));
+    stop(f);
+    start(f);
+    assert_string_equal(description_of(f, "b"), "new");
+    stop(f);
+    fixture_free(f);
+}
+
+/* Through a link the file it leads to is written, and the link stays. */
+static void test_put_through_a_link(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    make_dir(f->top, "real");
+    _cleanup_(freep) char *real = path_in(f->top, "real"), *link = path_in(f->dir, "a.yaml");
+    write_trigger(real, "a.yaml", "a", "");
+    assert_int_equal(symlink("../real/a.yaml", link), 0);
+    start(f);
+    _cleanup_(freep) char *edited = trigger_text("a", "description: new\n");
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "a", edited).code, 0);
+    assert_string_equal(description_of(f, "a"), "new");
+    struct stat st;
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    _cleanup_(freep) char *now = read_text(real, "a.yaml");
+    assert_string_equal(now, edited);
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_puts_go_one_by_one(void **state)
+{
+    (void)state;
+    enum { PUTS = 20 };
+    struct fixture *f = fixture_new(1);
+    start(f);
+    struct put_seen seen[PUTS] = {0};
+    _cleanup_(freep) char *path = path_in(f->dir, "a.yaml");
+    for (int i = 0; i < PUTS; i++) {
+        _cleanup_(freep) char *extra = xasprintf("description: \"%d\"\n", i), *text = trigger_text("a", extra);
+        reconcile_put_file(f->r, path, text, strlen(text), put_done, &seen[i]);
+    }
+    /* Two creations that were given free names before either was there. */
+    _cleanup_(freep) char *first = reconcile_free_path(f->r, f->dir, "b"), *b = trigger_text("b", "");
+    struct put_seen one = {0}, two = {0};
+    reconcile_put_file(f->r, first, b, strlen(b), put_done, &one);
+    _cleanup_(freep) char *second = reconcile_free_path(f->r, f->dir, "b");
+    reconcile_put_file(f->r, second, b, strlen(b), put_done, &two);
+    WAIT(f, two.calls > 0);
+    for (int i = 0; i < PUTS; i++) {
+        assert_int_equal(seen[i].calls, 1);
+        assert_int_equal(seen[i].code, 0);
+    }
+    assert_string_equal(description_of(f, "a"), "19");
+    assert_int_equal(view_of(f, "a").generation, PUTS);
+    assert_int_equal(one.code, 0);
+    assert_int_equal(two.code, -EEXIST);
+    assert_string_equal(strrchr(first, '/'), "/b.yaml");
+    assert_string_equal(strrchr(second, '/'), "/b-2.yaml");
+    stop(f);
+    fixture_free(f);
+}
+
+static void test_stop_answers_puts(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    start(f);
+    struct put_seen seen[3] = {0};
+    _cleanup_(freep) char *path = path_in(f->dir, "a.yaml"), *text = trigger_text("a", "");
+    for (int i = 0; i < 3; i++)
+        reconcile_put_file(f->r, path, text, strlen(text), put_done, &seen[i]);
+    turn(f); /* the first is under way */
+    stop(f);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(seen[i].calls, 1);
+    assert_int_equal(seen[2].code, -ESHUTDOWN);
+    fixture_free(f);
+}
+
+/* A directory that cannot be written is said so. */
+static void test_put_into_what_is_gone(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    move(f->top, "m", "away");
+    WAIT(f, condition_of(f, "a", "ManifestsReachable") == CONDITION_FALSE);
+    _cleanup_(freep) char *text = trigger_text("a", "description: new\n"), *b = trigger_text("b", "");
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "a", text).code, -EROFS);
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "a", NULL).code, -EROFS);
+    assert_int_equal(put_file(f, "b.yaml", b).code, -ENOENT);
+    assert_true(has(f, "a"));
+    assert_null(reconcile_writable_dir(f->r));
+    stop(f);
+    fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_put_file),
+        cmocka_unit_test(test_put_file_refused),
+        cmocka_unit_test(test_put_resource),
+        cmocka_unit_test(test_put_resource_sees_the_disk),
+        cmocka_unit_test(test_put_json),
+        cmocka_unit_test(test_put_through_a_link),
+        cmocka_unit_test(test_puts_go_one_by_one),
+        cmocka_unit_test(test_stop_answers_puts),
+        cmocka_unit_test(test_put_into_what_is_gone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
