@@ -67,8 +67,10 @@ static void fill_scan(struct watch_tree *tree, struct scan *scan)
     }
 }
 
-static bool has_work(const struct watch_tree *tree)
+static bool has_work(struct watch_tree *tree)
 {
+    while (tree->todo_from < tree->todo_end && !tree->todo[tree->todo_from]) /* removed meanwhile */
+        tree->todo_from++;
     return tree->need_probe || tree->todo_from < tree->todo_end;
 }
 
@@ -410,6 +412,7 @@ static void on_closed(void *ctx)
         free(held);
     }
     buf_fini(&w->path);
+    buf_fini(&w->old_path);
     free(w->unused);
     fd_release(w->fd);
     free(w);

@@ -14,9 +14,10 @@
  * order.
  *
  * A rename inside the tree is one MOVED. What only leaves is told as IN_MOVED_FROM, up to 20 ms late, what only comes
- * as IN_MOVED_TO; so are both halves for a directory so young that its scan and the rename may have crossed. For a
- * directory that moved or went, nothing is told of what is below it: the owner knows by the path. Where something moves
- * to, nothing is left of what had that name.
+ * as IN_MOVED_TO; so are both halves for a directory so young that its scan and the rename may have crossed. The owner
+ * carries out what it is told: with a directory that is MOVED goes what is below it, with a file its own name alone;
+ * of a name that goes or comes (CREATE, DELETE, MOVED_FROM, MOVED_TO, either end of MOVED) nothing known before is
+ * left, nor of what was below it. Then its picture comes to equal the directory, whatever happened and how fast.
  *
  * `overflow`: events were lost (the kernel's queue or ours was full, or a file system below was unmounted). From there
  * to the next `scanned`, everything that exists is told as FOUND: what the owner knows and does not hear of is gone.

@@ -9,13 +9,27 @@
 
 /* ---- renames ---- */
 
+/* Where it was, by the names of today. */
+static const char *old_path(struct watch_tree *tree, const struct move *move)
+{
+    dir_path(move->parent, move->name, &tree->watcher->old_path);
+    return tree->watcher->old_path.data;
+}
+
 /* No second half: it has left. */
 static void give_up_move(struct watch_tree *tree, struct move *move)
 {
     DL_DELETE(tree->moves, move);
     if (move->dir)
         watch_dir_remove(move->dir);
-    watch_tree_tell(tree, &(struct watch_event){.path = move->path, .mask = IN_MOVED_FROM, .is_dir = move->is_dir});
+    if (move->parent && move->doubtful)
+        watch_dir_queue(move->parent);
+    if (move->parent)
+        watch_tree_tell(tree, &(struct watch_event){
+                                  .path = old_path(tree, move),
+                                  .mask = IN_MOVED_FROM,
+                                  .is_dir = move->is_dir,
+                              });
     free(move);
 }
 
@@ -29,21 +43,22 @@ static void begin_move(struct watch_dir *parent, const struct inotify_event *eve
 {
     struct watch_tree *tree = parent->tree;
     struct watcher *w = tree->watcher;
-    struct move *move = xmalloc(sizeof(*move) + strlen(path) + 1);
-    *move = (struct move){.cookie = event->cookie, .is_dir = event->mask & IN_ISDIR};
+    struct move *move = xcalloc(1, sizeof(*move) + strlen(event->name) + 1);
+    move->cookie = event->cookie;
+    move->is_dir = event->mask & IN_ISDIR;
+    move->parent = parent;
+    move->doubtful = hash_bytes(0, path, strlen(path)) == tree->last_arrival;
     move->deadline_ms = loop_now_ms(w->loop) + WATCHER_MOVE_TIMEOUT_MS;
-    memcpy(move->path, path, strlen(path) + 1);
+    memcpy(move->name, event->name, strlen(event->name));
     if (move->is_dir)
         move->dir = dir_find(tree->names, parent, event->name);
-    if (move->dir)
-        move->dir->moving = true;
     DL_APPEND(tree->moves, move);
     if (!timer_active(&w->move_timer))
         timer_start(&w->loop->timers, &w->move_timer, move->deadline_ms);
 }
 
-/* Is this pair of names the last one turned round? Then it may be the second half of an exchange: the file that this
- * pair moves away from its name is not the one that is there. */
+/* Is this pair of names the last one turned round? Then it may be the second half of an exchange: what it moves away
+ * from its name is not what is known there. */
 static bool is_exchange(struct watch_tree *tree, const char *old_path, const char *path)
 {
     uint64_t there = hash_bytes(hash_bytes(0, old_path, strlen(old_path) + 1), path, strlen(path));
@@ -68,24 +83,26 @@ static void clear_name(struct watch_dir *there, const struct watch_dir *mover, s
 static void end_move(struct watch_dir *parent, const struct inotify_event *event, const char *path, bool racy)
 {
     struct watch_tree *tree = parent->tree;
-    struct watch_dir *there = NULL;
     struct move *move;
     bool is_dir = event->mask & IN_ISDIR;
+    struct watch_dir *there = is_dir ? dir_find(tree->names, parent, event->name) : NULL;
     DL_SEARCH_SCALAR(tree->moves, move, cookie, event->cookie);
-    if (is_dir)
-        there = dir_find(tree->names, parent, event->name);
-    if (there && !(move && move->dir == there))
+    tree->last_arrival = hash_bytes(0, path, strlen(path));
+    bool exchanged = move && move->parent && is_exchange(tree, old_path(tree, move), path);
+    bool as_one = move && move->parent && !exchanged;
+    if (exchanged)
+        watch_dir_queue(tree->root);
+    if (there)
         clear_name(there, move ? move->dir : NULL, parent);
-    if (move && move->dir && (racy || there || dir_is_within(parent, move->dir))) {
+    if (is_dir && (racy || there || (move && move->dir && dir_is_within(parent, move->dir))))
+        as_one = false;
+    if (move && !as_one) {
         give_up_move(tree, move);
         move = NULL;
         if (tree->dead || parent->dead)
             return;
     }
-    if (move)
-        DL_DELETE(tree->moves, move);
     if (move && move->dir) {
-        move->dir->moving = false;
         dir_rename(&tree->names, move->dir, parent, event->name);
         if (!watch_tree_may_descend(tree, path))
             watch_dir_remove(move->dir);
@@ -94,12 +111,12 @@ static void end_move(struct watch_dir *parent, const struct inotify_event *event
     } else if (is_dir) {
         watch_dir_want(parent, event->name, path);
     }
-    if (move && is_exchange(tree, move->path, path))
-        watch_dir_queue(tree->root);
+    if (move)
+        DL_DELETE(tree->moves, move);
     watch_tree_tell(tree, &(struct watch_event){
                               .kind = move ? WATCH_MOVED : WATCH_CHANGED,
                               .path = path,
-                              .old_path = move ? move->path : NULL,
+                              .old_path = move ? old_path(tree, move) : NULL,
                               .mask = IN_MOVED_TO,
                               .is_dir = is_dir,
                           });
@@ -153,7 +170,8 @@ static void on_dir_event(struct watch_dir *dir, const struct inotify_event *even
     /* Something else bears the name that a first half has left: nothing may seem to come before it. */
     struct move *move, *next;
     DL_FOREACH_SAFE (tree->moves, move, next)
-        if (streq(move->path, path) && !(event->mask & IN_MOVED_TO && event->cookie == move->cookie)) {
+        if (move->parent == dir && streq(move->name, event->name) &&
+            !(event->mask & IN_MOVED_TO && event->cookie == move->cookie)) {
             give_up_move(tree, move);
             break;
         }

@@ -37,9 +37,11 @@ struct move {
     struct move *prev, *next;
     uint32_t cookie;
     bool is_dir;
+    bool doubtful;         /* perhaps half of an exchange with what is not watched: something else may be there now */
     struct watch_dir *dir; /* what moves, if it is in the tree */
+    struct watch_dir *parent; /* whose path may change meanwhile; NULL: it has left itself, and all that was in it */
     int64_t deadline_ms;
-    char path[];
+    char name[];
 };
 
 /* A watch on the way to a base. */
@@ -76,7 +78,8 @@ struct watch_tree {
     struct watch_link *links;
     size_t link_count;
     struct move *moves;
-    uint64_t last_rename; /* a hash of both names */
+    uint64_t last_rename;  /* a hash of both paths */
+    uint64_t last_arrival; /* a hash of the path that something moved to */
     /* Work to do. */
     bool need_probe, rescan, overflowed;
     struct watch_dir **todo;
@@ -108,8 +111,8 @@ struct watcher {
     uint64_t seq, epoch;
     int *unused; /* watch descriptors that had no user left, to be removed if they have none at the end of the call */
     size_t unused_count;
-    unsigned depth; /* calls that may still hold pointers to what is dead */
-    struct buf path;
+    unsigned depth;            /* calls that may still hold pointers to what is dead */
+    struct buf path, old_path; /* of the event that is told */
     bool closing;
     void (*done)(void *ctx);
     void *done_ctx;

@@ -114,10 +114,12 @@ static void forget_dir(struct watch_tree *tree, const struct watch_dir *dir)
         for (unsigned i = 0; i < tree->job->scan.count; i++)
             if (tree->job->scan.dirs[i].dir == dir)
                 tree->job->scan.dirs[i].dir = NULL;
-    if (dir->moving)
-        DL_FOREACH (tree->moves, move)
-            if (move->dir == dir)
-                move->dir = NULL;
+    DL_FOREACH (tree->moves, move) {
+        if (move->dir == dir)
+            move->dir = NULL;
+        if (move->parent == dir)
+            move->parent = NULL;
+    }
 }
 
 /* With all below it. */

@@ -41,7 +41,6 @@ struct watch_dir {
     bool scanning; /* in the scan under way */
     bool seen;     /* by the scan of its parent */
     bool deleted;  /* the inode is: nothing to watch again */
-    bool moving;   /* the first half of its rename was read */
     bool dead;     /* taken out of its tree, to be freed */
 };
 
