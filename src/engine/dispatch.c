@@ -119,7 +119,11 @@ static void waiter_wake(struct waiter **list)
 void run_try(struct live_run *run)
 {
     struct engine *e = run->engine;
-    if (!e->started || e->draining) {
+    if (run->finished || run->ending != RUN_RUNNING) {
+        run_begin(run);
+    } else if (e->draining) {
+        run_interrupt(run);
+    } else if (!e->started) {
         waiter_join(&run->waiter, &e->waiters);
     } else if (!slot_free(e, run->pipeline)) {
         waiter_join(&run->waiter, e->n_running >= e->max_runs ? &e->waiters : &run->pipeline->waiters);

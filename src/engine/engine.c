@@ -115,10 +115,8 @@ void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), v
     /* Runs by hand that still wait for a slot are found again at the next start. */
     struct live_run *run, *next;
     HASH_ITER (hh, e->runs, run, next) {
-        if (run->waiter.list) {
-            waiter_leave(&run->waiter);
+        if (run->waiter.list)
             run_interrupt(run);
-        }
     }
     timer_start(e->timers, &e->drain_deadline, engine_now(e) + grace_ms);
     drain_progress(e);

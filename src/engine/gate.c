@@ -146,6 +146,8 @@ static void gate_concurrency(struct live_trigger *t, const struct occurrence *o,
     int64_t running = l ? l->n_running : 0, pending = l ? l->n_pending : 0;
     bool full = running >= t->spec->max_concurrent;
     const char *of = *v->key ? " for this concurrency_key" : "";
+    if (v->outcome == OUTCOME_RUN && t->engine->draining) /* what follows from the last runs */
+        decide(v, OUTCOME_WAIT, DECISION_CONCURRENCY, "waits for the next start: triggerd is shutting down");
     if (v->outcome == OUTCOME_RUN && (full || pending > 0)) {
         switch ((enum concurrency_policy)t->spec->concurrency_policy) {
         case CONCURRENCY_SKIP:
@@ -311,12 +313,13 @@ void gate_release(struct live_event *ev)
         t->n_pending--;
     } else if (ev->lane) {
         lane_remove(ev);
-    } else {
+    } else if (!run) { /* (an interrupted run has left its lane) */
         t->n_recording--;
     }
     ev->run = NULL;
     if (run) {
         run->event = NULL;
+        t->pins--;
         slot_give(run);
         run->finished = true;
         run_free(run);

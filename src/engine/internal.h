@@ -211,6 +211,7 @@ struct live_pipeline {
     struct waiter *waiters;
     bool present;  /* false: not declared now; it stays for the runs that hold it */
     size_t n_runs; /* run objects that point here */
+    int64_t ended[RUN_TIMED_OUT + 1]; /* runs that ended, by status, since the start of the daemon */
     UT_hash_handle hh;
 };
 
@@ -244,7 +245,7 @@ struct live_step {
     int attempt;
     struct step_call *call; /* under way; NULL: none */
     cJSON *output;          /* until the context takes it */
-    bool timed_out;
+    bool timed_out, cancelled; /* the call was asked to end */
     struct timer timer; /* time-out of an attempt, or the wait before the next */
     double retry_after_seconds;
     struct step_row row;

@@ -56,10 +56,18 @@ static struct live_run *run_alloc(struct engine *e, struct live_pipeline *p, str
     return run;
 }
 
+/* The run's event holds its trigger for as long as the run lives: its end is recorded after it left its lane. */
+static void belong_to(struct live_run *run, struct live_event *ev)
+{
+    run->event = ev;
+    if (ev)
+        ev->trigger->pins++;
+}
+
 struct live_run *run_create(struct engine *e, struct live_pipeline *p, struct live_event *ev, const char *run_id)
 {
     struct live_run *run = run_alloc(e, p, p->spec, p->program, run_id);
-    run->event = ev;
+    belong_to(run, ev);
     run->row.status = RUN_RUNNING;
     run->row.attempt = ev ? ev->rec.attempt : 1;
     run->row.created_ms = engine_wall(e);
@@ -105,12 +113,13 @@ void run_free(struct live_run *run)
     free(run);
     if (ev) {
         struct live_trigger *t = ev->trigger;
-        ev->run = NULL;
         event_free(ev);
+        t->pins--;
         trigger_reap(t);
     }
     p->n_runs--;
     pipeline_free(p);
+    drain_progress(e);
 }
 
 /* ---- what templates and paths see ---- */
@@ -196,7 +205,7 @@ static void start_attempt(struct live_step *s)
         .attempt = ++s->attempt,
     };
     s->status = STEP_RUNNING;
-    s->timed_out = false;
+    s->timed_out = s->cancelled = false;
     s->call = &a->call;
     run->running++;
     if (!s->started_once)
@@ -207,13 +216,22 @@ static void start_attempt(struct live_step *s)
     type->start(s->call);
 }
 
+/* Ask its attempt for an early end, once. */
+static void cancel_call(struct live_step *s)
+{
+    if (!s->call || s->cancelled)
+        return;
+    s->cancelled = true;
+    s->call->type->cancel(s->call);
+}
+
 static void step_timer(struct timer *timer, void *ctx)
 {
     (void)timer;
     struct live_step *s = ctx;
     if (s->call) {
         s->timed_out = true;
-        s->call->type->cancel(s->call);
+        cancel_call(s);
     } else {
         start_attempt(s);
     }
@@ -411,6 +429,8 @@ void run_advance(struct live_run *run)
     if (run->interrupted) {
         record_steps(run);
         run->finished = true;
+        if (run->event && run->event->lane)
+            lane_remove(run->event);
         slot_give(run);
         run_free(run);
         return;
@@ -471,12 +491,15 @@ void run_begin(struct live_run *run)
     run_advance(run);
 }
 
+/* Nothing starts any more, and what runs is asked to end. */
 static void end_calls(struct live_run *run)
 {
+    timer_stop(run->engine->timers, &run->timeout);
     /* cancel() never completes a call from inside; the list of steps stays. */
-    for (size_t i = 0; i < run->n_steps; i++)
-        if (run->steps[i].call)
-            run->steps[i].call->type->cancel(run->steps[i].call);
+    for (size_t i = 0; i < run->n_steps; i++) {
+        timer_stop(run->engine->timers, &run->steps[i].timer);
+        cancel_call(&run->steps[i]);
+    }
 }
 
 void run_end_early(struct live_run *run, enum run_status why, const char *text)
@@ -508,6 +531,7 @@ void run_interrupt(struct live_run *run)
     if (run->finished || run->interrupted)
         return;
     run->interrupted = true;
+    waiter_leave(&run->waiter);
     end_calls(run);
     if (run->running == 0)
         run_advance(run);
@@ -520,7 +544,7 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
                              struct live_event *ev)
 {
     struct live_run *run = run_alloc(e, p, spec, program, row->id);
-    run->event = ev;
+    belong_to(run, ev);
     run->row.seq = row->seq;
     run->row.status = RUN_RUNNING;
     run->row.attempt = row->attempt + 1;
