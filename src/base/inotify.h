@@ -35,7 +35,7 @@
  * System calls on paths run on libuv's pool (or where `submit` puts them), at most WATCHER_JOBS_MAX at once: a file
  * system that hangs stops neither the loop nor the events of other trees.
  *
- * Cost: a kernel watch and about 200 bytes and its name for each directory. Thread: the loop's.
+ * Cost: a kernel watch and about 250 bytes for each directory. Thread: the loop's.
  */
 #ifndef TRIGGERD_BASE_INOTIFY_H
 #define TRIGGERD_BASE_INOTIFY_H

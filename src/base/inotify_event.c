@@ -147,7 +147,7 @@ static bool on_self_event(struct watch_dir *dir, uint32_t mask)
             watch_tree_overflow(tree);
     } else if (mask & IN_DELETE_SELF) {
         dir->deleted = true;
-    } else if (mask & IN_IGNORED) { /* without the others before it: see the top */
+    } else if (mask & IN_IGNORED) { /* without the others before it: see inotify_internal.h */
         watcher_detach(tree->watcher, &dir->user);
         if (!is_base && !dir->deleted)
             watch_tree_overflow(tree);

@@ -697,6 +697,49 @@ static void a_base_that_comes_with_all_its_ancestors(void **state)
     teardown(&w);
 }
 
+/* How many of our watches ask for IN_CREATE. */
+static unsigned watches_for_create(void)
+{
+    unsigned n = 0;
+    for (int fd = 3; fd < 64; fd++) {
+        char path[64], line[256];
+        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+        FILE *in = fopen(path, "re");
+        while (in && fgets(line, sizeof(line), in)) {
+            const char *mask = strstr(line, " mask:");
+            if (strncmp(line, "inotify ", 8) == 0 && mask && strtoul(mask + 6, NULL, 16) & IN_CREATE)
+                n++;
+        }
+        if (in)
+            fclose(in);
+    }
+    return n;
+}
+
+/* What is made beside the base wakes nobody, once the base is there. */
+static void no_more_is_watched_than_needed(void **state)
+{
+    (void)state;
+    struct world w;
+    setup_at(&w, "a/base", false);
+    make_dir(in_root(&w, "a"));
+    start(&w, NULL);
+    run_until(&w, was_gone);
+    assert_int_equal(watches_for_create(), 1); /* a */
+    make_dir(w.base);
+    run_until(&w, was_scanned);
+    for (int i = 0; i < 1000 && watches_for_create() > 1; i++)
+        uv_run(&w.loop.uv, UV_RUN_ONCE);
+    assert_int_equal(watches_for_create(), 1); /* the base */
+    assert_int_equal(w.came, 1);
+    remove_all(w.base);
+    w.gone = 0;
+    run_until(&w, was_gone);
+    make_dir(w.base);
+    run_until(&w, came_twice);
+    teardown(&w);
+}
+
 static bool was_gone_and_rests(struct world *w)
 {
     return w->gone > 0 && !w->here;
@@ -1317,6 +1360,7 @@ int main(void)
         cmocka_unit_test(an_overflow_of_the_kernels_queue_leads_to_a_scan),
         cmocka_unit_test(a_base_deleted_and_made_again),
         cmocka_unit_test(a_base_that_comes_with_all_its_ancestors),
+        cmocka_unit_test(no_more_is_watched_than_needed),
         cmocka_unit_test(ancestors_that_move_or_go),
         cmocka_unit_test(symbolic_links_that_are_swapped),
         cmocka_unit_test(a_base_that_is_a_file),
