@@ -225,12 +225,12 @@ static void judge_dirs(struct reconcile *r, struct state_batch *batch)
 
 /* ---- the order of a pass ---- */
 
-static void decide_kind(struct reconcile *r, enum resource_kind kind, int64_t now, const struct file *at_once)
+static void decide_kind(struct reconcile *r, enum resource_kind kind, int64_t now)
 {
     struct resource *res;
     LL_FOREACH2(r->touched, res, tnext)
     if (res->kind == kind)
-        decide(r, res, now, at_once && res->owner == at_once);
+        decide(r, res, now);
 }
 
 /* Those whose time is over; where a file or directory is still to be read, it may bring them back. `all` false: only
@@ -351,14 +351,13 @@ static void finish_resources(struct reconcile *r, struct state_batch *batch)
             state_put(batch, res);
         else if (res->save)
             state_delete(batch, res);
-        res->save = false;
+        res->save = res->deleted = false;
         resource_reap(r, res);
     }
     r->touched = NULL;
 }
 
-void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks,
-                   const struct file *at_once)
+void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks)
 {
     int64_t now = reconcile_now(r);
     struct state_batch batch = {.r = r};
@@ -369,8 +368,8 @@ void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const s
         take_result(r, &jobs[i], now);
     if (looks)
         judge_dirs(r, &batch);
-    decide_kind(r, RESOURCE_PIPELINE, now, at_once);
-    decide_kind(r, RESOURCE_TRIGGER, now, at_once);
+    decide_kind(r, RESOURCE_PIPELINE, now);
+    decide_kind(r, RESOURCE_TRIGGER, now);
     remove_due(r, RESOURCE_TRIGGER, now, all);
     remove_due(r, RESOURCE_PIPELINE, now, all);
     finish_files(r);

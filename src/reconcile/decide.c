@@ -3,7 +3,8 @@
  *   owner's document is good                         → runs as it says
  *   owner's document is bad, or may be a bad one     → goes on as it last was good, Accepted=False
  *   owner's document is gone, its directory is not   → a good document elsewhere takes over; else a bad one; else the
- *                                                      resource is missing, and deleted after the grace
+ *                                                      resource is missing, and deleted after the grace (where a
+ *                                                      view deleted it, at once, and no bad one is asked)
  *   the directory cannot be trusted                  → goes on, ManifestsReachable=False
  */
 #include "reconcile/internal.h"
@@ -159,9 +160,9 @@ void decide_remove(struct reconcile *r, struct resource *res)
     resource_touch(r, res);
 }
 
-static void miss(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+static void miss(struct reconcile *r, struct resource *res, int64_t now)
 {
-    int64_t due = no_grace || !res->running ? now : now + r->delays.grace_ms;
+    int64_t due = res->deleted || !res->running ? now : now + r->delays.grace_ms;
     if (res->due_ms >= 0 && res->due_ms <= due)
         return;
     not_missing(r, res);
@@ -195,12 +196,12 @@ static struct def *next_def(const struct resource *res, bool good)
     return found;
 }
 
-static void decide_gone(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+static void decide_gone(struct reconcile *r, struct resource *res, int64_t now)
 {
     struct file *owner = res->owner, *to = owner->renamed_to ? file_find(r, owner->renamed_to) : NULL;
     struct dir *d = owner->dir;
     struct def *def = next_def(res, true);
-    bool trusted = !d || d->trusted || no_grace;
+    bool trusted = !d || d->trusted || res->deleted;
     if (def && (trusted || def->file->dir == d)) {
         run_def(r, res, def);
         return;
@@ -211,8 +212,8 @@ static void decide_gone(struct reconcile *r, struct resource *res, int64_t now, 
     }
     def = next_def(res, false);
     bool renamed = !owner->present && to && to->present && to->unclear;
-    if (!def && !renamed) {
-        miss(r, res, now, no_grace);
+    if (res->deleted || (!def && !renamed)) {
+        miss(r, res, now);
         return;
     }
     others_stale(res);
@@ -222,7 +223,7 @@ static void decide_gone(struct reconcile *r, struct resource *res, int64_t now, 
     keep(r, res, why);
 }
 
-static void follow(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+static void follow(struct reconcile *r, struct resource *res, int64_t now)
 {
     struct file *owner = res->owner;
     struct def *def = owner ? def_of(res, owner) : next_def(res, true);
@@ -230,17 +231,17 @@ static void follow(struct reconcile *r, struct resource *res, int64_t now, bool 
         return; /* nothing good was ever heard of it */
     if (def && def->good) {
         run_def(r, res, def);
-    } else if (def || owner->unclear) {
+    } else if (def || (owner->unclear && !res->deleted)) {
         _cleanup_(freep) char *why = first_error(owner, def);
         keep(r, res, why);
     } else {
-        decide_gone(r, res, now, no_grace);
+        decide_gone(r, res, now);
     }
 }
 
-void decide(struct reconcile *r, struct resource *res, int64_t now, bool no_grace)
+void decide(struct reconcile *r, struct resource *res, int64_t now)
 {
-    follow(r, res, now, no_grace);
+    follow(r, res, now);
     const struct file *owner = res->owner;
     if (!owner)
         return;

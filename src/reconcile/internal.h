@@ -119,6 +119,7 @@ struct resource {
     char *rejected;   /* likewise; NULL: accepted */
     bool unreachable; /* likewise: ManifestsReachable=False */
     bool save;
+    bool deleted; /* by a view: without a document it goes at once, whatever else is unclear */
     uint64_t mark;
     int64_t due_ms;                 /* deleted then; -1: not missing */
     struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */
@@ -234,9 +235,8 @@ void resource_reap(struct reconcile *r, struct resource *res);
 
 /* apply.c */
 /* Take over what was read, and bring the engine to it. `looks` NULL: no pass, directories are as they were last judged.
- * What `at_once` (may be NULL) owns and has no document for is deleted without grace. */
-void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks,
-                   const struct file *at_once);
+ */
+void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks);
 void file_forget_manifest(struct reconcile *r, struct file *f);
 
 /* decide.c */
@@ -244,7 +244,7 @@ struct def *def_of(const struct resource *res, const struct file *f);
 /* Has the file a document that is the resource's, or may be a broken one of it? */
 bool file_speaks_for(const struct file *f, const struct resource *res);
 /* Which document the resource follows now; tells the engine. */
-void decide(struct reconcile *r, struct resource *res, int64_t now, bool no_grace);
+void decide(struct reconcile *r, struct resource *res, int64_t now);
 void decide_remove(struct reconcile *r, struct resource *res);
 
 /* state.c */

@@ -234,6 +234,15 @@ static void put_end(struct put *p)
     loop_group_release(&r->group);
 }
 
+/* What is asked to go: one resource, or all of the file. */
+static void mark_deleted(const struct put *p)
+{
+    struct resource *res;
+    DL_FOREACH2(p->file->owned, res, onext)
+    if (!p->text && (!p->id || (res->kind == p->kind && streq(res->id, p->id))))
+        res->deleted = true;
+}
+
 static void take_over(struct put *p)
 {
     struct reconcile *r = p->r;
@@ -252,7 +261,8 @@ static void take_over(struct put *p)
     p->applied = (struct manifest){0};
     job.epoch = ++f->epoch;
     f->busy--;
-    apply_results(r, &job, 1, NULL, p->text ? NULL : f);
+    mark_deleted(p);
+    apply_results(r, &job, 1, NULL);
     read_job_fini(&job);
     p->file = NULL; /* it may have been freed with its last document */
     if (r->closing)
@@ -353,8 +363,9 @@ static bool begin(struct put *p)
         return false;
     }
     /* Kept though it has no document (its directory came back as another): nothing is left to edit. */
+    res->deleted = true;
     resource_touch(r, res);
-    apply_results(r, NULL, 0, NULL, f);
+    apply_results(r, NULL, 0, NULL);
     return false;
 }
 

@@ -50,7 +50,7 @@ static void pass_done(void *ctx)
     for (size_t i = 0; i < p->n; i++)
         p->jobs[i].file->busy--;
     if (!r->closing) {
-        apply_results(r, p->jobs, p->n, p->looks, NULL);
+        apply_results(r, p->jobs, p->n, p->looks);
         if (!r->closing) { /* its callbacks may stop us */
             watch_schedule(r);
             if (r->again)
