@@ -41,6 +41,9 @@ struct api_call {
 
 void api_answer_text(struct api_call call, int status, struct buf *body); /* takes the buffer's bytes */
 void api_problem(struct api_call call, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same for one field or parameter. */
+void api_problem_at(struct api_call call, int status, const char *path, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 /* 422 (or `status`) with an entry an issue. */
 void api_problem_issues(struct api_call call, int status, const char *detail, const struct issues *issues);
 void api_problem_manifest(struct api_call call, int status, const char *detail, const struct manifest *m);
@@ -69,6 +72,8 @@ void api_describe_trigger(struct api *a, const char *id, struct api_call call);
 void api_pause(struct api *a, const char *id, struct api_call call);
 void api_resume(struct api *a, const char *id, bool discard, struct api_call call);
 void api_stats(struct api *a, struct api_call call);
+/* Prometheus text, version 0.0.4. */
+void api_metrics(struct api *a, struct api_call call);
 
 /* ---- events ---- */
 

@@ -46,11 +46,12 @@ void api_list_events(struct api *a, const struct api_list *f, struct api_call ca
     int status = f->status ? event_status_parse(f->status) : -1;
     int decision = f->decision ? decision_parse(f->decision) : -1;
     if (f->status && status < 0) {
-        api_problem(call, 400, "status: expected one of pending, executing, completed, failed, skipped, cancelled");
+        api_problem_at(call, 400, "status",
+                       "status: expected one of pending, executing, completed, failed, skipped, cancelled");
         return;
     }
     if (f->decision && decision < 0) {
-        api_problem(call, 400, "decision: there is no decision \"%s\"", f->decision);
+        api_problem_at(call, 400, "decision", "decision: there is no decision \"%s\"", f->decision);
         return;
     }
     struct reading *q = xcalloc(1, sizeof(*q));
@@ -202,9 +203,9 @@ static struct taking *taking_new(struct api *a, bool one, struct api_call call)
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {
     if (!endpoint_text_valid(e->endpoint)) {
-        api_problem(call, 422,
-                    "endpoint: expected a name of letters, digits, \"_\", \"-\" and \".\", at most 128, not "
-                    "starting with \".\"");
+        api_problem_at(call, 422, "endpoint",
+                       "endpoint: expected a name of letters, digits, \"_\", \"-\" and \".\", at most 128, not "
+                       "starting with \".\"");
         return;
     }
     _cleanup_(freep) char *type = xasprintf("custom_%s", e->endpoint);

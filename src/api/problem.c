@@ -54,6 +54,14 @@ char *api_problem_text(int status, const char *detail)
     return buf_steal(&b);
 }
 
+static void one_error(struct buf *b, const char *path, const char *message)
+{
+    json_open(b, NULL, '{');
+    json_string(b, "path", path);
+    json_string(b, "message", message);
+    json_close(b, '}');
+}
+
 static void answer_problem(struct api_call call, int status, struct buf *b)
 {
     size_t len = b->len;
@@ -65,24 +73,35 @@ static void answer_problem(struct api_call call, int status, struct buf *b)
     call.answer(call.ctx, &answer);
 }
 
-void api_problem(struct api_call call, int status, const char *format, ...)
+/* 400 and 422 always say in `errors` what is wrong where. */
+static void problem(struct api_call call, int status, const char *path, const char *format, va_list args)
 {
-    va_list args;
-    va_start(args, format);
     _cleanup_(freep) char *detail = xvasprintf(format, args);
-    va_end(args);
     struct buf b = {0};
     open_problem(&b, status, detail);
+    if (status == 400 || status == 422) {
+        json_open(&b, "errors", '[');
+        one_error(&b, path, detail);
+        json_close(&b, ']');
+    }
     json_close(&b, '}');
     answer_problem(call, status, &b);
 }
 
-static void one_error(struct buf *b, const char *path, const char *message)
+void api_problem(struct api_call call, int status, const char *format, ...)
 {
-    json_open(b, NULL, '{');
-    json_string(b, "path", path);
-    json_string(b, "message", message);
-    json_close(b, '}');
+    va_list args;
+    va_start(args, format);
+    problem(call, status, "", format, args);
+    va_end(args);
+}
+
+void api_problem_at(struct api_call call, int status, const char *path, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    problem(call, status, path, format, args);
+    va_end(args);
 }
 
 void api_problem_issues(struct api_call call, int status, const char *detail, const struct issues *issues)

@@ -87,7 +87,8 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
 {
     int status = f->status ? run_status_parse(f->status) : -1;
     if (f->status && status < 0) {
-        api_problem(call, 400, "status: expected one of pending, running, completed, failed, cancelled, timed_out");
+        api_problem_at(call, 400, "status",
+                       "status: expected one of pending, running, completed, failed, cancelled, timed_out");
         return;
     }
     struct store_read *r = store_read_new(STORE_READ_RUNS, runs_read, reading_new(a, call));

@@ -50,7 +50,7 @@ static void compile_mapping(const struct trigger *t, const cJSON *doc, struct is
         char path[FIELD_PATH_MAX];
         field_path(path, top ? "input_mapping" : "config.input_mapping", item->string);
         if (streq(item->string, "_trigger_event")) {
-            issue_add_key(issues, path, item, "is always set by triggerd and cannot be mapped");
+            issue_warn(issues, path, item, "is always set by triggerd; this has no effect");
             continue;
         }
         struct mapping *m = &p->mappings[p->n_mappings++];

@@ -89,5 +89,7 @@ void step_done(struct step_call *call, struct step_result *result);
 
 /* The variables that every child of a step gets: TRIGGERD_RUN_ID, TRIGGERD_ATTEMPT, …; in engine/step_env.c. */
 void step_env_each(const struct step_call *call, void (*fn)(void *ctx, const char *name, const char *value), void *ctx);
+/* Is it one of them that a manifest must not set: by these a child is found again. */
+bool step_env_reserved(const char *name);
 
 #endif

@@ -155,7 +155,9 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
         return refuse(c, 400, "the headers contradict each other about the length of the body");
     if (h.encoding && strcasecmp(h.encoding, "chunked") != 0)
         return refuse(c, 400, "the only transfer encoding is chunked");
-    if (h.length && longer_than(h.length, s->options.max_body))
+    r->too_large = h.length && longer_than(h.length, s->options.max_body);
+    /* A client that sends all before it reads would never see the answer: what is not absurd is read and dropped. */
+    if (r->too_large && longer_than(h.length, DISCARD_MAX))
         return refuse(c, 413, "the body is too large");
     return MHD_YES;
 }
@@ -164,6 +166,8 @@ static enum MHD_Result take_body(struct conn *c, const char *data, size_t len)
 {
     struct http_server *s = c->door->server;
     struct http_request *r = &c->request;
+    if (r->too_large)
+        return MHD_YES;
     if (len > s->options.max_body - r->body.len) { /* a chunked one: no answer can be queued before its end */
         refuse_raw(s, c->fd, 413, "the body is too large");
         return MHD_NO;
@@ -176,6 +180,8 @@ static enum MHD_Result hand_over(struct conn *c)
 {
     struct http_server *s = c->door->server;
     struct http_request *r = &c->request;
+    if (r->too_large)
+        return refuse(c, 413, "the body is too large");
     if (s->quiesced)
         return refuse(c, 503, "the server is stopping");
     r->state = REQUEST_HANDED;

@@ -33,9 +33,13 @@ enum request_state {
     REQUEST_ANSWERED,
 };
 
+/* Bodies announced longer than this are refused before they are read. */
+#define DISCARD_MAX ((size_t)16 << 20)
+
 struct http_request {
     enum request_state state;
-    bool handling; /* inside `handle` */
+    bool handling;  /* inside `handle` */
+    bool too_large; /* its body is dropped as it comes; 413 at its end */
     const char *method, *path;
     struct buf body; /* its memory is kept for the next request if it is small */
     struct http_param *params;

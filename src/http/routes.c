@@ -321,6 +321,11 @@ static void readyz(struct exchange *x)
     answer_word(x, ready ? 200 : 503, ready ? "ok" : "not ready");
 }
 
+static void metrics(struct exchange *x)
+{
+    api_metrics(x->api, call_of(x));
+}
+
 static void status(struct exchange *x)
 {
     struct buf b = {0};
@@ -371,6 +376,7 @@ static const struct route routes[] = {
     {"GET", "api/v1/status", status, BODY_NONE, NULL},
     {"GET", "healthz", healthz, BODY_NONE, NULL},
     {"GET", "readyz", readyz, BODY_NONE, NULL},
+    {"GET", "metrics", metrics, BODY_NONE, NULL},
 };
 
 /* ---- from a request to its route ---- */
@@ -559,13 +565,14 @@ static bool take_query(struct exchange *x, const struct route *route)
     x->list.page_size = 50;
     for (size_t i = 0; i < n; i++) {
         if (!in_words(route->params, params[i].key)) {
-            api_problem(call_of(x), 400, "unknown query parameter \"%s\"; known here: %s", params[i].key,
-                        route->params ? route->params : "none");
+            api_problem_at(call_of(x), 400, params[i].key, "unknown query parameter \"%s\"; known here: %s",
+                           params[i].key, route->params ? route->params : "none");
             return false;
         }
         const char *expected = take_param(x, params[i].key, params[i].value);
         if (expected) {
-            api_problem(call_of(x), 400, "%s: expected %s, got \"%s\"", params[i].key, expected, params[i].value);
+            api_problem_at(call_of(x), 400, params[i].key, "%s: expected %s, got \"%s\"", params[i].key, expected,
+                           params[i].value);
             return false;
         }
     }

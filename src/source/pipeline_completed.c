@@ -32,7 +32,7 @@ static const struct field rows[] = {
     {.name = "pass_outputs",
      .type = &field_bool,
      FIELD(struct config, pass_outputs, bool, .default_json = "false",
-           .doc = "Give the outputs as inputs: all of them, or those that output_mapping names")},
+           .doc = "Give all outputs as inputs, where there is no output_mapping")},
     {.name = "output_mapping",
      .type = &field_string_map,
      FIELD(struct config, output_mapping, cJSON *, .flags = FIELD_NULL_OK,
@@ -66,7 +66,7 @@ static void validate(const void *config, const cJSON *node, const char *path, st
         struct error err = ERROR_INIT;
         field_path(item_path, field_path(at, path, "output_mapping"), item->string);
         if (streq(item->string, "_trigger_event"))
-            issue_add_key(issues, item_path, place, "is always set by triggerd and cannot be mapped");
+            issue_warn(issues, item_path, place, "is always set by triggerd; this has no effect");
         else if (path_compile(item->valuestring, PATH_MAPPING, &p, &err) < 0)
             issue_add(issues, item_path, place, "not a key or path: %s", err.message);
     }
@@ -113,7 +113,7 @@ static cJSON *inputs(const void *config, const cJSON *data, char **ret_error)
 {
     const struct config *c = config;
     const cJSON *outputs = value_get(data, "outputs");
-    if (!c->pass_outputs || !cJSON_IsObject(outputs))
+    if (!cJSON_IsObject(outputs) || (!c->pass_outputs && !c->output_mapping))
         return NULL;
     if (!c->output_mapping)
         return cJSON_Duplicate(outputs, true);

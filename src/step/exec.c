@@ -424,6 +424,7 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
     spawn_request_env(r, "HOME", home ? home : "/");
     spawn_request_env(r, "LANG", "C.UTF-8");
     set_inputs(r, value_get(step_context(call), "inputs"));
+    step_env_each(call, set_variable, r);
     for (size_t i = 0; i < p->n_env; i++) {
         _cleanup_(freep) char *text = NULL;
         int e = template_expand_text(p->env[i].value, step_context(call), &text, err);
@@ -431,7 +432,6 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
             return error_wrap(err, "env.%s", p->env[i].name);
         spawn_request_env(r, p->env[i].name, text);
     }
-    step_env_each(call, set_variable, r);
     if (c->script) {
         spawn_request_arg(r, "/bin/sh");
         spawn_request_arg(r, "-eu");

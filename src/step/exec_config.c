@@ -1,6 +1,7 @@
 #include "step/exec_config.h"
 
 #include "base/util.h"
+#include "engine/step_type.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -84,8 +85,8 @@ void exec_validate(const void *config, const cJSON *node, const char *path, stru
         const cJSON *place = value_get(value_get(node, "env"), item->string);
         if (!*item->string || strchr(item->string, '='))
             issue_add_key(issues, env_path, place, "not a variable's name");
-        else if (strncmp(item->string, "TRIGGERD_", 9) == 0)
-            issue_add_key(issues, env_path, place, "names that start with TRIGGERD_ are set by triggerd");
+        else if (step_env_reserved(item->string))
+            issue_add_key(issues, env_path, place, "is set by triggerd itself");
     }
 }
 

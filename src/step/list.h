@@ -4,6 +4,7 @@
 
 #include "engine/step_type.h"
 
+extern const struct step_type step_emit;
 extern const struct step_type step_exec;
 
 /* NULL-terminated. */
