@@ -129,6 +129,11 @@ void run_try(struct live_run *run)
         waiter_join(&run->waiter, e->n_running >= e->max_runs ? &e->waiters : &run->pipeline->waiters);
     } else {
         slot_take(run);
+        run->row.status = RUN_RUNNING;
+        run->row.started_ms = engine_wall(e);
+        struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
+        batch_run_update(b, run);
+        batch_submit(b);
         run_begin(run);
     }
 }
@@ -302,7 +307,7 @@ static size_t pump(struct lane *l)
         struct live_event *ev = l->pending;
         if (!e->started || e->draining)
             break;
-        if (t->spec->cooldown_policy == COOLDOWN_QUEUE && cooldown_left(t) > 0) {
+        if (cooldown_left(t) > 0) { /* whatever its policy made of later ones: two fires are never closer */
             timer_start(e->timers, &t->cooldown, engine_now(e) + cooldown_left(t));
             break;
         }
@@ -327,16 +332,20 @@ static size_t pump(struct lane *l)
     return started;
 }
 
-/* A lane that was woken for a free slot and does not use it passes the wake on. */
-static void pass_on(struct live_trigger *t)
+/* Who was woken for a free slot and does not use it passes the wake on. */
+void slots_pass_on(struct engine *e, struct live_pipeline *p)
 {
-    struct engine *e = t->engine;
-    if (e->n_running >= e->max_runs)
-        return;
-    waiter_wake(&e->waiters);
-    struct live_pipeline *p = engine_find_pipeline(e, t->spec->pipeline_id);
-    if (p && slot_free(e, p))
-        waiter_wake(&p->waiters);
+    bool pipeline_free_slot = p && p->present && (p->spec->max_concurrent == 0 || p->n_running < p->spec->max_concurrent);
+    if (e->n_running < e->max_runs) {
+        waiter_wake(&e->waiters);
+        if (pipeline_free_slot)
+            waiter_wake(&p->waiters);
+    } else if (pipeline_free_slot && p->waiters) {
+        /* The engine is full: what the pipeline has free goes with one of the engine's own slots. */
+        struct waiter *w = p->waiters;
+        waiter_leave(w);
+        waiter_join(w, &e->waiters);
+    }
 }
 
 void lane_pump(struct lane *l)
@@ -358,7 +367,7 @@ void lane_pump(struct lane *l)
         t->pins++;
         l->busy = true;
         if (pump(l) == 0)
-            pass_on(t);
+            slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id));
         l->busy = false;
         lane_reap(l);
         t->pins--;
@@ -387,6 +396,9 @@ void trigger_pump(struct live_trigger *t)
         l->ready = false;
         lane_pump(l);
     }
+    t->pins++;
+    slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id)); /* of lanes that are gone */
+    t->pins--;
     trigger_source_flow(t);
     trigger_reap(t);
 }
@@ -395,12 +407,37 @@ void trigger_pump(struct live_trigger *t)
 static void latest_goes(struct live_trigger *t)
 {
     struct live_event *ev = t->latest;
-    if (!ev || !ev->recorded || trigger_held(t) || cooldown_left(t) > 0)
+    if (!ev || !ev->recorded || trigger_held(t) || cooldown_left(t) > 0 || t->engine->draining)
         return;
     t->latest = NULL;
     t->n_pending--;
+    /* From here on it waits for a slot, and later ones do not supersede it; a restart must know that too. */
+    free(ev->rec.reason);
+    ev->rec.reason = xstrdup("waits for a slot: the cooldown is over");
+    ev->rec.decision = DECISION_CONCURRENCY;
+    struct batch *b = batch_new(t->engine, STORE_LAZY | STORE_KEEP, NULL, NULL);
+    batch_event_update(b, ev, false);
+    batch_submit(b);
     lane_push(lane_get(t, ev->rec.concurrency_key), ev);
     lane_pump(ev->lane);
+}
+
+void cooldown_arm(struct live_trigger *t)
+{
+    if (t->latest && t->latest->recorded)
+        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+}
+
+bool latest_unlink(struct live_event *ev)
+{
+    struct live_event **at = &ev->trigger->latest;
+    while (*at && *at != ev)
+        at = &(*at)->supersedes;
+    if (!*at)
+        return false;
+    *at = ev->supersedes;
+    ev->supersedes = NULL;
+    return true;
 }
 
 void event_confirmed_waiting(struct live_event *ev)
@@ -416,8 +453,7 @@ void event_confirmed_waiting(struct live_event *ev)
     ev->supersedes = NULL;
     if (old)
         event_end_pending(old, EVENT_SKIPPED, DECISION_COOLDOWN, "%s came within the cooldown", ev->rec.id);
-    if (t->latest == ev)
-        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+    cooldown_arm(t);
 }
 
 void cooldown_over(struct timer *timer, void *ctx)
@@ -425,8 +461,8 @@ void cooldown_over(struct timer *timer, void *ctx)
     (void)timer;
     struct live_trigger *t = ctx;
     t->pins++;
-    if (t->latest && t->latest->recorded && cooldown_left(t) > 0)
-        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+    if (cooldown_left(t) > 0)
+        cooldown_arm(t);
     else
         latest_goes(t);
     t->pins--;

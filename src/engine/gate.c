@@ -303,14 +303,9 @@ void gate_release(struct live_event *ev)
     struct live_run *run = ev->run;
     if (t->last_fire_ms != ev->fired_before_ms && (run || ev->rec.decision == DECISION_FIRED))
         t->last_fire_ms = ev->fired_before_ms;
-    if (t->latest == ev || (ev->rec.status == EVENT_PENDING && !ev->lane)) {
-        /* Out of the chain of those that would have taken its place, or whose place it would have taken. */
-        struct live_event **at = &t->latest;
-        while (*at && *at != ev)
-            at = &(*at)->supersedes;
-        if (*at)
-            *at = ev->supersedes;
+    if (latest_unlink(ev)) {
         t->n_pending--;
+        cooldown_arm(t); /* what it would have superseded goes on waiting */
     } else if (ev->lane) {
         lane_remove(ev);
     } else if (!run) { /* (an interrupted run has left its lane) */

@@ -100,8 +100,8 @@ static void answer(struct intake *in)
 {
     struct intake_result r = {.code = in->code,
                               .events = NULL,
-                              .n = in->n_events,
-                              .triggered = in->triggered,
+                              .n = in->code == 0 ? in->n_events : 0,
+                              .triggered = in->code == 0 ? in->triggered : 0,
                               .duplicate = in->duplicate_events != NULL,
                               .duplicate_events = in->duplicate_events,
                               .message = in->message};
@@ -150,6 +150,7 @@ static void confirm(struct live_event *ev)
         break;
     case EVENT_PENDING: {
         if (t->removed) { /* while this was being recorded */
+            latest_unlink(ev);
             event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
             break;
         }
@@ -246,10 +247,31 @@ static bool decide_all(struct intake *in, const struct occurrence *o, const char
     return false;
 }
 
+/* Triggers that were deleted while a duplicate was looked for. */
+static void drop_removed(struct intake *in)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < in->n; i++) {
+        struct live_trigger *t = in->targets[i];
+        if (!t->removed) {
+            in->targets[n++] = t;
+            continue;
+        }
+        t->pins--;
+        trigger_reap(t);
+    }
+    in->n = n;
+}
+
 /* Decide, reserve, record. With `joined` the batch is the caller's. */
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined)
 {
     struct engine *e = in->engine;
+    drop_removed(in);
+    if (in->n == 0) {
+        refuse(in, 0, NULL);
+        return;
+    }
     struct verdict few[8], *verdicts = in->n <= ARRAY_SIZE(few) ? few : xcalloc(in->n, sizeof(*verdicts));
     if (!decide_all(in, o, text, verdicts)) {
         char *message = steal(&in->message);
@@ -383,7 +405,7 @@ static struct intake *intake_new(struct engine *e, struct live_trigger **targets
 static int may_take(struct engine *e, bool internal, const char **ret_message)
 {
     size_t bytes = 0;
-    if (e->draining || !e->options.firing) {
+    if ((e->draining && !internal) || !e->options.firing) {
         *ret_message = e->draining ? store_words(-ESHUTDOWN) : "triggers are switched off (FLOWMASON_TRIGGERS_ENABLED)";
         return -ESHUTDOWN;
     }
@@ -427,7 +449,7 @@ void engine_publish(struct engine *e, const char *type, const char *channel, con
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
     const char *text = o.data_text ? o.data_text : printed;
     struct live_trigger **targets = NULL;
-    size_t n = e->draining || !e->options.firing ? 0 : channel_match(e, type, channel, &o, text, &targets);
+    size_t n = (e->draining && !o.internal) || !e->options.firing ? 0 : channel_match(e, type, channel, &o, text, &targets);
     struct intake *in = intake_new(e, targets, n, done, ctx);
     _cleanup_(freep) char *scope = o.identity ? xasprintf("%s/%s", type, channel) : NULL;
     intake_take(in, &o, text, scope);

@@ -430,6 +430,9 @@ void event_free(struct live_event *ev);
 void event_settle(struct live_event *ev, bool recorded, const char *why);
 void event_confirmed_waiting(struct live_event *ev); /* its record as pending is on disk */
 void cooldown_over(struct timer *timer, void *ctx);  /* ctx: the live_trigger */
+void cooldown_arm(struct live_trigger *t);           /* for its `latest`, if it has one that is recorded */
+bool latest_unlink(struct live_event *ev);           /* false: it is none of those that wait there */
+void slots_pass_on(struct engine *e, struct live_pipeline *p); /* whoever could use a free slot of them is woken */
 void lane_replace(struct live_event *ev);            /* concurrency_policy replace, once ev is recorded */
 
 /* ---- run.c ---- */

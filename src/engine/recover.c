@@ -85,8 +85,7 @@ static int take_run(void *ctx, struct run_row *row)
         return 0; /* found through its event */
     struct open_run *r = xcalloc(1, sizeof(*r));
     memcpy(r->id, row->id, sizeof(r->id));
-    r->next = e->open_runs;
-    e->open_runs = r;
+    LL_APPEND(e->open_runs, r);
     return 0;
 }
 
@@ -129,10 +128,12 @@ static int old_pipeline(struct engine *e, const struct run_row *row, struct pipe
 static void restored(struct batch *b, int result)
 {
     struct live_run *run = b->ctx;
-    if (result == 0)
+    if (result < 0)
+        run_interrupt(run);
+    else if (run->has_slot || run->finished)
         run_begin(run);
     else
-        run_interrupt(run);
+        run_try(run); /* by hand, and it never had its turn */
 }
 
 /* Build the run again from its rows; NULL where that is not possible. */
@@ -164,20 +165,36 @@ static void fail_open(struct live_event *ev, const char *why)
     event_end_pending(ev, EVENT_FAILED, DECISION_FIRED, "%s", why);
 }
 
+/* It is not to run again? Then why; free() it. */
+static char *given_up(const struct live_event *ev)
+{
+    const struct trigger *spec = ev->trigger->spec;
+    if (spec->on_interrupt == INTERRUPT_FAIL)
+        return xstrdup("interrupted by a restart of triggerd (on_interrupt: fail)");
+    if (ev->rec.attempt > spec->max_interruptions)
+        return xasprintf("interrupted %d times (max_interruptions: %" PRId64 ")", ev->rec.attempt,
+                         spec->max_interruptions);
+    return NULL;
+}
+
+/* The run ends as failed, as any other would: recorded with its event, and told to who waits for its completion. */
+static void give_up(struct live_event *ev)
+{
+    _cleanup_(freep) char *why = given_up(ev);
+    struct live_run *run = rebuild(ev->trigger->engine, ev->rec.run_id, ev);
+    if (!run) {
+        fail_open(ev, why);
+        return;
+    }
+    ev->run = run;
+    run->row.attempt = ev->rec.attempt;
+    run_finish(run, RUN_FAILED, why);
+}
+
 static void take_up_executing(struct live_event *ev)
 {
     struct live_trigger *t = ev->trigger;
     struct engine *e = t->engine;
-    if (t->spec->on_interrupt == INTERRUPT_FAIL) {
-        fail_open(ev, "interrupted by a restart of triggerd (on_interrupt: fail)");
-        return;
-    }
-    if (ev->rec.attempt > t->spec->max_interruptions) {
-        _cleanup_(freep) char *why = xasprintf("interrupted %d times (max_interruptions: %" PRId64 ")", ev->rec.attempt,
-                                               t->spec->max_interruptions);
-        fail_open(ev, why);
-        return;
-    }
     struct live_run *run = rebuild(e, ev->rec.run_id, ev);
     if (!run) {
         fail_open(ev, "interrupted by a restart of triggerd, and its run could not be read back");
@@ -198,10 +215,15 @@ static void take_up_pending(struct live_event *ev)
     if (t->removed) {
         t->n_pending++;
         event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
-    } else if (ev->rec.decision == DECISION_COOLDOWN && t->spec->cooldown_policy == COOLDOWN_LATEST && !t->latest) {
+    } else if (ev->rec.decision == DECISION_COOLDOWN && t->spec->cooldown_policy == COOLDOWN_LATEST) {
+        struct live_event *old = t->latest;
         t->latest = ev;
         t->n_pending++;
-        timer_start(t->engine->timers, &t->cooldown, engine_now(t->engine) + cooldown_left(t));
+        if (old) { /* the crash came before it was superseded, or the policy was another then: nothing is lost */
+            t->n_pending--;
+            lane_push(lane_get(t, old->rec.concurrency_key), old);
+        }
+        cooldown_arm(t);
     } else {
         lane_push(lane_get(t, ev->rec.concurrency_key), ev);
     }
@@ -246,16 +268,25 @@ static void forget_unclaimed(struct engine *e)
 
 void recover_start(struct engine *e)
 {
-    struct live_event *ev, *tmp;
+    struct live_event *ev, *tmp, *lost = NULL;
     DL_FOREACH_SAFE (e->orphaned, ev, tmp) {
         DL_DELETE(e->orphaned, ev);
         ev->prev = ev->next = NULL;
         ev->trigger = trigger_retired(e, ev->rec.trigger_id, ev->rec.pipeline_id);
-        if (ev->rec.status == EVENT_EXECUTING)
+        _cleanup_(freep) char *why = ev->rec.status == EVENT_EXECUTING ? given_up(ev) : NULL;
+        if (why)
+            DL_APPEND(lost, ev);
+        else if (ev->rec.status == EVENT_EXECUTING)
             take_up_executing(ev);
         else
             take_up_pending(ev);
     }
     take_up_by_hand(e);
+    /* What follows from these comes after what was there before. */
+    DL_FOREACH_SAFE (lost, ev, tmp) {
+        DL_DELETE(lost, ev);
+        ev->prev = ev->next = NULL;
+        give_up(ev);
+    }
     forget_unclaimed(e);
 }

@@ -68,11 +68,12 @@ struct live_run *run_create(struct engine *e, struct live_pipeline *p, struct li
 {
     struct live_run *run = run_alloc(e, p, p->spec, p->program, run_id);
     belong_to(run, ev);
-    run->row.status = RUN_RUNNING;
+    run->row.status = RUN_PENDING;
     run->row.attempt = ev ? ev->rec.attempt : 1;
     run->row.created_ms = engine_wall(e);
-    run->row.started_ms = run->row.created_ms;
     if (ev) {
+        run->row.status = RUN_RUNNING;
+        run->row.started_ms = run->row.created_ms;
         memcpy(run->row.event_id, ev->rec.id, sizeof(run->row.event_id));
         run->row.trigger_id = ev->rec.trigger_id;
         run->row.inputs = ev->rec.resolved_inputs;
@@ -510,9 +511,10 @@ void run_end_early(struct live_run *run, enum run_status why, const char *text)
     run->ending_why = xstrdup(text);
     end_calls(run);
     bool begun = !run->waiter.list && (run->event ? run->event->recorded : !run->started);
-    if (run->waiter.list)
+    if (run->waiter.list) {
         waiter_leave(&run->waiter);
-    else if (!begun)
+        slots_pass_on(run->engine, run->pipeline);
+    } else if (!begun)
         return; /* run_begin() sees it */
     if (run->running == 0)
         run_advance(run);
@@ -546,8 +548,8 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
     struct live_run *run = run_alloc(e, p, spec, program, row->id);
     belong_to(run, ev);
     run->row.seq = row->seq;
-    run->row.status = RUN_RUNNING;
-    run->row.attempt = row->attempt + 1;
+    run->row.status = row->status;
+    run->row.attempt = row->attempt + (row->status == RUN_RUNNING);
     run->row.created_ms = row->created_ms;
     run->row.started_ms = row->started_ms;
     if (ev) {
@@ -561,7 +563,7 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
     }
     for (size_t i = 0; i < run->n_steps; i++) {
         struct live_step *s = &run->steps[i];
-        s->attempt = row->attempt; /* interrupted attempts count */
+        s->attempt = row->status == RUN_RUNNING ? row->attempt : 0; /* interrupted attempts count */
         for (size_t k = 0; k < n; k++) {
             if (!streq(rows[k].step_id, s->spec->id))
                 continue;
@@ -580,6 +582,7 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
                 value_parse(s->row.output, strlen(s->row.output), &s->output, NULL);
         }
     }
-    slot_take(run);
+    if (row->status == RUN_RUNNING)
+        slot_take(run);
     return run;
 }

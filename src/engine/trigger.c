@@ -394,7 +394,12 @@ static void edit(struct live_trigger *t, struct trigger *spec)
 static void revive(struct live_trigger *t)
 {
     t->removed = false;
-    t->is_new = false;
+    t->is_new = true;
+    t->generation = 0;
+    t->created_ms = engine_wall(t->engine);
+    t->last_triggered_ms = t->trigger_count = t->failures = t->storm_count = 0;
+    t->last_fire_ms = INT64_MIN;
+    memset(t->decisions, 0, sizeof(t->decisions));
 }
 
 void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin)
@@ -430,6 +435,7 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, const struct ori
         engine_say(e, t->id, "created from %s", t->file ? t->file : "nowhere");
     trigger_save(t);
     trigger_source_start(t);
+    cooldown_arm(t);
     trigger_pump(t);
 }
 
@@ -448,9 +454,11 @@ static void cancel_pending(struct live_trigger *t, enum event_status status, enu
         l->busy = false;
         lane_reap(l);
     }
-    if (t->latest && t->latest->recorded && (all || t->latest->rec.decision == only)) {
-        struct live_event *ev = t->latest;
-        t->latest = NULL;
+    for (struct live_event *ev = t->latest, *next; ev; ev = next) {
+        next = ev->supersedes;
+        if (!ev->recorded || (!all && ev->rec.decision != only))
+            continue;
+        latest_unlink(ev);
         event_end_pending(ev, status, ev->rec.decision, "%s", why);
     }
     t->pins--;
@@ -473,7 +481,7 @@ void engine_remove_trigger(struct engine *e, const char *id)
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     store_add_kv_delete(b->group, "trigger", t->id, strlen(t->id));
     batch_submit(b);
-    trigger_reap(t);
+    trigger_pump(t); /* those who waited behind it; frees it where nothing holds it */
 }
 
 /* For open events of a trigger that is gone: enough of one to let its runs end. */
@@ -578,6 +586,8 @@ static void control_recorded(struct batch *b, int result)
     struct live_trigger *t = c->trigger;
     if (c->done)
         c->done(c->ctx, result);
+    if (result < 0) /* in force all the same: recorded as soon as the store works again */
+        trigger_save(t);
     t->pins--;
     trigger_reap(t);
     free(c);
@@ -629,8 +639,7 @@ int engine_resume(struct engine *e, const char *trigger_id, bool discard, engine
     else if (!t->source)
         trigger_source_start(t);
     control_record(t, done, ctx);
-    if (t->latest)
-        timer_start(e->timers, &t->cooldown, engine_now(e) + cooldown_left(t));
+    cooldown_arm(t);
     trigger_pump(t);
     return 0;
 }
