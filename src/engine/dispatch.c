@@ -123,6 +123,8 @@ void run_try(struct live_run *run)
         run_begin(run);
     } else if (e->draining) {
         run_interrupt(run);
+    } else if (!run->pipeline->present) {
+        run_end_early(run, RUN_CANCELLED, "the pipeline was deleted");
     } else if (!e->started) {
         waiter_join(&run->waiter, &e->waiters);
     } else if (!slot_free(e, run->pipeline)) {
@@ -365,10 +367,10 @@ void lane_pump(struct lane *l)
         DL_DELETE2(e->ready, l, ready_prev, ready_next);
         l->ready = false;
         t->pins++;
-        l->busy = true;
+        l->busy++;
         if (pump(l) == 0)
             slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id));
-        l->busy = false;
+        l->busy--;
         lane_reap(l);
         t->pins--;
         trigger_source_flow(t);

@@ -225,26 +225,34 @@ static double dedup_window(const struct intake *in)
     return longest;
 }
 
-static bool decide_all(struct intake *in, const struct occurrence *o, const char *text, struct verdict *verdicts)
+/* Decide and reserve, one trigger after the other: they may share a pipeline's slots. False: a queue is full, and nothing
+ * is reserved. */
+static bool reserve_all(struct intake *in, const struct occurrence *o, const char *text)
 {
-    bool full = false;
+    in->events = xcalloc(in->n, sizeof(*in->events));
     for (size_t i = 0; i < in->n; i++) {
-        gate_decide(in->targets[i], o, text, &verdicts[i]);
-        full = full || verdicts[i].outcome == OUTCOME_FULL;
-    }
-    if (!full)
-        return true;
-    for (size_t i = 0; i < in->n; i++) {
-        if (verdicts[i].outcome == OUTCOME_FULL) {
-            trigger_decided(in->targets[i], DECISION_QUEUE_FULL);
-            if (!in->message)
-                in->message =
-                    xasprintf("the queue of trigger \"%s\" is full: %s", in->targets[i]->id, verdicts[i].reason);
-            trigger_source_flow(in->targets[i]);
+        struct live_trigger *t = in->targets[i];
+        struct verdict v;
+        gate_decide(t, o, text, &v);
+        if (v.outcome == OUTCOME_FULL) {
+            trigger_decided(t, DECISION_QUEUE_FULL);
+            in->message = xasprintf("the queue of trigger \"%s\" is full: %s", t->id, v.reason);
+            verdict_fini(&v);
+            in->triggered = 0;
+            while (in->n_events > 0)
+                gate_release(in->events[--in->n_events]);
+            trigger_source_flow(t);
+            return false;
         }
-        verdict_fini(&verdicts[i]);
+        enum outcome outcome = v.outcome;
+        struct live_event *ev = gate_reserve(t, o, text, &v);
+        in->events[in->n_events++] = ev;
+        in->triggered += outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ||
+                         (outcome == OUTCOME_FAIL && ev->rec.decision == DECISION_FIRED);
+        if (ev->run)
+            memcpy(ev->rec.run_id, ev->run->row.id, sizeof(ev->rec.run_id));
     }
-    return false;
+    return true;
 }
 
 /* Triggers that were deleted while a duplicate was looked for. */
@@ -272,37 +280,25 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
         refuse(in, 0, NULL);
         return;
     }
-    struct verdict few[8], *verdicts = in->n <= ARRAY_SIZE(few) ? few : xcalloc(in->n, sizeof(*verdicts));
-    if (!decide_all(in, o, text, verdicts)) {
+    if (!reserve_all(in, o, text)) {
         char *message = steal(&in->message);
         refuse(in, -EAGAIN, message);
         free(message);
-    } else {
-        in->events = xcalloc(in->n, sizeof(*in->events));
-        struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
-        for (size_t i = 0; i < in->n; i++) {
-            enum outcome outcome = verdicts[i].outcome;
-            struct live_event *ev = gate_reserve(in->targets[i], o, text, &verdicts[i]);
-            in->events[in->n_events++] = ev;
-            in->triggered += outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ||
-                             (outcome == OUTCOME_FAIL && ev->rec.decision == DECISION_FIRED);
-            if (ev->run)
-                memcpy(ev->rec.run_id, ev->run->row.id, sizeof(ev->rec.run_id));
-            batch_event_insert(b, ev);
-            if (ev->run)
-                batch_run_insert(b, ev->run);
-            trigger_source_flow(in->targets[i]);
-        }
-        if (in->scope) {
-            _cleanup_(freep) char *value = dedup_value(in);
-            store_add_dedup(b->group, in->scope, in->identity, value,
-                            engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
-        }
-        if (!joined)
-            batch_submit(b);
+        return;
     }
-    if (verdicts != few)
-        free(verdicts);
+    struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
+    for (size_t i = 0; i < in->n; i++) {
+        batch_event_insert(b, in->events[i]);
+        if (in->events[i]->run)
+            batch_run_insert(b, in->events[i]->run);
+        trigger_source_flow(in->targets[i]);
+    }
+    if (in->scope) {
+        _cleanup_(freep) char *value = dedup_value(in);
+        store_add_dedup(b->group, in->scope, in->identity, value, engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
+    }
+    if (!joined)
+        batch_submit(b);
 }
 
 /* ---- duplicates ---- */

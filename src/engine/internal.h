@@ -135,7 +135,7 @@ struct lane {
     int64_t n_pending, n_running;
     struct waiter waiter;
     bool ready; /* in the engine's list of lanes to pump */
-    bool busy;  /* being pumped: not freed */
+    unsigned busy; /* being pumped or left: not freed */
     struct lane *ready_prev, *ready_next;
     UT_hash_handle hh;
 };

@@ -138,6 +138,7 @@ void run_finish(struct live_run *run, enum run_status status, const char *error)
         error = outputs_error;
     }
     run->row.status = status;
+    run->pipeline->ended[status]++;
     run->row.outputs = outputs;
     run->row.error_message = xstrdup0(error);
     run->row.completed_ms = engine_wall(e);
@@ -149,7 +150,7 @@ void run_finish(struct live_run *run, enum run_status status, const char *error)
         t->pins++;
     struct lane *lane = ev ? ev->lane : NULL;
     if (lane) {
-        lane->busy = true;
+        lane->busy++;
         lane_remove(ev);
     }
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, finish_done, NULL);
@@ -163,7 +164,7 @@ void run_finish(struct live_run *run, enum run_status status, const char *error)
     batch_submit(b);
     slot_give(run);
     if (lane) {
-        lane->busy = false;
+        lane->busy--;
         lane_pump(lane);
     }
     if (t) {

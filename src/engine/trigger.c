@@ -446,12 +446,12 @@ static void cancel_pending(struct live_trigger *t, enum event_status status, enu
     t->pins++;
     HASH_ITER (hh, t->lanes, l, tmp) {
         struct live_event *ev, *next;
-        l->busy = true;
+        l->busy++;
         DL_FOREACH_SAFE (l->pending, ev, next) {
             if (ev->recorded && !ev->loading && (all || ev->rec.decision == only))
                 event_end_pending(ev, status, ev->rec.decision, "%s", why);
         }
-        l->busy = false;
+        l->busy--;
         lane_reap(l);
     }
     for (struct live_event *ev = t->latest, *next; ev; ev = next) {
