@@ -37,7 +37,9 @@ static void touch_all_of(struct reconcile *r, struct file *f)
         if (f->defs[i].res)
             resource_touch(r, f->defs[i].res);
     DL_FOREACH2(f->owned, res, onext)
-    resource_touch(r, res);
+    {
+        resource_touch(r, res);
+    }
 }
 
 /* One def an entry; not yet among those of their resources. */
@@ -55,7 +57,9 @@ static struct def *defs_new(struct reconcile *r, struct file *f, const struct ma
     bool lacking = false;
     const struct resource *res;
     DL_FOREACH2(f->owned, res, onext)
-    lacking = lacking || res->mark != mark;
+    {
+        lacking = lacking || res->mark != mark;
+    }
     for (size_t i = 0; i < m->n_entries; i++) {
         struct def *def = &defs[i];
         if (def->good || !def->res || def->res->owner == f)
@@ -137,7 +141,9 @@ static void take_result(struct reconcile *r, struct read_job *job, int64_t now)
     touch_all_of(r, f);
     if (f->unclear) /* what is missing may have been renamed to this */
         DL_FOREACH2(r->missing, res, mnext)
-    resource_touch(r, res);
+        {
+            resource_touch(r, res);
+        }
 }
 
 /* ---- directories ---- */
@@ -155,13 +161,24 @@ static void take_looks(struct reconcile *r, const struct dir_look *looks, int64_
     }
 }
 
-/* How many resources the directory has, with and without their document in it. */
-static void count_owned(const struct reconcile *r, const struct dir *d, size_t *ret_with, size_t *ret_without)
+struct census {
+    size_t with;      /* resources that have their document in the directory */
+    size_t elsewhere; /* those without that came from another directory at this path … */
+    size_t foreign;   /* … on another device */
+};
+
+static struct census take_census(const struct reconcile *r, const struct dir *d)
 {
-    *ret_with = *ret_without = 0;
-    for (const struct resource *res = r->resources; res; res = res->hh.next)
-        if (res->owner && res->owner->dir == d)
-            ++*(file_speaks_for(res->owner, res) ? ret_with : ret_without);
+    struct census c = {0};
+    for (const struct resource *res = r->resources; res; res = res->hh.next) {
+        if (!res->owner || res->owner->dir != d)
+            continue;
+        bool with = file_speaks_for(res->owner, res);
+        c.with += with;
+        c.elsewhere += !with && res->dev && (res->dev != d->dev || res->ino != d->ino);
+        c.foreign += !with && is_foreign(r, res);
+    }
+    return c;
 }
 
 static bool has_files(const struct reconcile *r, const struct dir *d)
@@ -173,40 +190,54 @@ static bool has_files(const struct reconcile *r, const struct dir *d)
 }
 
 /* Why what is not in the directory is not taken as deleted; NULL: it is. */
-static const char *find_trouble(struct reconcile *r, struct dir *d)
+static const char *find_trouble(const struct reconcile *r, struct dir *d)
 {
-    size_t with, without;
     if (!d->here)
         return d->error ? d->error : "the directory is not there";
     if (!d->scanned)
         return r->first_done ? d->trouble : "the directory could not be read yet";
     if (d->moved)
         return d->trouble ? d->trouble : "another directory is in its place";
-    if (d->suspect && !has_files(r, d)) {
-        count_owned(r, d, &with, &without);
-        if (without > 0)
-            return "the directory is empty since it came back";
+    if (!r->first_done) {
+        struct census c = take_census(r, d);
+        d->found = c.with > 0;
+        d->suspect = !d->found && c.elsewhere > 0;
     }
-    d->suspect = false;
-    if (d->dev_known && d->known_dev != d->dev) {
-        /* Numbers of devices change over restarts: there, one file found is enough. */
-        count_owned(r, d, &with, &without);
-        if (without > 0 && (r->first_done || with == 0))
-            return "the directory is on another device than before";
-    }
-    return NULL;
+    d->suspect = d->suspect && !has_files(r, d);
+    return d->suspect ? "the directory is empty since it came back" : NULL;
 }
 
-static void judge_dirs(struct reconcile *r, struct state_batch *batch)
+static void touch_dir(struct reconcile *r, const struct dir *d)
+{
+    for (struct resource *res = r->resources; res; res = res->hh.next)
+        if (res->owner && res->owner->dir == d)
+            resource_touch(r, res);
+}
+
+/* Another directory is judged than the last time, and it was read: is it on another device? */
+static void judge_device(struct reconcile *r, struct dir *d)
+{
+    bool other = d->judged_dev != d->dev || d->judged_ino != d->ino;
+    if (!other && !d->foreign)
+        return;
+    bool foreign = take_census(r, d).foreign > 0;
+    if (foreign && !d->foreign)
+        log_warning(AREA, "%s: the directory is on another device than before; what is not in it goes on as it was",
+                    d->path);
+    d->foreign = foreign;
+    d->judged_dev = d->dev;
+    d->judged_ino = d->ino;
+    if (other)
+        touch_dir(r, d);
+}
+
+static void judge_dirs(struct reconcile *r)
 {
     for (size_t i = 0; i < r->n_dirs; i++) {
         struct dir *d = &r->dirs[i];
         const char *trouble = find_trouble(r, d);
-        if (!trouble && d->scanned && (!d->dev_known || d->known_dev != d->dev)) {
-            d->dev_known = true;
-            d->known_dev = d->dev;
-            state_put_dir(batch, d);
-        }
+        if (!trouble && d->scanned)
+            judge_device(r, d);
         if (streq(trouble, d->trouble))
             continue;
         if (trouble)
@@ -217,9 +248,7 @@ static void judge_dirs(struct reconcile *r, struct state_batch *batch)
         free(d->trouble);
         d->trouble = copy;
         d->trusted = trouble == NULL;
-        for (struct resource *res = r->resources; res; res = res->hh.next)
-            if (res->owner && res->owner->dir == d)
-                resource_touch(r, res);
+        touch_dir(r, d);
     }
 }
 
@@ -229,8 +258,10 @@ static void decide_kind(struct reconcile *r, enum resource_kind kind, int64_t no
 {
     struct resource *res;
     LL_FOREACH2(r->touched, res, tnext)
-    if (res->kind == kind)
-        decide(r, res, now);
+    {
+        if (res->kind == kind)
+            decide(r, res, now);
+    }
 }
 
 /* Those whose time is over; where a file or directory is still to be read, it may bring them back. `all` false: only
@@ -367,7 +398,7 @@ void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const s
     for (size_t i = 0; i < n; i++)
         take_result(r, &jobs[i], now);
     if (looks)
-        judge_dirs(r, &batch);
+        judge_dirs(r);
     decide_kind(r, RESOURCE_PIPELINE, now);
     decide_kind(r, RESOURCE_TRIGGER, now);
     remove_due(r, RESOURCE_TRIGGER, now, all);

@@ -51,6 +51,12 @@ static void tell_rejected(struct reconcile *r, struct resource *res, const char 
         engine_pipeline_rejected(r->engine, res->id, message);
 }
 
+bool is_foreign(const struct reconcile *r, const struct resource *res)
+{
+    const struct dir *d = res->owner->dir;
+    return d && d->here && res->dev && res->dev != d->dev && (r->first_done || !d->found);
+}
+
 static void tell_reachable(struct reconcile *r, struct resource *res, const struct dir *gone)
 {
     if (!gone && !res->unreachable)
@@ -58,7 +64,10 @@ static void tell_reachable(struct reconcile *r, struct resource *res, const stru
     res->unreachable = gone != NULL;
     if (res->kind != RESOURCE_TRIGGER)
         return;
-    _cleanup_(freep) char *message = gone ? xasprintf("%s: %s", gone->path, gone->trouble) : NULL;
+    _cleanup_(freep) char *message =
+        gone ? xasprintf("%s: %s", gone->path,
+                         gone->trouble ? gone->trouble : "the directory is on another device than before")
+             : NULL;
     engine_trigger_condition(r->engine, res->id, "ManifestsReachable", gone ? CONDITION_FALSE : CONDITION_TRUE,
                              gone ? "DirectoryUnreachable" : "Reachable", message);
 }
@@ -104,7 +113,12 @@ static void run_def(struct reconcile *r, struct resource *res, struct def *def)
     res->line = e->line;
     if (!same_place)
         others_stale(res);
-    res->save = res->save || !same_text || !same_place;
+    bool same_dir = !f->dir || !f->dir->here || (res->dev == f->dir->dev && res->ino == f->dir->ino);
+    if (!same_dir) {
+        res->dev = f->dir->dev;
+        res->ino = f->dir->ino;
+    }
+    res->save = res->save || !same_text || !same_place || !same_dir;
     res->lost = false;
     if (!res->running || !same_text || !same_place || res->rejected || res->read_only != f->read_only) {
         res->read_only = f->read_only;
@@ -201,7 +215,7 @@ static void decide_gone(struct reconcile *r, struct resource *res, int64_t now)
     struct file *owner = res->owner, *to = owner->renamed_to ? file_find(r, owner->renamed_to) : NULL;
     struct dir *d = owner->dir;
     struct def *def = next_def(res, true);
-    bool trusted = !d || d->trusted || res->deleted;
+    bool trusted = !d || res->deleted || (d->trusted && !is_foreign(r, res));
     if (def && (trusted || def->file->dir == d)) {
         run_def(r, res, def);
         return;
@@ -246,6 +260,7 @@ void decide(struct reconcile *r, struct resource *res, int64_t now)
     if (!owner)
         return;
     const struct dir *d = owner->dir;
-    bool out_of_reach = d && !d->trusted && (!d->here || !file_speaks_for(owner, res));
+    bool has_document = file_speaks_for(owner, res);
+    bool out_of_reach = d && ((!d->trusted && (!d->here || !has_document)) || (!has_document && is_foreign(r, res)));
     tell_reachable(r, res, out_of_reach ? d : NULL);
 }

@@ -52,11 +52,12 @@ struct dir {
     bool moved;   /* the last look found another directory at the path than the one watched */
     bool suspect; /* it was gone and came back: nothing is taken as deleted before a manifest is seen in it */
     bool writable;
-    uint64_t dev, ino; /* of the one watched */
-    bool dev_known;
-    uint64_t known_dev; /* where its resources came from; state */
-    bool trusted;       /* as of the last pass: what is not in it is gone */
-    char *trouble;      /* why not */
+    uint64_t dev, ino;               /* of the one watched */
+    uint64_t judged_dev, judged_ino; /* as of the last pass */
+    bool trusted;                    /* as of the last pass: what is not in it is gone */
+    char *trouble;                   /* why not */
+    bool found;                      /* some resource of it has its document in it */
+    bool foreign;                    /* some came from another device, and is not in it */
     int64_t retried_ms;
 };
 
@@ -113,11 +114,12 @@ struct resource {
     unsigned line; /* where it was last good … */
     char *text;    /* … and its own text then */
     size_t len;
-    bool running;     /* the engine has it */
-    bool lost;        /* its last good text does not parse any more (an older version wrote it) */
-    bool read_only;   /* as the engine was told */
-    char *rejected;   /* likewise; NULL: accepted */
-    bool unreachable; /* likewise: ManifestsReachable=False */
+    uint64_t dev, ino; /* … and the manifest directory that it was in; 0: not known */
+    bool running;      /* the engine has it */
+    bool lost;         /* its last good text does not parse any more (an older version wrote it) */
+    bool read_only;    /* as the engine was told */
+    char *rejected;    /* likewise; NULL: accepted */
+    bool unreachable;  /* likewise: ManifestsReachable=False */
     bool save;
     bool deleted; /* by a view: without a document it goes at once, whatever else is unclear */
     uint64_t mark;
@@ -245,6 +247,9 @@ struct def *def_of(const struct resource *res, const struct file *f);
 bool file_speaks_for(const struct file *f, const struct resource *res);
 /* Which document the resource follows now; tells the engine. */
 void decide(struct reconcile *r, struct resource *res, int64_t now);
+/* It came from another device than its directory is on now. Numbers of devices change over restarts, so in the first
+ * pass that says nothing where other documents of the directory are found. */
+bool is_foreign(const struct reconcile *r, const struct resource *res);
 void decide_remove(struct reconcile *r, struct resource *res);
 
 /* state.c */
@@ -256,7 +261,6 @@ struct state_batch {
 };
 void state_put(struct state_batch *b, const struct resource *res);
 void state_delete(struct state_batch *b, const struct resource *res);
-void state_put_dir(struct state_batch *b, const struct dir *d);
 void state_submit(struct state_batch *b);
 
 /* put.c */

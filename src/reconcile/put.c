@@ -239,8 +239,12 @@ static void mark_deleted(const struct put *p)
 {
     struct resource *res;
     DL_FOREACH2(p->file->owned, res, onext)
-    if (!p->text && (!p->id || (res->kind == p->kind && streq(res->id, p->id))))
+    {
+        if (p->text || (p->id && (res->kind != p->kind || !streq(res->id, p->id))))
+            continue;
         res->deleted = true;
+        resource_touch(p->r, res);
+    }
 }
 
 static void take_over(struct put *p)

@@ -1,6 +1,6 @@
 /* What survives a restart, in scope `manifest` of the store:
- *   `trigger/ID`, `pipeline/ID`   {"file", "line", "text"}: which file owns it, and its last good text
- *   `dir/PATH`                    {"dev"}: the device that its resources came from
+ *   `trigger/ID`, `pipeline/ID`   {"file", "line", "text", "dev", "ino"}: which file owns it, its last good text, and
+ * the device and number of the manifest directory that it was read from
  */
 #include "reconcile/internal.h"
 
@@ -11,29 +11,22 @@
 #define SCOPE "manifest"
 #define BATCH_BYTES ((size_t)1 << 20)
 
-static void load_dir(struct reconcile *r, const char *path, const cJSON *value)
-{
-    for (size_t i = 0; i < r->n_dirs; i++) {
-        int64_t dev;
-        if (streq(r->dirs[i].path, path) && value_integer(value_get(value, "dev"), &dev)) {
-            r->dirs[i].dev_known = true;
-            r->dirs[i].known_dev = (uint64_t)dev;
-        }
-    }
-}
-
 static void load_resource(struct reconcile *r, enum resource_kind kind, const char *id, const cJSON *value)
 {
     const char *file = value_get_string(value, "file"), *text = value_get_string(value, "text");
-    int64_t line = 0;
+    int64_t line = 0, dev = 0, ino = 0;
     if (!file || file[0] != '/' || !text)
         return;
     value_integer(value_get(value, "line"), &line);
+    value_integer(value_get(value, "dev"), &dev);
+    value_integer(value_get(value, "ino"), &ino);
     struct resource *res = resource_get(r, kind, id);
     free(res->text);
     res->text = xstrdup(text);
     res->len = strlen(text);
     res->line = (unsigned)line;
+    res->dev = (uint64_t)dev;
+    res->ino = (uint64_t)ino;
     resource_own(res, file_get(r, file));
     resource_touch(r, res);
 }
@@ -52,8 +45,6 @@ static int load_row(void *ctx, const char *key, size_t key_len, const char *valu
     int kind = resource_kind_parse(name);
     if (kind >= 0)
         load_resource(r, (enum resource_kind)kind, slash + 1, v);
-    else if (streq(name, "dir"))
-        load_dir(r, slash + 1, v);
     return 0;
 }
 
@@ -81,33 +72,22 @@ static struct store_group *group_of(struct state_batch *b, size_t bytes)
     return b->group;
 }
 
-static void put_json(struct state_batch *b, const char *key, const cJSON *o)
-{
-    _cleanup_(freep) char *text = value_print(o);
-    size_t len = strlen(text);
-    store_add_kv_put(group_of(b, len), SCOPE, key, strlen(key), text, len);
-}
-
 void state_put(struct state_batch *b, const struct resource *res)
 {
     _cleanup_(cjson_deletep) cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "file", res->owner->path);
     cJSON_AddItemToObject(o, "line", value_number_from_int(res->line));
     cJSON_AddStringToObject(o, "text", res->text);
-    put_json(b, res->key, o);
+    cJSON_AddItemToObject(o, "dev", value_number_from_int((int64_t)res->dev));
+    cJSON_AddItemToObject(o, "ino", value_number_from_int((int64_t)res->ino));
+    _cleanup_(freep) char *text = value_print(o);
+    size_t len = strlen(text);
+    store_add_kv_put(group_of(b, len), SCOPE, res->key, strlen(res->key), text, len);
 }
 
 void state_delete(struct state_batch *b, const struct resource *res)
 {
     store_add_kv_delete(group_of(b, 0), SCOPE, res->key, strlen(res->key));
-}
-
-void state_put_dir(struct state_batch *b, const struct dir *d)
-{
-    _cleanup_(cjson_deletep) cJSON *o = cJSON_CreateObject();
-    _cleanup_(freep) char *key = xasprintf("dir/%s", d->path);
-    cJSON_AddItemToObject(o, "dev", value_number_from_int((int64_t)d->known_dev));
-    put_json(b, key, o);
 }
 
 void state_submit(struct state_batch *b)

@@ -160,7 +160,9 @@ void watch_schedule(struct reconcile *r)
         if (f->writing)
             late = MIN(late, f->dirty_ms + r->delays.writer_ms);
     DL_FOREACH2(r->missing, res, mnext)
-    grace = MIN(grace, res->due_ms);
+    {
+        grace = MIN(grace, res->due_ms);
+    }
     if (late < INT64_MAX)
         timer_start(&r->loop->timers, &r->late, late);
     if (grace < INT64_MAX)

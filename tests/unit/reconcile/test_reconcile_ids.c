@@ -1,6 +1,11 @@
 /* Who owns an id, moves, deletions, and directories that go. */
 #include "fixture.h"
 
+#include <sched.h>
+#include <sys/mount.h>
+
+static bool may_mount; /* in a mount namespace of our own */
+
 /* ---- one id, two files ---- */
 
 static void test_the_first_keeps_the_id(void **state)
@@ -266,6 +271,46 @@ static void test_another_device(void **state)
     fixture_free(f);
 }
 
+/* A mount over a directory is told by nothing; one that is taken away shows the empty directory below. */
+static void test_mounts(void **state)
+{
+    (void)state;
+    if (!may_mount)
+        skip();
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    assert_int_equal(mount("tmpfs", f->dir, "tmpfs", 0, NULL), 0);
+    WAIT(f, out_of_reach(f, "a"));
+    HOLDS(f, has(f, "a"), 2 * f->delays.grace_ms);
+    write_trigger(f->dir, "b.yaml", "b", ""); /* deletes nothing, but is not ignored */
+    WAIT(f, has(f, "b"));
+    assert_true(out_of_reach(f, "a"));
+    assert_int_equal(umount(f->dir), 0);
+    WAIT(f, !out_of_reach(f, "a"));
+    WAIT(f, out_of_reach(f, "b")); /* what was on the mount goes on too … */
+    HOLDS(f, has(f, "b"), 2 * f->delays.grace_ms);
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", NULL).code, 0); /* … unless somebody says otherwise */
+    assert_false(has(f, "b"));
+    /* The other way round: on a mount from the start. */
+    stop(f);
+    delete_file(f->dir, "a.yaml");
+    assert_int_equal(mount("tmpfs", f->dir, "tmpfs", 0, NULL), 0);
+    write_trigger(f->dir, "c.yaml", "c", "");
+    start(f);
+    assert_true(has(f, "c"));
+    assert_int_equal(umount(f->dir), 0);
+    WAIT(f, out_of_reach(f, "c"));
+    HOLDS(f, has(f, "c"), 2 * f->delays.grace_ms);
+    /* The machine starts without the mount. */
+    stop(f);
+    start(f);
+    assert_true(out_of_reach(f, "c"));
+    HOLDS(f, has(f, "c"), 2 * f->delays.grace_ms);
+    stop(f);
+    fixture_free(f);
+}
+
 /* Known from an earlier life, in a directory that is none any more. */
 static void test_a_directory_dropped_from_the_settings(void **state)
 {
@@ -285,11 +330,18 @@ static void test_a_directory_dropped_from_the_settings(void **state)
 
 int main(void)
 {
+    /* Before there are other threads. */
+    may_mount = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_first_keeps_the_id),   cmocka_unit_test(test_deletion_has_a_grace),
-        cmocka_unit_test(test_grace_waits_for_a_writer), cmocka_unit_test(test_renames_are_moves),
-        cmocka_unit_test(test_rename_of_a_broken_file),  cmocka_unit_test(test_a_directory_that_goes_deletes_nothing),
-        cmocka_unit_test(test_another_device),           cmocka_unit_test(test_a_directory_dropped_from_the_settings),
+        cmocka_unit_test(test_the_first_keeps_the_id),
+        cmocka_unit_test(test_deletion_has_a_grace),
+        cmocka_unit_test(test_grace_waits_for_a_writer),
+        cmocka_unit_test(test_renames_are_moves),
+        cmocka_unit_test(test_rename_of_a_broken_file),
+        cmocka_unit_test(test_a_directory_that_goes_deletes_nothing),
+        cmocka_unit_test(test_mounts),
+        cmocka_unit_test(test_another_device),
+        cmocka_unit_test(test_a_directory_dropped_from_the_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,6 +133,31 @@ static void test_put_resource(void **state)
     fixture_free(f);
 }
 
+/* Nor does a broken document of that id in another file, or one of no known id in its own, keep it. */
+static void test_delete_beside_broken_documents(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "x", "");
+    write_trigger(f->dir, "b.yaml", "x", "max_concurrent: soon\n");
+    _cleanup_(freep) char *y = trigger_text("y", ""), *z = trigger_text("z", "");
+    _cleanup_(freep) char *both = xasprintf("%s---\n%s", y, z), *broken = xasprintf("%s---\nid: [\n", y);
+    write_text(f->dir, "c.yaml", both);
+    start(f);
+    write_text(f->dir, "c.yaml", broken);
+    WAIT(f, !accepted(f, "z"));
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "x", NULL).code, 0);
+    assert_false(has(f, "x"));
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "y", NULL).code, 0);
+    assert_false(has(f, "y"));
+    HOLDS(f, has(f, "z") && !has(f, "x"), 2 * f->delays.grace_ms); /* z is the broken one */
+    /* A whole file goes with all that it may hold. */
+    assert_int_equal(put_file(f, "c.yaml", NULL).code, 0);
+    assert_false(has(f, "z"));
+    stop(f);
+    fixture_free(f);
+}
+
 /* What the daemon has not read yet is not overwritten by an edit beside it. */
 static void test_put_resource_sees_the_disk(void **state)
 {
@@ -276,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_put_file),
         cmocka_unit_test(test_put_file_refused),
         cmocka_unit_test(test_put_resource),
+        cmocka_unit_test(test_delete_beside_broken_documents),
         cmocka_unit_test(test_put_resource_sees_the_disk),
         cmocka_unit_test(test_put_json),
         cmocka_unit_test(test_put_through_a_link),
