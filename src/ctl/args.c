@@ -152,20 +152,13 @@ static int refuse(const char *format, ...)
     return CTL_USAGE;
 }
 
-static size_t count(const char *const *words)
+int args_check_word(const struct args *a, const char *what, const char *word, const char *const *words)
 {
     size_t n = 0;
-    while (words[n])
-        n++;
-    return n;
-}
-
-static bool in_words(const char *const *words, const char *word)
-{
-    for (size_t i = 0; words[i]; i++)
-        if (streq(words[i], word))
-            return true;
-    return false;
+    for (; words[n]; n++)
+        if (streq(words[n], word))
+            return -1;
+    return args_refuse(a, "%s: there is no \"%s\"; did you mean \"%s\"?", what, word, nearest_name(word, words, n));
 }
 
 /* ---- verbs ---- */
@@ -240,11 +233,9 @@ static int set_option(struct parser *p, int id, const char *inside)
     const char *value = take_value(p, inside);
     if (!value)
         return missing_value(p, o->name, o->value);
-    if (o->words && !in_words(o->words, value))
-        return args_refuse(p->args, "--%s: there is no \"%s\"; did you mean \"%s\"?", o->name, value,
-                           nearest_name(value, o->words, count(o->words)));
     p->args->values[id] = value;
-    return -1;
+    _cleanup_(freep) char *what = xasprintf("--%s", o->name);
+    return o->words ? args_check_word(p->args, what, value, o->words) : -1;
 }
 
 /* `--name`, `--name=value`. -1: taken. */
@@ -299,9 +290,8 @@ static int check_words(const struct args *a)
     for (size_t i = 0; i < a->n; i++) {
         if (!arg->name)
             return args_refuse(a, "\"%s\" is one argument too many", a->words[i]);
-        if (arg->words && !in_words(arg->words, a->words[i]))
-            return args_refuse(a, "there is no \"%s\" here; did you mean \"%s\"?", a->words[i],
-                               nearest_name(a->words[i], arg->words, count(arg->words)));
+        if (arg->words && args_check_word(a, arg->name, a->words[i], arg->words) >= 0)
+            return CTL_USAGE;
         if (!*a->words[i])
             return args_refuse(a, "%s is empty", arg->name);
         if (!arg->many)

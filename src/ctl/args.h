@@ -12,4 +12,7 @@ void args_fini(struct args *a);
 /* A usage error on standard error, with the verb's usage line; gives CTL_USAGE. */
 int args_refuse(const struct args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A word that must be one of a NULL-terminated list. -1: it is; else CTL_USAGE, said with the nearest one. */
+int args_check_word(const struct args *a, const char *what, const char *word, const char *const *words);
+
 #endif

@@ -95,6 +95,7 @@ struct listing {
     const struct column *columns;
     bool bounded;              /* newest ones only, unless --limit says more */
     bool no_pages;             /* all come at once, and none by its id */
+    const char *const *states; /* what --status may say; NULL: it does not apply */
     const char *params[OPT_N]; /* of the options that apply */
 };
 
@@ -103,12 +104,14 @@ static const struct listing listings[] = {
      .path = "/api/v1/triggers",
      .id = "id",
      .columns = trigger_columns,
+     .states = trigger_states,
      .params = {[OPT_TYPE] = "trigger_type", [OPT_STATUS] = "status", [OPT_PIPELINE] = "pipeline_id"}},
     {.word = "pipelines", .path = "/api/v1/pipelines", .id = "id", .columns = pipeline_columns},
     {.word = "events",
      .path = "/api/v1/triggers/events",
      .id = "id",
      .columns = event_columns,
+     .states = event_states,
      .bounded = true,
      .params = {[OPT_TYPE] = "event_type",
                 [OPT_STATUS] = "status",
@@ -121,6 +124,7 @@ static const struct listing listings[] = {
      .path = "/api/v1/runs",
      .id = "id",
      .columns = run_columns,
+     .states = run_states,
      .bounded = true,
      .params = {[OPT_STATUS] = "status",
                 [OPT_TRIGGER] = "trigger_id",
@@ -185,6 +189,30 @@ static void print_table(const struct listing *l, const cJSON *items, bool wide, 
     table_print(&t, colour);
 }
 
+/* What is wrong in the manifests, as validate says it. */
+static void print_errors(const cJSON *files)
+{
+    const cJSON *file, *e;
+    struct buf b = {0}, safe = {0};
+    cJSON_ArrayForEach (file, files) {
+        cJSON_ArrayForEach (e, value_get(file, "errors")) {
+            const char *path = value_get_string(e, "path"), *message = value_get_string(e, "message");
+            double line = cJSON_GetNumberValue(value_get(e, "line"));
+            buf_adds(&b, value_get_string(file, "file"));
+            if (line > 0)
+                buf_printf(&b, ":%.0f:%.0f", line, cJSON_GetNumberValue(value_get(e, "column")));
+            buf_printf(&b, ": %s%s%s", path ? path : "", path && *path ? ": " : "", message ? message : "");
+            text_escape(&safe, b.data);
+            buf_addc(&safe, '\n');
+            b.len = 0;
+        }
+    }
+    if (safe.len > 0)
+        printf("\n%s", safe.data);
+    buf_fini(&b);
+    buf_fini(&safe);
+}
+
 /* `one`: an item that was asked for by its id, whose JSON stands alone. */
 static int print_items(const struct ctl *c, const struct listing *l, const char *form, cJSON *items, bool one,
                        double total)
@@ -204,6 +232,8 @@ static int print_items(const struct ctl *c, const struct listing *l, const char 
         cJSON_Delete(list);
     } else {
         print_table(l, items, streq(form, "wide"), c->colour);
+        if (l->columns == manifest_columns)
+            print_errors(items);
     }
     return CTL_OK;
 }
@@ -356,6 +386,8 @@ static int list(struct ctl *c, const struct args *a, const struct listing *l, co
     double total = 1;
     int64_t limit;
     int r = parse_limit(a, l, &limit);
+    if (r < 0 && a->values[OPT_STATUS] && l->states)
+        r = args_check_word(a, "--status", a->values[OPT_STATUS], l->states);
     if (trigger) {
         url_add(&url, "/api/v1/triggers/");
         url_part(&url, trigger);

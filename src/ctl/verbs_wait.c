@@ -12,27 +12,23 @@
 #define POLL_MS 100
 #define TIMEOUT_MAX_SECONDS 31536000.0
 
-static const char *const trigger_states[] = {"active", "paused", "error", "disabled", NULL};
-static const char *const run_states[] = {"pending", "running", "completed", "failed", "cancelled", "timed_out", NULL};
-static const char *const event_states[] = {"pending", "executing", "completed", "failed", "skipped", "cancelled", NULL};
-
 static const struct waitable {
     const char *kind, *path;
     const char *const *states;
-    size_t n, open;     /* the first `open` states are not final */
+    size_t open;        /* the first `open` states are not final */
     const char *wanted; /* without --for */
     void (*show)(const struct args *a, const cJSON *v);
 } waitables[] = {
-    {"trigger", "/api/v1/triggers/", trigger_states, 4, 4, "active", NULL},
-    {"run", "/api/v1/runs/", run_states, 6, 2, "completed", show_run},
-    {"event", "/api/v1/triggers/events/", event_states, 6, 2, "completed", show_event},
+    {"trigger", "/api/v1/triggers/", trigger_states, SIZE_MAX, "active", NULL},
+    {"run", "/api/v1/runs/", run_states, STATES_OPEN, "completed", show_run},
+    {"event", "/api/v1/triggers/events/", event_states, STATES_OPEN, "completed", show_event},
 };
 
 static bool is_final(const struct waitable *w, const char *status)
 {
-    for (size_t i = w->open; i < w->n; i++)
+    for (size_t i = 0; w->states[i]; i++)
         if (streq(w->states[i], status))
-            return true;
+            return i >= w->open;
     return false;
 }
 
@@ -96,15 +92,6 @@ static void show(const struct args *a, const struct waitable *w, const cJSON *v)
         printf("%s  %s\n", value_get_string(v, "id"), value_get_string(v, "status"));
 }
 
-static int check_state(const struct args *a, const struct waitable *w, const char *wanted)
-{
-    for (size_t i = 0; i < w->n; i++)
-        if (streq(w->states[i], wanted))
-            return -1;
-    return args_refuse(a, "--for: a %s is never \"%s\"; did you mean \"%s\"?", w->kind, wanted,
-                       nearest_name(wanted, w->states, w->n));
-}
-
 int verb_wait(struct ctl *c, const struct args *a)
 {
     const struct waitable *w = waitables;
@@ -112,7 +99,7 @@ int verb_wait(struct ctl *c, const struct args *a)
     while (!streq(w->kind, a->words[0]))
         w++;
     const char *wanted = a->values[OPT_FOR] ? a->values[OPT_FOR] : w->wanted;
-    int r = check_state(a, w, wanted);
+    int r = args_check_word(a, "--for", wanted, w->states);
     r = r < 0 ? parse_timeout(a, &timeout_ms) : r;
     if (r >= 0)
         return r;
@@ -122,7 +109,7 @@ int verb_wait(struct ctl *c, const struct args *a)
         return r;
     show(a, w, v);
     if (r == CTL_TIMEOUT) {
-        complain("%s \"%s\" is not %s after %s", w->kind, a->words[1], wanted, a->values[OPT_TIMEOUT]);
+        complain("%s \"%s\" is not %s within --timeout %s", w->kind, a->words[1], wanted, a->values[OPT_TIMEOUT]);
         return CTL_TIMEOUT;
     }
     return streq(value_get_string(v, "status"), wanted) ? CTL_OK : CTL_FAILED;

@@ -4,6 +4,10 @@
 
 #include <stdio.h>
 
+const char *const trigger_states[] = {"active", "paused", "error", "disabled", NULL};
+const char *const event_states[] = {"pending", "executing", "completed", "failed", "skipped", "cancelled", NULL};
+const char *const run_states[] = {"pending", "running", "completed", "failed", "cancelled", "timed_out", NULL};
+
 char *value_text(const cJSON *v)
 {
     if (!v || cJSON_IsNull(v))

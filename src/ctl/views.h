@@ -12,6 +12,10 @@ char *source_text(const cJSON *resource);
 /* What went wrong or held an event back: its error_message, else its reason; NULL: nothing. Borrowed. */
 const char *why_text(const cJSON *event);
 
+/* What a status can be; NULL-terminated. Of events and runs the first STATES_OPEN are not final. */
+extern const char *const trigger_states[], *const event_states[], *const run_states[];
+#define STATES_OPEN 2
+
 /* Print an event or run as -o says; as text, a line `ID  WHOSE  STATUS  …`. */
 void show_event(const struct args *a, const cJSON *event);
 void show_run(const struct args *a, const cJSON *run);
