@@ -373,6 +373,9 @@ static void edit(struct live_trigger *t, struct trigger *spec)
     enum field_change cost = trigger_compare(t->spec, spec, names, ARRAY_SIZE(names), &n);
     bool restart = cost >= CHANGE_SOURCE || !spec->enabled;
     struct trigger *old = trigger_ref(t->spec);
+    struct live_pipeline *before = engine_find_pipeline(e, old->pipeline_id);
+    for (struct lane *l = t->lanes; l; l = l->hh.next)
+        waiter_leave(&l->waiter); /* it may be another pipeline's slots that it waits for from now on */
     channel_leave(t);
     if (restart || !same_kind)
         trigger_source_stop(t);
@@ -382,6 +385,7 @@ static void edit(struct live_trigger *t, struct trigger *spec)
         channel_join(t);
     if (t->source && t->type->update)
         t->type->update(t->source, t->spec);
+    slots_pass_on(e, before);
     trigger_unref(old);
     struct buf list = {0};
     for (size_t i = 0; i < n; i++)
