@@ -67,8 +67,9 @@ def test_catching_up(daemon: Daemon) -> None:
     up = time.time()
     for id in ("none", "one", "all"):
         wait_for(lambda id=id: any(moment(e["event_data"]["scheduled_at"]) > up for e in daemon.events(id)))
-        counts[id] = sum(down < moment(e["event_data"]["scheduled_at"]) < up - 0.5 for e in daemon.events(id))
-    assert counts["none"] == 0 and counts["one"] == 1 and counts["all"] >= 3, counts
+        counts[id] = sum(down < moment(e["event_data"]["scheduled_at"]) < up for e in daemon.events(id))
+    # A regular one may have come between the start of the engine and the answer of /readyz.
+    assert counts["none"] <= 1 and 1 <= counts["one"] <= 2 and counts["all"] >= 3, counts
 
 
 def test_a_bad_timezone_is_an_error(daemon: Daemon) -> None:
