@@ -555,8 +555,10 @@ static void object_fini(const struct field *f, void *slot)
 static void object_schema(const struct field *f, cJSON *o)
 {
     cJSON *sub = fields_schema(f->sub);
-    while (sub->child)
-        cJSON_AddItemToObject(o, sub->child->string, cJSON_DetachItemViaPointer(sub, sub->child));
+    while (sub->child) {
+        cJSON *item = cJSON_DetachItemViaPointer(sub, sub->child);
+        cJSON_AddItemToObject(o, item->string, item); /* copies the key before it lets go of the old one */
+    }
     cJSON_Delete(sub);
 }
 

@@ -137,7 +137,7 @@ static const struct wrong wrongs[] = {
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig:\n  endpoint: e\n  filter:\n    a:\n      - prefx: x\n",
      NULL},
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig:\n  endpoint: e\n  input_mapping: {a: '$.['}\n", NULL},
-    {"name: '???'\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\n",
+    {"name: '#!?'\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\n",
      "m.yaml:1:7: name: gives no id (it has no letter or digit); add an `id`"},
     {"name: Stats\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\n",
      "m.yaml:1:7: name: \"stats\" is a word of the API and cannot be an id; add an `id`"},
