@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 /* ---- config ---- */
 
@@ -79,7 +78,10 @@ static int compile_path(const struct config *c, char **ret_base, struct glob **r
     _cleanup_(freep) char *base = NULL, *rest = NULL;
     if (c->path[0] != '/')
         return error_set(err, -EINVAL, "expected an absolute path, got \"%s\"", c->path);
-    int r = glob_split(c->path, &base, &rest, err);
+    _cleanup_(glob_destroyp) struct glob *whole = NULL; /* what is wrong with it, in its own words */
+    int r = glob_create(c->path, 0, &whole, err);
+    if (r == 0)
+        r = glob_split(c->path, &base, &rest, err);
     if (r == 0)
         r = glob_create(rest, c->recursive ? GLOB_RECURSIVE : 0, ret, err);
     if (r == 0)
@@ -411,13 +413,6 @@ static int compile_config(struct source *s, const struct config *c, struct error
     return r;
 }
 
-static int64_t coarse_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int create(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
                   struct source **ret, struct error *err)
 {
@@ -434,7 +429,7 @@ static int create(struct source_host *host, const struct source_env *env, const 
     }
     take_config(s, trigger->config);
     s->fresh = source_is_new(host);
-    s->began_ns = coarse_now_ns();
+    s->began_ns = clock_realtime_ms(env->clock) * 1000000 + 999999;
     s->scope = xasprintf("snapshot/%s", source_trigger_id(host));
     s->life = random_u64(env->random);
     watched_init(s);

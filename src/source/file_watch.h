@@ -121,7 +121,7 @@ struct source {
     struct source_env env;
     unsigned refs; /* one for itself, one for each thing asked of the store */
     bool stopped, paused, fresh;
-    int64_t began_ns; /* wall clock, as the kernel stamps files */
+    int64_t began_ns; /* wall clock */
 
     /* config */
     unsigned wants; /* 1 << NET_… */

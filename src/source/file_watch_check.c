@@ -137,7 +137,7 @@ static void take_result(struct source *s, struct file *f, const struct check_ite
     }
     p->stamp = item->stamp;
     f->is_dir = item->stamp.is_dir;
-    if (p->young && item->born_ns < s->began_ns) { /* no: an old one that was written meanwhile */
+    if (p->young && item->born_ns <= s->began_ns) { /* no: an old one that was written meanwhile */
         f->known = true;
         f->k = item->stamp;
         file_snapshot_touch(s, f);

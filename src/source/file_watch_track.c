@@ -215,7 +215,7 @@ static void give_back(struct source *s, struct file *f)
         return;
     f->from = NULL;
     from->to = NULL;
-    changed(s, from, true)->written = true;
+    changed(s, from, true)->written |= from->here;
     settle_soon(s, from);
 }
 
@@ -421,7 +421,7 @@ void file_track_found(struct source *s, const char *path, const struct watch_sta
     f->is_dir = stamp.is_dir;
     f->epoch = s->epoch;
     bool silent = s->full_scan && s->mode == START_SILENT && !f->busy && !f->p;
-    bool young = silent && stamp.mtime_ns >= s->began_ns; /* perhaps made since we began: then it is news */
+    bool young = silent && stamp.mtime_ns > s->began_ns; /* perhaps made since we began: then it is news */
     if (silent && !young) {
         f->known = true;
         f->k = stamp;
@@ -444,6 +444,7 @@ void file_track_full_scan(struct source *s)
 {
     s->epoch++;
     s->full_scan = true;
+    s->failed = false;
 }
 
 /* A file that is known and gone, by what is the same over a rename. */
