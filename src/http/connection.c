@@ -95,7 +95,7 @@ static enum MHD_Result refuse(struct conn *c, int status, const char *detail)
 struct headers {
     const char *length, *encoding;
     unsigned hosts;
-    bool blank, conflict;
+    bool blank, conflict, expects;
 };
 
 static enum MHD_Result look_at_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
@@ -108,6 +108,8 @@ static enum MHD_Result look_at_header(void *cls, enum MHD_ValueKind kind, const 
     } else if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
         h->conflict |= h->length && !streq(h->length, value);
         h->length = value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_EXPECT) == 0) {
+        h->expects = true; /* it waits for our word before it sends */
     } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
         h->conflict |= h->encoding != NULL;
         h->encoding = value;
@@ -157,7 +159,7 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
         return refuse(c, 400, "the only transfer encoding is chunked");
     r->too_large = h.length && longer_than(h.length, s->options.max_body);
     /* A client that sends all before it reads would never see the answer: what is not absurd is read and dropped. */
-    if (r->too_large && longer_than(h.length, DISCARD_MAX))
+    if (r->too_large && (h.expects || longer_than(h.length, DISCARD_MAX)))
         return refuse(c, 413, "the body is too large");
     return MHD_YES;
 }
