@@ -3,6 +3,8 @@
  * lanes that became ready, never a recursion, however many events fail on the way. */
 #include "engine/internal.h"
 
+static void pump_ready(struct engine *e);
+
 struct lane *lane_find(struct live_trigger *t, const char *key)
 {
     struct lane *l = NULL;
@@ -104,16 +106,26 @@ void slot_take(struct live_run *run)
     run->pipeline->n_running++;
 }
 
-static void waiter_wake(struct waiter **list)
+static void lane_ready(struct lane *l)
+{
+    struct engine *e = l->trigger->engine;
+    if (l->ready)
+        return;
+    l->ready = true;
+    DL_APPEND2(e->ready, l, ready_prev, ready_next);
+}
+
+void waiter_wake(struct engine *e, struct waiter **list)
 {
     struct waiter *w = *list;
     if (!w)
         return;
     waiter_leave(w);
     if (w->lane)
-        lane_pump(w->lane);
+        lane_ready(w->lane);
     else
-        run_try(w->run);
+        waiter_join(w, &e->woken);
+    pump_ready(e);
 }
 
 void run_try(struct live_run *run)
@@ -129,6 +141,7 @@ void run_try(struct live_run *run)
         waiter_join(&run->waiter, &e->waiters);
     } else if (!slot_free(e, run->pipeline)) {
         waiter_join(&run->waiter, e->n_running >= e->max_runs ? &e->waiters : &run->pipeline->waiters);
+        slots_pass_on(e, run->pipeline);
     } else {
         slot_take(run);
         run->row.status = RUN_RUNNING;
@@ -147,8 +160,8 @@ void slot_give(struct live_run *run)
     run->has_slot = false;
     run->engine->n_running--;
     run->pipeline->n_running--;
-    waiter_wake(&run->pipeline->waiters);
-    waiter_wake(&run->engine->waiters);
+    waiter_wake(run->engine, &run->pipeline->waiters);
+    waiter_wake(run->engine, &run->engine->waiters);
 }
 
 bool trigger_held(const struct live_trigger *t)
@@ -158,9 +171,10 @@ bool trigger_held(const struct live_trigger *t)
 
 int64_t cooldown_left(const struct live_trigger *t)
 {
-    if (t->spec->cooldown_seconds <= 0 || t->last_fire_ms == INT64_MIN)
+    int64_t last = t->n_reserved_fires > 0 ? MAX(t->last_fire_ms, t->reserved_fire_ms) : t->last_fire_ms;
+    if (t->spec->cooldown_seconds <= 0 || last == INT64_MIN)
         return 0;
-    int64_t end = t->last_fire_ms + (int64_t)(t->spec->cooldown_seconds * 1000 + 0.999);
+    int64_t end = last + (int64_t)(t->spec->cooldown_seconds * 1000 + 0.999);
     int64_t now = engine_now(t->engine);
     return end > now ? end - now : 0;
 }
@@ -339,9 +353,9 @@ void slots_pass_on(struct engine *e, struct live_pipeline *p)
 {
     bool pipeline_free_slot = p && p->present && (p->spec->max_concurrent == 0 || p->n_running < p->spec->max_concurrent);
     if (e->n_running < e->max_runs) {
-        waiter_wake(&e->waiters);
+        waiter_wake(e, &e->waiters);
         if (pipeline_free_slot)
-            waiter_wake(&p->waiters);
+            waiter_wake(e, &p->waiters);
     } else if (pipeline_free_slot && p->waiters) {
         /* The engine is full: what the pipeline has free goes with one of the engine's own slots. */
         struct waiter *w = p->waiters;
@@ -350,55 +364,53 @@ void slots_pass_on(struct engine *e, struct live_pipeline *p)
     }
 }
 
-void lane_pump(struct lane *l)
+static void pump_lane(struct engine *e, struct lane *l)
 {
     struct live_trigger *t = l->trigger;
-    struct engine *e = t->engine;
-    if (!l->ready) {
-        l->ready = true;
-        DL_APPEND2(e->ready, l, ready_prev, ready_next);
-    }
+    DL_DELETE2(e->ready, l, ready_prev, ready_next);
+    l->ready = false;
+    t->pins++;
+    l->busy++;
+    if (pump(l) == 0)
+        slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id));
+    l->busy--;
+    lane_reap(l);
+    t->pins--;
+    trigger_source_flow(t);
+    trigger_reap(t);
+}
+
+static void pump_ready(struct engine *e)
+{
     if (e->pumping)
         return;
     e->pumping = true;
-    while (e->ready) {
-        l = e->ready;
-        t = l->trigger;
-        DL_DELETE2(e->ready, l, ready_prev, ready_next);
-        l->ready = false;
-        t->pins++;
-        l->busy++;
-        if (pump(l) == 0)
-            slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id));
-        l->busy--;
-        lane_reap(l);
-        t->pins--;
-        trigger_source_flow(t);
-        trigger_reap(t);
+    while (e->woken || e->ready) {
+        struct waiter *w = e->woken;
+        if (w) {
+            waiter_leave(w);
+            run_try(w->run);
+        } else {
+            pump_lane(e, e->ready);
+        }
     }
     e->pumping = false;
+}
+
+void lane_pump(struct lane *l)
+{
+    struct engine *e = l->trigger->engine;
+    lane_ready(l);
+    pump_ready(e);
 }
 
 void trigger_pump(struct live_trigger *t)
 {
     struct engine *e = t->engine;
-    struct lane *l, *tmp;
-    bool outer = !e->pumping;
     t->pins++;
-    e->pumping = true;
-    HASH_ITER (hh, t->lanes, l, tmp) {
-        lane_pump(l);
-    }
-    if (outer)
-        e->pumping = false;
-    t->pins--;
-    if (outer && e->ready) {
-        l = e->ready;
-        DL_DELETE2(e->ready, l, ready_prev, ready_next);
-        l->ready = false;
-        lane_pump(l);
-    }
-    t->pins++;
+    for (struct lane *l = t->lanes; l; l = l->hh.next)
+        lane_ready(l);
+    pump_ready(e);
     slots_pass_on(e, engine_find_pipeline(e, t->spec->pipeline_id)); /* of lanes that are gone */
     t->pins--;
     trigger_source_flow(t);

@@ -252,12 +252,30 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     return ev;
 }
 
+/* The cooldown starts when an event takes it, and not at all where that is not recorded. */
+static void fire_reserve(struct live_event *ev)
+{
+    struct live_trigger *t = ev->trigger;
+    ev->reserved_fire_ms = t->reserved_fire_ms = engine_now(t->engine);
+    t->n_reserved_fires++;
+}
+
+void fire_settle(struct live_event *ev, bool recorded)
+{
+    struct live_trigger *t = ev->trigger;
+    if (!ev->reserved_fire_ms)
+        return;
+    if (recorded)
+        t->last_fire_ms = MAX(t->last_fire_ms, ev->reserved_fire_ms);
+    t->n_reserved_fires--;
+    ev->reserved_fire_ms = 0;
+}
+
 struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v)
 {
     struct engine *e = t->engine;
     struct live_event *ev = event_make(t, o, text, v);
     int64_t now = engine_wall(e);
-    ev->fired_before_ms = t->last_fire_ms;
     switch (v->outcome) {
     case OUTCOME_SKIP:
         ev->rec.status = EVENT_SKIPPED;
@@ -270,7 +288,7 @@ struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence 
         ev->rec.completed_ms = now;
         t->n_recording++;
         if (v->decision == DECISION_FIRED)
-            t->last_fire_ms = engine_now(e);
+            fire_reserve(ev);
         break;
     case OUTCOME_WAIT:
         ev->rec.status = EVENT_PENDING;
@@ -286,7 +304,7 @@ struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence 
     case OUTCOME_RUN:
         ev->rec.status = EVENT_EXECUTING;
         ev->rec.started_ms = now;
-        t->last_fire_ms = engine_now(e);
+        fire_reserve(ev);
         lane_occupy(lane_get(t, ev->rec.concurrency_key), ev);
         char run_id[ID_SIZE];
         id_next(&e->ids, "run_", run_id);
@@ -301,8 +319,7 @@ void gate_release(struct live_event *ev)
 {
     struct live_trigger *t = ev->trigger;
     struct live_run *run = ev->run;
-    if (t->last_fire_ms != ev->fired_before_ms && (run || ev->rec.decision == DECISION_FIRED))
-        t->last_fire_ms = ev->fired_before_ms;
+    fire_settle(ev, false);
     if (latest_unlink(ev)) {
         t->n_pending--;
         cooldown_arm(t); /* what it would have superseded goes on waiting */

@@ -141,6 +141,7 @@ static void refuse(struct intake *in, int code, const char *message)
 static void confirm(struct live_event *ev)
 {
     struct live_trigger *t = ev->trigger;
+    fire_settle(ev, true);
     switch (ev->rec.status) {
     case EVENT_EXECUTING:
         ev->recorded = true;

@@ -190,6 +190,8 @@ struct live_trigger {
     int64_t n_pending, n_running; /* events of all lanes, `latest` included */
     int64_t n_recording;          /* skipped or failed ones whose record is under way */
     int64_t last_fire_ms;         /* monotonic; INT64_MIN: never */
+    int64_t reserved_fire_ms;     /* the last of those whose record is under way */
+    int64_t n_reserved_fires;     /* how many they are */
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
@@ -232,7 +234,7 @@ struct live_event {
     struct live_run *run;
     uint64_t epoch; /* of the source to be settled when it is recorded; 0: nothing to settle */
     uint64_t token;
-    int64_t fired_before_ms;       /* the trigger's last_fire_ms before this took it, to undo */
+    int64_t reserved_fire_ms;      /* when it took the cooldown, while that is not recorded; 0: it did not */
     struct live_event *supersedes; /* cooldown_policy latest: the one whose place it takes once it is recorded */
     struct live_event *prev, *next;
 };
@@ -291,6 +293,7 @@ struct engine {
     struct feed_listener *listeners;
     struct waiter *waiters; /* for the engine's own slots */
     struct lane *ready;     /* lanes to pump; a utlist by ready_prev, ready_next */
+    struct waiter *woken;   /* runs by hand whose turn it may be */
     bool pumping;
     struct saved_state *saved;   /* states read at load, until their trigger turns up */
     struct live_event *orphaned; /* open events read at load, until engine_start() */
@@ -397,6 +400,8 @@ void verdict_fini(struct verdict *v);
 /* Act on it: the event, with its slot or its place in the queue. Takes what v owns. */
 struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text,
                                 struct verdict *v);
+/* What it did to the cooldown is on disk, or never happened. */
+void fire_settle(struct live_event *ev, bool recorded);
 /* Its record failed: undo. Frees it. */
 void gate_release(struct live_event *ev);
 
@@ -421,6 +426,7 @@ void slot_take(struct live_run *run);
 void slot_give(struct live_run *run);
 void run_try(struct live_run *run); /* a run by hand: begin it, or wait for a slot */
 void waiter_leave(struct waiter *w);
+void waiter_wake(struct engine *e, struct waiter **list); /* the first */
 bool trigger_held(const struct live_trigger *t); /* paused, latched or disabled: nothing starts */
 int64_t cooldown_left(const struct live_trigger *t);
 /* A pending event ends without a run. Takes it out of its lane, records, frees. */

@@ -111,14 +111,8 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct o
     if (created)
         triggers_of_pipeline_refresh(e, p->id);
     else if (changed)
-        while (p->waiters && slot_free(e, p) && !e->draining) {
-            struct waiter *w = p->waiters;
-            waiter_leave(w);
-            if (w->lane)
-                lane_pump(w->lane);
-            else
-                run_try(w->run);
-        }
+        while (p->waiters && slot_free(e, p) && !e->draining)
+            waiter_wake(e, &p->waiters);
 }
 
 void engine_remove_pipeline(struct engine *e, const char *id)
@@ -131,15 +125,14 @@ void engine_remove_pipeline(struct engine *e, const char *id)
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     store_add_kv_delete(b->group, "pipeline", id, strlen(id));
     batch_submit(b);
-    /* Those who waited for a slot of it find that it is gone. */
-    while (p->waiters) {
-        struct waiter *w = p->waiters;
-        waiter_leave(w);
-        if (w->lane)
-            lane_pump(w->lane);
-        else
-            run_end_early(w->run, RUN_CANCELLED, "the pipeline was deleted");
+    /* Those who waited for a slot find that it is gone: lanes when their triggers are looked at below, runs here. */
+    struct live_run *run, *tmp;
+    HASH_ITER (hh, e->runs, run, tmp) {
+        if (run->pipeline == p && run->waiter.list)
+            run_end_early(run, RUN_CANCELLED, "the pipeline was deleted");
     }
+    while (p->waiters)
+        waiter_leave(p->waiters);
     _cleanup_(freep) char *copy = xstrdup(id);
     pipeline_free(p);
     triggers_of_pipeline_refresh(e, copy);
