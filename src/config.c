@@ -308,6 +308,15 @@ static int override(struct config *c, const char *name, const char *option, cons
     return r;
 }
 
+/* HOST:PORT; where it may listen is the server's to say. */
+static bool listen_ok(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    long port = colon ? strtol(colon + 1, &end, 10) : -1;
+    return colon && colon > text && end != colon + 1 && !*end && port >= 0 && port <= 65535;
+}
+
 static int apply_overrides(struct config *c, const struct overrides *o)
 {
     int r = override(c, "state", "--state", o->state);
@@ -315,6 +324,10 @@ static int apply_overrides(struct config *c, const struct overrides *o)
     r = r < 0 ? r : override(c, "listen", "--listen", o->listen);
     r = r < 0 ? r : override(c, "log_level", "--log-level", o->level);
     r = r < 0 ? r : override(c, "log_format", "--log-format", o->format);
+    if (r == 0 && o->listen && !listen_ok(o->listen)) {
+        fprintf(stderr, "triggerd: --listen: expected HOST:PORT, got \"%s\"\n", o->listen);
+        r = -EINVAL;
+    }
     if (r < 0 || o->n_manifests == 0)
         return r;
     const struct field *f = fields_find(&config_fields, "manifests");

@@ -219,7 +219,7 @@ static void first_reconcile(void *ctx)
 {
     struct daemon *d = ctx;
     engine_start(d->engine);
-    d->api.ready = true;
+    d->api.started = d->api.ready = true;
     log_info("main", "ready");
     sd_notify(0, "READY=1");
 }

@@ -17,7 +17,8 @@ struct api {
     struct reconcile *reconcile;
     struct clock *clock;
     bool firing; /* false: FLOWMASON_TRIGGERS_ENABLED=false */
-    bool ready;  /* the first reconcile is done */
+    bool started; /* the first reconcile was applied: resources are known */
+    bool ready;   /* and it is not stopping */
 };
 
 struct api_answer {

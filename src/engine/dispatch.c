@@ -3,6 +3,8 @@
  * lanes that became ready, never a recursion, however many events fail on the way. */
 #include "engine/internal.h"
 
+#define READ_AGAIN_MS 1000
+
 static void pump_ready(struct engine *e);
 
 struct lane *lane_find(struct live_trigger *t, const char *key)
@@ -169,6 +171,13 @@ bool trigger_held(const struct live_trigger *t)
     return t->paused || t->latched || !t->spec->enabled || !t->engine->options.firing || t->removed;
 }
 
+/* The same for one event: a test runs on a disabled trigger too. */
+static bool event_held(const struct live_trigger *t, const struct live_event *ev)
+{
+    return t->paused || t->latched || !t->engine->options.firing || t->removed ||
+           (!t->spec->enabled && !streq(ev->rec.event_type, "test"));
+}
+
 int64_t cooldown_left(const struct live_trigger *t)
 {
     int64_t last = t->n_reserved_fires > 0 ? MAX(t->last_fire_ms, t->reserved_fire_ms) : t->last_fire_ms;
@@ -203,6 +212,10 @@ static void ended_recorded(struct batch *b, int result)
     (void)result; /* kept groups fail only when the store closes: the event is found pending again */
     struct live_event *ev = b->ctx;
     struct live_trigger *t = ev->trigger;
+    if (ev->loading) { /* loaded() goes on from here */
+        ev->ended = true;
+        return;
+    }
     t->n_recording--;
     event_free(ev);
     trigger_reap(t);
@@ -225,7 +238,7 @@ void event_end_pending(struct live_event *ev, enum event_status status, enum dec
     ev->rec.decision = d;
     ev->rec.completed_ms = engine_wall(e);
     free(ev->rec.reason);
-    ev->rec.reason = d == DECISION_FIRED ? NULL : xstrdup(text);
+    ev->rec.reason = xstrdup(text);
     if (status == EVENT_FAILED) {
         free(ev->rec.error_message);
         ev->rec.error_message = xstrdup(text);
@@ -243,21 +256,28 @@ static void loaded(struct store_read *r, int result)
 {
     struct live_event *ev = r->ctx;
     struct live_trigger *t = ev->trigger;
-    t->engine->reading--;
+    struct engine *e = t->engine;
+    e->reading--;
     ev->loading = false;
-    if (result == 0 && r->n_events == 1) {
+    if (ev->place != PLACE_PENDING) { /* it ended meanwhile: without its data */
+        if (ev->ended) {
+            t->n_recording--;
+            event_free(ev);
+            trigger_reap(t);
+        }
+    } else if (result == 0 && r->n_events == 1) {
         ev->rec.data = steal(&r->events[0].data);
         ev->rec.resolved_inputs = steal(&r->events[0].resolved_inputs);
         ev->unloaded = false;
         ev->bytes = strlen(ev->rec.data) + strlen(ev->rec.resolved_inputs ? ev->rec.resolved_inputs : "");
-        t->engine->pending_bytes += ev->bytes;
+        e->pending_bytes += ev->bytes;
+        lane_pump(ev->lane);
     } else {
-        engine_say(t->engine, t->id, "event %s could not be read back: %s", ev->rec.id, r->error.message);
+        engine_say(e, t->id, "event %s could not be read back: %s", ev->rec.id, r->error.message);
+        timer_start(e->timers, &t->cooldown, engine_now(e) + READ_AGAIN_MS); /* pumps all its lanes */
     }
     store_read_free(r);
-    if (!ev->unloaded)
-        lane_pump(ev->lane);
-    drain_progress(t->engine);
+    drain_progress(e);
 }
 
 static void load(struct live_event *ev)
@@ -273,10 +293,10 @@ static void load(struct live_event *ev)
 }
 
 /* A recorded event that waits behind too much: its data can be read back when its turn comes. */
-static void unload(struct live_event *ev)
+void event_unload(struct live_event *ev)
 {
     struct engine *e = ev->trigger->engine;
-    if (e->pending_bytes <= PENDING_BYTES_HIGH || ev->lane->pending == ev)
+    if (e->pending_bytes <= e->max_pending_bytes || ev->lane->pending == ev)
         return;
     e->pending_bytes -= ev->bytes;
     ev->bytes = 0;
@@ -296,11 +316,12 @@ static void start_pending(struct lane *l, struct live_event *ev, struct live_pip
     memcpy(run_id, ev->rec.run_id, sizeof(run_id));
     lane_remove(ev);
     lane_occupy(l, ev);
+    ev->rec.started_ms = engine_wall(e);
     free(ev->rec.reason);
-    ev->rec.reason = NULL;
+    ev->rec.reason = xasprintf("waited %.3f s (%s)", (double)(ev->rec.started_ms - ev->rec.occurred_ms) / 1000,
+                               decision_name(ev->rec.decision));
     ev->rec.decision = DECISION_FIRED;
     ev->rec.status = EVENT_EXECUTING;
-    ev->rec.started_ms = engine_wall(e);
     t->last_fire_ms = engine_now(e);
     ev->run = run_create(e, p, ev, run_id);
     trigger_decided(t, DECISION_FIRED);
@@ -319,7 +340,7 @@ static size_t pump(struct lane *l)
     struct live_trigger *t = l->trigger;
     struct engine *e = t->engine;
     size_t started = 0;
-    while (l->pending && l->pending->recorded && !trigger_held(t) && l->n_running < t->spec->max_concurrent) {
+    while (l->pending && l->pending->recorded && !event_held(t, l->pending) && l->n_running < t->spec->max_concurrent) {
         struct live_event *ev = l->pending;
         if (!e->started || e->draining)
             break;
@@ -421,7 +442,7 @@ void trigger_pump(struct live_trigger *t)
 static void latest_goes(struct live_trigger *t)
 {
     struct live_event *ev = t->latest;
-    if (!ev || !ev->recorded || trigger_held(t) || cooldown_left(t) > 0 || t->engine->draining)
+    if (!ev || !ev->recorded || event_held(t, ev) || cooldown_left(t) > 0 || t->engine->draining)
         return;
     t->latest = NULL;
     t->n_pending--;
@@ -459,7 +480,7 @@ void event_confirmed_waiting(struct live_event *ev)
     struct live_trigger *t = ev->trigger;
     ev->recorded = true;
     if (ev->lane) {
-        unload(ev);
+        event_unload(ev);
         lane_pump(ev->lane);
         return;
     }

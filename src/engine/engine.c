@@ -26,6 +26,7 @@ int engine_create(const struct engine_options *options, struct engine **ret, str
     e->timers = options->source_env.timers;
     e->random = options->source_env.random;
     e->max_runs = options->max_runs ? options->max_runs : MAX_RUNS_DEFAULT;
+    e->max_pending_bytes = options->max_pending_bytes ? options->max_pending_bytes : PENDING_BYTES_DEFAULT;
     e->max_chain_depth = options->max_chain_depth ? options->max_chain_depth : MAX_CHAIN_DEPTH_DEFAULT;
     id_source_init(&e->ids, e->clock, e->random);
     e->source_kinds = kinds_of((const void *const *)options->source_types);

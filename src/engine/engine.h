@@ -28,9 +28,10 @@ struct engine_options {
     struct step_env step_env;                      /* `engine` is filled in */
     const struct source_type *const *source_types; /* NULL-terminated */
     const struct step_type *const *step_types;
-    bool firing;             /* false: FLOWMASON_TRIGGERS_ENABLED=false */
-    int64_t max_chain_depth; /* 0: 32 */
-    int64_t max_runs;        /* runs under way at once, over all triggers; 0: 256 */
+    bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    int64_t max_chain_depth;  /* 0: 32 */
+    int64_t max_runs;         /* runs under way at once, over all triggers; 0: 256 */
+    size_t max_pending_bytes; /* data of waiting events kept in memory; the rest is read back; 0: 64 MiB */
     void (*log)(void *ctx, const char *trigger_id, const char *message); /* one line a change of state; NULL: none */
     void *ctx;
 };
@@ -161,6 +162,7 @@ struct pipeline_view {
     int64_t generation, observed_generation;
     int64_t created_ms, updated_ms;
     int64_t running;
+    const int64_t *ended; /* by enum run_status: runs since the start of the daemon */
     const char *file;
     unsigned line;
     const char *commit;

@@ -226,8 +226,8 @@ static double dedup_window(const struct intake *in)
     return longest;
 }
 
-/* Decide and reserve, one trigger after the other: they may share a pipeline's slots. False: a queue is full, and nothing
- * is reserved. */
+/* Decide and reserve, one trigger after the other: they may share a pipeline's slots. False: a queue is full, and
+ * nothing is reserved. */
 static bool reserve_all(struct intake *in, const struct occurrence *o, const char *text)
 {
     in->events = xcalloc(in->n, sizeof(*in->events));
@@ -402,6 +402,10 @@ static struct intake *intake_new(struct engine *e, struct live_trigger **targets
 static int may_take(struct engine *e, bool internal, const char **ret_message)
 {
     size_t bytes = 0;
+    if (!e->started) { /* its triggers may not be known yet: nobody would hear it */
+        *ret_message = "triggerd is starting; try again";
+        return -EBUSY;
+    }
     if ((e->draining && !internal) || !e->options.firing) {
         *ret_message = e->draining ? store_words(-ESHUTDOWN) : "triggers are switched off (FLOWMASON_TRIGGERS_ENABLED)";
         return -ESHUTDOWN;
@@ -446,7 +450,9 @@ void engine_publish(struct engine *e, const char *type, const char *channel, con
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
     const char *text = o.data_text ? o.data_text : printed;
     struct live_trigger **targets = NULL;
-    size_t n = (e->draining && !o.internal) || !e->options.firing ? 0 : channel_match(e, type, channel, &o, text, &targets);
+    size_t n = !e->started || (e->draining && !o.internal) || !e->options.firing
+                   ? 0
+                   : channel_match(e, type, channel, &o, text, &targets);
     struct intake *in = intake_new(e, targets, n, done, ctx);
     _cleanup_(freep) char *scope = o.identity ? xasprintf("%s/%s", type, channel) : NULL;
     intake_take(in, &o, text, scope);

@@ -29,9 +29,9 @@
 
 #define MAX_CHAIN_DEPTH_DEFAULT 32
 #define MAX_RUNS_DEFAULT 256
-#define BACKLOG_GROUPS_HIGH 20000        /* intake answers -EAGAIN past it */
-#define BACKLOG_BYTES_HIGH (256UL << 20) /* likewise */
-#define PENDING_BYTES_HIGH (64UL << 20)  /* data of waiting events kept in memory; past it they are read back */
+#define BACKLOG_GROUPS_HIGH 20000          /* intake answers -EAGAIN past it */
+#define BACKLOG_BYTES_HIGH (256UL << 20)   /* likewise */
+#define PENDING_BYTES_DEFAULT (64UL << 20) /* data of waiting events kept in memory; past it they are read back */
 #define STORM_WINDOW_MS 2000
 #define RECENT_MAX 256 /* occurrences a channel remembers, for the reasons of non-matches */
 #define RECENT_BYTES_MAX (256 << 10)
@@ -134,7 +134,7 @@ struct lane {
     struct live_event *pending, *running; /* oldest first */
     int64_t n_pending, n_running;
     struct waiter waiter;
-    bool ready; /* in the engine's list of lanes to pump */
+    bool ready;    /* in the engine's list of lanes to pump */
     unsigned busy; /* being pumped or left: not freed */
     struct lane *ready_prev, *ready_next;
     UT_hash_handle hh;
@@ -163,7 +163,7 @@ struct live_trigger {
     /* state, kept in the store */
     bool paused;
     char *latched; /* error that only resume clears; NULL: none */
-    int64_t generation;
+    int64_t generation, observed_generation;
     int64_t created_ms, updated_ms, last_triggered_ms;
     int64_t trigger_count;
     int64_t failures; /* runs failed in a row */
@@ -206,13 +206,13 @@ struct live_pipeline {
     char *file, *commit;
     unsigned line;
     bool read_only;
-    int64_t generation, created_ms, updated_ms;
+    int64_t generation, observed_generation, created_ms, updated_ms;
     char *content;
     struct conditions conditions;
     int64_t n_running; /* runs under way */
     struct waiter *waiters;
-    bool present;  /* false: not declared now; it stays for the runs that hold it */
-    size_t n_runs; /* run objects that point here */
+    bool present;                     /* false: not declared now; it stays for the runs that hold it */
+    size_t n_runs;                    /* run objects that point here */
     int64_t ended[RUN_TIMED_OUT + 1]; /* runs that ended, by status, since the start of the daemon */
     UT_hash_handle hh;
 };
@@ -229,6 +229,7 @@ struct live_event {
     bool recorded;
     bool unloaded; /* data and inputs are only in the store */
     bool loading;
+    bool ended; /* while it was loading */
     bool internal;
     size_t bytes; /* of data and inputs in memory while pending */
     struct live_run *run;
@@ -245,10 +246,10 @@ struct live_step {
     size_t index;
     enum step_status status;
     int attempt;
-    struct step_call *call; /* under way; NULL: none */
-    cJSON *output;          /* until the context takes it */
+    struct step_call *call;    /* under way; NULL: none */
+    cJSON *output;             /* until the context takes it */
     bool timed_out, cancelled; /* the call was asked to end */
-    struct timer timer; /* time-out of an attempt, or the wait before the next */
+    struct timer timer;        /* time-out of an attempt, or the wait before the next */
     double retry_after_seconds;
     struct step_row row;
     bool started_once, recorded;
@@ -299,7 +300,7 @@ struct engine {
     struct live_event *orphaned; /* open events read at load, until engine_start() */
     struct open_run *open_runs;  /* likewise, those started by hand */
     int64_t n_running, max_runs, max_chain_depth;
-    size_t pending_bytes;
+    size_t pending_bytes, max_pending_bytes;
     size_t batches; /* under way */
     size_t reading; /* reads under way */
     size_t sources; /* alive */
@@ -427,7 +428,7 @@ void slot_give(struct live_run *run);
 void run_try(struct live_run *run); /* a run by hand: begin it, or wait for a slot */
 void waiter_leave(struct waiter *w);
 void waiter_wake(struct engine *e, struct waiter **list); /* the first */
-bool trigger_held(const struct live_trigger *t); /* paused, latched or disabled: nothing starts */
+bool trigger_held(const struct live_trigger *t);          /* paused, latched or disabled: nothing starts */
 int64_t cooldown_left(const struct live_trigger *t);
 /* A pending event ends without a run. Takes it out of its lane, records, frees. */
 void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
@@ -435,11 +436,12 @@ void event_end_pending(struct live_event *ev, enum event_status status, enum dec
 void event_free(struct live_event *ev);
 void event_settle(struct live_event *ev, bool recorded, const char *why);
 void event_confirmed_waiting(struct live_event *ev); /* its record as pending is on disk */
+void event_unload(struct live_event *ev);            /* leave its data in the store, if there is too much in memory */
 void cooldown_over(struct timer *timer, void *ctx);  /* ctx: the live_trigger */
 void cooldown_arm(struct live_trigger *t);           /* for its `latest`, if it has one that is recorded */
 bool latest_unlink(struct live_event *ev);           /* false: it is none of those that wait there */
 void slots_pass_on(struct engine *e, struct live_pipeline *p); /* whoever could use a free slot of them is woken */
-void lane_replace(struct live_event *ev);            /* concurrency_policy replace, once ev is recorded */
+void lane_replace(struct live_event *ev);                      /* concurrency_policy replace, once ev is recorded */
 
 /* ---- run.c ---- */
 

@@ -40,6 +40,7 @@ static void save(struct live_pipeline *p)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToObject(o, "generation", value_number_from_int(p->generation));
+    cJSON_AddItemToObject(o, "observed", value_number_from_int(p->observed_generation));
     cJSON_AddItemToObject(o, "created", value_number_from_int(p->created_ms));
     cJSON_AddItemToObject(o, "updated", value_number_from_int(p->updated_ms));
     cJSON_AddStringToObject(o, "content", p->content);
@@ -63,7 +64,7 @@ static void restore(struct live_pipeline *p, int64_t now)
 {
     cJSON *state = saved_take(p->engine, "pipeline", p->id);
     bool same = state && streq(value_get_string(state, "content"), p->content);
-    p->generation = 1;
+    p->generation = p->observed_generation = 1;
     p->created_ms = p->updated_ms = now;
     if (state) {
         value_integer(value_get(state, "generation"), &p->generation);
@@ -71,6 +72,9 @@ static void restore(struct live_pipeline *p, int64_t now)
         if (same)
             value_integer(value_get(state, "updated"), &p->updated_ms);
         p->generation += !same;
+        p->observed_generation = p->generation;
+        if (same)
+            value_integer(value_get(state, "observed"), &p->observed_generation);
     }
     cJSON_Delete(state);
 }
@@ -100,6 +104,7 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct o
             restore(p, engine_wall(e));
         } else {
             p->generation++;
+            p->observed_generation = p->generation;
             p->updated_ms = engine_wall(e);
         }
         p->present = true;
@@ -107,7 +112,9 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct o
         engine_say(e, NULL, "pipeline %s: %s%s%s", p->id, created ? "created" : "changed", p->file ? " from " : "",
                    p->file ? p->file : "");
     }
-    condition_set(&p->conditions, "Accepted", CONDITION_TRUE, "Valid", NULL, engine_wall(e), p->generation);
+    if (!created)
+        p->observed_generation = p->generation;
+    condition_set(&p->conditions, "Accepted", CONDITION_TRUE, "Valid", NULL, engine_wall(e), p->observed_generation);
     if (created)
         triggers_of_pipeline_refresh(e, p->id);
     else if (changed)
@@ -141,9 +148,16 @@ void engine_remove_pipeline(struct engine *e, const char *id)
 void engine_pipeline_rejected(struct engine *e, const char *id, const char *message)
 {
     struct live_pipeline *p = engine_find_pipeline(e, id);
-    if (p)
-        condition_set(&p->conditions, "Accepted", message ? CONDITION_FALSE : CONDITION_TRUE,
-                      message ? "Invalid" : "Valid", message, engine_wall(e), p->generation);
+    if (!p)
+        return;
+    const struct condition *accepted = condition_find(&p->conditions, "Accepted");
+    bool was = accepted && accepted->status == CONDITION_FALSE;
+    if (message && (was ? !streq(accepted->message, message) : p->generation == p->observed_generation)) {
+        p->generation++; /* as of a trigger that is rejected */
+        save(p);
+    }
+    condition_set(&p->conditions, "Accepted", message ? CONDITION_FALSE : CONDITION_TRUE, message ? "Invalid" : "Valid",
+                  message, engine_wall(e), p->observed_generation);
 }
 
 /* ---- by hand ---- */
@@ -166,7 +180,10 @@ int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs
                         engine_run_fn *done, void *ctx)
 {
     struct live_pipeline *p = engine_find_pipeline(e, pipeline_id);
-    int r = !p ? -ENOENT : e->draining || !e->options.firing ? -ESHUTDOWN : !e->store->writable(e->store) ? -ENOSPC : 0;
+    int r = !e->started || e->draining || !e->options.firing ? -ESHUTDOWN
+            : !p                                             ? -ENOENT
+            : !e->store->writable(e->store)                  ? -ENOSPC
+                                                             : 0;
     if (r < 0) {
         cJSON_Delete(inputs);
         return r;

@@ -136,6 +136,29 @@ static void restored(struct batch *b, int result)
         run_try(run); /* by hand, and it never had its turn */
 }
 
+static void row_closed(struct batch *b, int result)
+{
+    (void)result;
+    struct run_row *row = b->ctx;
+    run_row_fini(row);
+    free(row);
+}
+
+/* A run whose pipeline cannot be read any more (its kinds of steps are not known here) is not left open. Takes what the
+ * row owns. */
+static void close_row(struct engine *e, struct run_row *row)
+{
+    struct run_row *copy = xmemdup(row, sizeof(*row));
+    *row = (struct run_row){0};
+    copy->status = RUN_FAILED;
+    copy->completed_ms = engine_wall(e);
+    free(copy->error_message);
+    copy->error_message = xstrdup("interrupted by a restart of triggerd, and its pipeline cannot be read any more");
+    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, row_closed, copy);
+    store_add_run_update(b->group, copy);
+    batch_submit(b);
+}
+
 /* Build the run again from its rows; NULL where that is not possible. */
 static struct live_run *rebuild(struct engine *e, const char *run_id, struct live_event *ev)
 {
@@ -151,6 +174,8 @@ static struct live_run *rebuild(struct engine *e, const char *run_id, struct liv
         run = run_restore(e, pipeline_slot(e, spec->id), spec, program, &row, rows, n, ev);
         pipeline_program_unref(program);
         pipeline_unref(spec);
+    } else {
+        close_row(e, &row);
     }
     for (size_t i = 0; i < n; i++)
         step_row_fini(&rows[i]);
@@ -226,6 +251,7 @@ static void take_up_pending(struct live_event *ev)
         cooldown_arm(t);
     } else {
         lane_push(lane_get(t, ev->rec.concurrency_key), ev);
+        event_unload(ev);
     }
 }
 

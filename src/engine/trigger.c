@@ -42,7 +42,7 @@ char *content_hash(const char *text)
 static void set(struct live_trigger *t, const char *type, bool status, const char *reason, const char *message)
 {
     condition_set(&t->conditions, type, status ? CONDITION_TRUE : CONDITION_FALSE, reason, message,
-                  engine_wall(t->engine), t->generation);
+                  engine_wall(t->engine), t->observed_generation);
 }
 
 static void refresh_connected(struct live_trigger *t)
@@ -108,15 +108,24 @@ void engine_trigger_condition(struct engine *e, const char *id, const char *type
     struct live_trigger *t, *tmp;
     HASH_ITER (hh, e->triggers, t, tmp) {
         if (!t->removed && (!id || streq(t->id, id)))
-            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->generation);
+            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation);
     }
 }
 
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message)
 {
     struct live_trigger *t = engine_find_trigger(e, id);
-    if (t)
-        set(t, "Accepted", message == NULL, message ? "Invalid" : "Valid", message);
+    if (!t)
+        return;
+    const struct condition *accepted = condition_find(&t->conditions, "Accepted");
+    bool was = accepted && accepted->status == CONDITION_FALSE;
+    /* What is wanted has changed, what runs has not: the generation moves, the observed one stays behind. One that was
+     * already behind (after a restart, say) is not moved by the same text again. */
+    if (message && (was ? !streq(accepted->message, message) : t->generation == t->observed_generation)) {
+        t->generation++;
+        trigger_save(t);
+    }
+    set(t, "Accepted", message == NULL, message ? "Invalid" : "Valid", message);
 }
 
 /* ---- state in the store ---- */
@@ -128,6 +137,7 @@ static char *state_text(const struct live_trigger *t)
     if (t->latched)
         cJSON_AddStringToObject(o, "latched", t->latched);
     cJSON_AddItemToObject(o, "generation", value_number_from_int(t->generation));
+    cJSON_AddItemToObject(o, "observed", value_number_from_int(t->observed_generation));
     cJSON_AddItemToObject(o, "created", value_number_from_int(t->created_ms));
     cJSON_AddItemToObject(o, "updated", value_number_from_int(t->updated_ms));
     cJSON_AddItemToObject(o, "last_triggered", value_number_from_int(t->last_triggered_ms));
@@ -182,7 +192,7 @@ static void restore(struct live_trigger *t)
     int64_t now = engine_wall(e);
     t->last_fire_ms = INT64_MIN;
     t->created_ms = t->updated_ms = now;
-    t->generation = 1;
+    t->generation = t->observed_generation = 1;
     cJSON *state = saved_take(e, "trigger", t->id);
     t->is_new = state == NULL;
     if (!state)
@@ -197,6 +207,7 @@ static void restore(struct live_trigger *t)
         t->last_fire_ms = engine_now(e) - (now - t->last_triggered_ms);
     bool same = streq(value_get_string(state, "content"), t->content);
     t->generation = saved_int(state, "generation", 1) + !same;
+    t->observed_generation = same ? saved_int(state, "observed", t->generation) : t->generation;
     t->updated_ms = same ? saved_int(state, "updated", now) : now;
     cJSON_Delete(state);
 }
@@ -429,6 +440,7 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, const struct ori
             t->generation++;
             t->updated_ms = engine_wall(e);
         }
+        t->observed_generation = t->generation;
     }
     set_origin(&t->file, &t->commit, &t->line, &t->read_only, origin);
     set(t, "Accepted", true, "Valid", NULL);
@@ -452,7 +464,7 @@ static void cancel_pending(struct live_trigger *t, enum event_status status, enu
         struct live_event *ev, *next;
         l->busy++;
         DL_FOREACH_SAFE (l->pending, ev, next) {
-            if (ev->recorded && !ev->loading && (all || ev->rec.decision == only))
+            if (ev->recorded && (all || ev->rec.decision == only))
                 event_end_pending(ev, status, ev->rec.decision, "%s", why);
         }
         l->busy--;

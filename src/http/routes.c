@@ -36,6 +36,12 @@ struct route {
     const char *params; /* names of query parameters, blank-separated, NULL: none */
 };
 
+/* What can be told before the first reconcile was applied; of all else it would be a lie. */
+static bool any_time(const struct route *r)
+{
+    return strncmp(r->pattern, "api/", 4) != 0 || streq(r->pattern, "api/v1/status");
+}
+
 /* ---- answering ---- */
 
 static void exchange_free(struct exchange *x)
@@ -634,6 +640,8 @@ void routes_handle(void *ctx, struct http_request *r)
         exchange_free(x);
     } else if (!route) {
         api_problem(call_of(x), 404, "there is nothing at %s", http_path(r));
+    } else if (!x->api->started && !any_time(route)) {
+        api_problem(call_of(x), 503, "triggerd is starting; try again");
     } else if (!take_args(x, route->pattern, &s)) {
         api_problem(call_of(x), 400, "the path is not valid UTF-8 in percent-encoding");
     } else if (take_query(x, route) && take_body(x, route)) {

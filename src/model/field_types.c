@@ -63,17 +63,13 @@ const struct field_type field_bool = {"boolean", sizeof(bool), bool_parse, bool_
 
 /* ---- numbers ---- */
 
-/* The range in words: `a number ≥ 0`, `an integer from 1 to 1000`. */
-static const char *range_words(const struct field *f, const char *noun, char out[128])
+/* What was expected, by what is wrong: `a number ≥ 0`, or of one that is too large `a number ≤ 100`. */
+static const char *range_words(const struct field *f, const cJSON *v, const char *noun, char out[128])
 {
-    const char *least = f->flags & FIELD_MIN_OPEN ? ">" : "≥";
-    bool has_max = f->max < 1e15;
-    if (has_max && (f->flags & FIELD_MIN_OPEN))
-        snprintf(out, 128, "%s > %.15g and ≤ %.15g", noun, f->min, f->max);
-    else if (has_max)
-        snprintf(out, 128, "%s from %.15g to %.15g", noun, f->min, f->max);
+    if (value_is_number(v) && v->valuedouble > f->max)
+        snprintf(out, 128, "%s ≤ %.15g", noun, f->max);
     else
-        snprintf(out, 128, "%s %s %.15g", noun, least, f->min);
+        snprintf(out, 128, "%s %s %.15g", noun, f->flags & FIELD_MIN_OPEN ? ">" : "≥", f->min);
     return out;
 }
 
@@ -87,7 +83,7 @@ static bool int_parse(const struct field *f, const cJSON *v, void *slot, const c
     char words[128];
     int64_t n;
     if (!value_integer(v, &n) || !in_range(f, (double)n))
-        return wrong(issues, path, v, range_words(f, "an integer", words));
+        return wrong(issues, path, v, range_words(f, v, "an integer", words));
     *(int64_t *)slot = n;
     return true;
 }
@@ -124,7 +120,7 @@ static bool number_parse(const struct field *f, const cJSON *v, void *slot, cons
 {
     char words[128];
     if (!value_is_number(v) || !isfinite(v->valuedouble) || !in_range(f, v->valuedouble))
-        return wrong(issues, path, v, range_words(f, "a number", words));
+        return wrong(issues, path, v, range_words(f, v, "a number", words));
     *(double *)slot = v->valuedouble;
     return true;
 }

