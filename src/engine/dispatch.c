@@ -234,6 +234,7 @@ void event_end_pending(struct live_event *ev, enum event_status status, enum dec
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    bool fires = ev->rec.status == EVENT_PENDING && d == DECISION_FIRED; /* and fails at once */
     ev->rec.status = status;
     ev->rec.decision = d;
     ev->rec.completed_ms = engine_wall(e);
@@ -247,6 +248,8 @@ void event_end_pending(struct live_event *ev, enum event_status status, enum dec
     t->n_recording++;
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, ended_recorded, ev);
     batch_event_update(b, ev, false);
+    if (fires)
+        batch_fired(b, t);
     batch_submit(b);
 }
 
@@ -328,6 +331,7 @@ static void start_pending(struct lane *l, struct live_event *ev, struct live_pip
     trigger_fired(t, ev->internal);
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     batch_event_update(b, ev, false);
+    batch_fired(b, t);
     batch_run_insert(b, ev->run);
     trigger_save(t);
     batch_submit(b);
@@ -372,7 +376,8 @@ static size_t pump(struct lane *l)
 /* Who was woken for a free slot and does not use it passes the wake on. */
 void slots_pass_on(struct engine *e, struct live_pipeline *p)
 {
-    bool pipeline_free_slot = p && p->present && (p->spec->max_concurrent == 0 || p->n_running < p->spec->max_concurrent);
+    bool pipeline_free_slot =
+        p && p->present && (p->spec->max_concurrent == 0 || p->n_running < p->spec->max_concurrent);
     if (e->n_running < e->max_runs) {
         waiter_wake(e, &e->waiters);
         if (pipeline_free_slot)

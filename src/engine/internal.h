@@ -33,7 +33,10 @@
 #define BACKLOG_BYTES_HIGH (256UL << 20)   /* likewise */
 #define PENDING_BYTES_DEFAULT (64UL << 20) /* data of waiting events kept in memory; past it they are read back */
 #define STORM_WINDOW_MS 2000
-#define RECENT_MAX 256 /* occurrences a channel remembers, for the reasons of non-matches */
+#define ROUNDS_MAX 5           /* runs in a row that cause the next event of their own trigger … */
+#define ROUNDS_WINDOW_MS 60000 /* … within this time; then it is a loop */
+#define ROUNDS_SLACK_MS 100    /* how long after a run's end a change may still be its doing */
+#define RECENT_MAX 256         /* occurrences a channel remembers, for the reasons of non-matches */
 #define RECENT_BYTES_MAX (256 << 10)
 #define FILTERED_SHOWN_MAX 100
 
@@ -148,6 +151,15 @@ enum live_source_state {
     LIVE_SOURCE_FAILED
 };
 
+/* Of a source with own_writes: the run that was started last, and what it seems to have caused. Wall clock. */
+struct rounds {
+    const struct live_run *run; /* NULL: it has ended, or there was none */
+    int64_t started_ms, ended_ms;
+    int64_t since_ms; /* of the first round in a row */
+    int round;        /* of the event that it ran for */
+    unsigned caused;
+};
+
 struct live_trigger {
     struct engine *engine;
     char *id;
@@ -195,6 +207,7 @@ struct live_trigger {
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
+    struct rounds rounds;
     UT_hash_handle hh;
 };
 
@@ -231,6 +244,7 @@ struct live_event {
     bool loading;
     bool ended; /* while it was loading */
     bool internal;
+    int round;
     size_t bytes; /* of data and inputs in memory while pending */
     struct live_run *run;
     uint64_t epoch; /* of the source to be settled when it is recorded; 0: nothing to settle */
@@ -337,6 +351,8 @@ void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs
 void batch_run_insert(struct batch *b, struct live_run *run);
 void batch_run_update(struct batch *b, struct live_run *run);
 void batch_step(struct batch *b, struct live_step *step);
+/* One more of the trigger's fires: `trigger_count` is counted in the same transaction. */
+void batch_fired(struct batch *b, const struct live_trigger *t);
 void batch_submit(struct batch *b);
 
 /* ---- trigger.c ---- */
@@ -398,6 +414,10 @@ struct verdict {
 /* Decide in memory; changes nothing. `v` is filled, verdict_fini() it. */
 void gate_decide(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v);
 void verdict_fini(struct verdict *v);
+/* The round of an event that its source reports now. */
+int rounds_count(struct live_trigger *t, const struct occurrence *o);
+void rounds_run_started(struct live_trigger *t, const struct live_run *run, int round);
+void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
 /* Act on it: the event, with its slot or its place in the queue. Takes what v owns. */
 struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text,
                                 struct verdict *v);

@@ -91,7 +91,7 @@ static int take_run(void *ctx, struct run_row *row)
 
 int engine_load(struct engine *e, struct error *err)
 {
-    static const char *const scopes[] = {"trigger", "pipeline"};
+    static const char *const scopes[] = {"trigger", "pipeline", "fired"};
     for (size_t i = 0; i < ARRAY_SIZE(scopes); i++) {
         struct loading l = {e, scopes[i]};
         int r = e->store->load_kv(e->store, scopes[i], take_state, &l, err);

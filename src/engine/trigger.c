@@ -141,7 +141,6 @@ static char *state_text(const struct live_trigger *t)
     cJSON_AddItemToObject(o, "created", value_number_from_int(t->created_ms));
     cJSON_AddItemToObject(o, "updated", value_number_from_int(t->updated_ms));
     cJSON_AddItemToObject(o, "last_triggered", value_number_from_int(t->last_triggered_ms));
-    cJSON_AddItemToObject(o, "trigger_count", value_number_from_int(t->trigger_count));
     cJSON_AddItemToObject(o, "failures", value_number_from_int(t->failures));
     cJSON_AddStringToObject(o, "content", t->content);
     char *text = value_print(o);
@@ -193,6 +192,9 @@ static void restore(struct live_trigger *t)
     t->last_fire_ms = INT64_MIN;
     t->created_ms = t->updated_ms = now;
     t->generation = t->observed_generation = 1;
+    cJSON *fired = saved_take(e, "fired", t->id);
+    value_integer(fired, &t->trigger_count);
+    cJSON_Delete(fired);
     cJSON *state = saved_take(e, "trigger", t->id);
     t->is_new = state == NULL;
     if (!state)
@@ -200,7 +202,6 @@ static void restore(struct live_trigger *t)
     t->paused = cJSON_IsTrue(value_get(state, "paused"));
     t->latched = xstrdup0(value_get_string(state, "latched"));
     t->created_ms = saved_int(state, "created", now);
-    t->trigger_count = saved_int(state, "trigger_count", 0);
     t->failures = saved_int(state, "failures", 0);
     t->last_triggered_ms = saved_int(state, "last_triggered", 0);
     if (t->last_triggered_ms > 0 && t->last_triggered_ms <= now)
@@ -496,6 +497,7 @@ void engine_remove_trigger(struct engine *e, const char *id)
     cancel_pending(t, EVENT_CANCELLED, DECISION_FIRED, true, "the trigger was deleted");
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     store_add_kv_delete(b->group, "trigger", t->id, strlen(t->id));
+    store_add_kv_delete(b->group, "fired", t->id, strlen(t->id));
     batch_submit(b);
     trigger_pump(t); /* those who waited behind it; frees it where nothing holds it */
 }
