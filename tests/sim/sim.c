@@ -74,6 +74,8 @@ static void wind_down(struct sim *sim)
 {
     sim->calm = true;
     sim_store_full(sim->life->store, false);
+    if (!sim->life->firing)
+        life_restart(sim, 0);
     settle(sim, "calm");
     model_quiet(sim->life, false);
     for (int i = 0; i < 1000; i++) { /* what goes on may latch a trigger again */

@@ -60,6 +60,7 @@ struct want_trigger {
     int64_t deleted_ms;                   /* last time, 0 never */
     bool paused, pause_unknown;           /* as answered; unknown: the last control was cut off or refused */
     unsigned controls;
+    int64_t edited_ms; /* last time, 0 never */
 };
 
 struct want_pipeline {
@@ -130,6 +131,7 @@ struct broker { /* one a trigger; outlives the daemon */
     struct source *source; /* that takes from it now; NULL: none */
 };
 void broker_produce(struct sim *sim, size_t trigger);
+void broker_stumble(struct sim *sim, size_t trigger); /* it reports what may happen to it */
 void broker_fini(struct sim *sim);
 size_t broker_unsettled(struct sim *sim, size_t trigger);
 
@@ -230,7 +232,7 @@ size_t trigger_index(struct sim *sim, const char *id); /* MAX_TRIGGERS: none */
 struct life {
     struct sim *sim;
     unsigned number;
-    bool ghost, drained, started, drain;
+    bool ghost, drained, started, drain, firing;
     struct clock_manual clock;
     struct timers timers;
     struct random_seeded random;
@@ -261,6 +263,7 @@ struct sim {
     struct broker brokers[MAX_TRIGGERS];
     size_t n_triggers, n_pipelines;
     int64_t max_runs, max_depth;
+    size_t max_pending_bytes;
     double fault_rate; /* of a commit */
     bool calm;         /* the end: nothing new, no faults */
     bool short_dedup;  /* some trigger forgets keys after 5 s */

@@ -143,6 +143,7 @@ static void make_trigger(struct sim *sim, struct want_trigger *t, size_t i)
 void config_edit_trigger(struct sim *sim, struct want_trigger *t)
 {
     t->edited = true;
+    t->edited_ms = life_now(sim->life);
     settings(sim, t);
     if (chance(sim, 0.2))
         snprintf(t->endpoint, sizeof(t->endpoint), "e%d", (int)pick(sim, 2));
@@ -214,6 +215,7 @@ void config_make(struct sim *sim)
         make_trigger(sim, &sim->triggers[i], i);
     sim->max_runs = chance(sim, 0.4) ? 1 + (int64_t)pick(sim, 6) : 0;
     sim->max_depth = 2 + (int64_t)pick(sim, 4);
+    sim->max_pending_bytes = chance(sim, 0.4) ? 1 + pick(sim, 1500) : 0;
     sim->fault_rate = chance(sim, 0.4) ? (double)pick(sim, 8) / 100 : 0;
 }
 

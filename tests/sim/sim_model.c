@@ -97,7 +97,7 @@ static void fired(struct life *life, struct model_event *ev)
     const struct want_trigger *t = &sim->triggers[ev->trigger];
     int64_t now = life_now(life);
     struct model_fire *last = &m->fires[ev->trigger];
-    if (last->seq && !last->crashed && t->present && last->at_ms >= t->deleted_ms)
+    if (last->seq && !last->crashed && t->present && last->at_ms > t->deleted_ms)
         CHECK(sim, now - last->at_ms >= t->cooldown_ms,
               "%s fires %s %" PRId64 " ms after the last; its cooldown is %" PRId64 " ms", t->id, ev->id,
               now - last->at_ms, t->cooldown_ms);
@@ -284,6 +284,8 @@ static void run_updated(struct life *life, const struct store_group *g, const st
     sim->stats->run_statuses[r->status]++;
     sim_trace(sim, "%s of %s: %s%s%s", r->id, r->pipeline_id, run_status_name(r->status), r->error_message ? ": " : "",
               r->error_message ? r->error_message : "");
+    if (r->error_message && strstr(r->error_message, "cannot be read any more"))
+        return; /* nothing is known of it but its row */
     run_ended(life, g, r);
 }
 
@@ -594,7 +596,9 @@ void model_answered(struct asked *a, const struct intake_result *r)
     } else if (r->code == -EAGAIN) {
         bool full = false;
         for (size_t i = 0; i < sim->n_triggers; i++)
-            full = full || ((a->targets & 1u << i) && sim->model.pending[i] + 4 >= sim->triggers[i].queue_limit);
+            full = full || ((a->targets & 1u << i) &&
+                            (sim->model.pending[i] + 4 >= sim->triggers[i].queue_limit ||
+                             MAX(sim->triggers[i].edited_ms, sim->triggers[i].deleted_ms) >= a->at_ms));
         CHECK(sim, full, "%" PRId64 " is refused, no queue is full: %s", s->n, r->message);
     } else {
         CHECK(sim, r->code == -ENOSPC || r->code == -EIO || r->code == -ESHUTDOWN, "%" PRId64 ": code %d", s->n,
@@ -607,7 +611,7 @@ void model_answered(struct asked *a, const struct intake_result *r)
 void model_look(struct life *life)
 {
     struct sim *sim = life->sim;
-    if (life->ghost || !life->started || life->drained)
+    if (life->ghost || !life->started || life->drained || !life->firing)
         return;
     int64_t running = 0;
     for (const struct model_run *run = sim->model.runs; run; run = run->hh.next)
@@ -697,6 +701,8 @@ void model_end(struct sim *sim)
               event_status_name(row->e.status), decision_name(row->e.decision));
         CHECK(sim, row->e.status != EVENT_FAILED || row->e.error_message, "%s failed without a message", row->e.id);
         CHECK(sim, !event_status_final(row->e.status) || row->e.completed_ms > 0, "%s has no end", row->e.id);
+        CHECK(sim, !event_status_final(row->e.status) || !row->e.reason || strncmp(row->e.reason, "waits", 5) != 0,
+              "%s is %s and still says why it waits: %s", row->e.id, event_status_name(row->e.status), row->e.reason);
         check_superseded(sim, row);
         sim->stats->decisions[row->e.decision]++;
         sim->stats->statuses[row->e.status]++;

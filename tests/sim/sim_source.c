@@ -87,9 +87,11 @@ static void tick(struct timer *timer, void *ctx)
 static int create(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
                   struct source **ret, struct error *err)
 {
-    (void)err;
+    struct life *life = life_of_timers(env->timers);
+    if (!life->sim->calm && random_below(&life->random.random, 30) == 0)
+        return error_set(err, -EIO, "the broker cannot be made");
     struct source *s = xcalloc(1, sizeof(*s));
-    s->life = life_of_timers(env->timers);
+    s->life = life;
     s->host = host;
     s->trigger = trigger_index(s->life->sim, trigger->id);
     timer_init(&s->timer, tick, s);
@@ -144,6 +146,12 @@ static void resume_source(struct source *s)
     again(s, 0);
 }
 
+static void update(struct source *s, const struct trigger *trigger)
+{
+    CHECK(s->life->sim, !s->stopped, "a source is updated after its stop");
+    CHECK(s->life->sim, streq(trigger->id, source_trigger_id(s->host)), "a source is updated for another trigger");
+}
+
 static void settle(struct source *s, uint64_t token, bool ack)
 {
     struct sim *sim = s->life->sim;
@@ -188,6 +196,7 @@ const struct source_type sim_source_broker = {
     .stop = stop,
     .pause = pause_source,
     .resume = resume_source,
+    .update = update,
     .ack = ack,
     .nack = nack,
 };
@@ -209,6 +218,22 @@ void broker_produce(struct sim *sim, size_t trigger)
     sim_trace(sim, "broker: message %" PRId64 " for %s", m->n, t->id);
     if (sim->brokers[trigger].source)
         again(sim->brokers[trigger].source, 0);
+}
+
+void broker_stumble(struct sim *sim, size_t trigger)
+{
+    struct source *s = sim->brokers[trigger].source;
+    if (!s)
+        return;
+    uint64_t dice = pick(sim, 3);
+    if (dice == 0) {
+        source_debounced(s->host, 1);
+        return;
+    }
+    source_report(s->host, dice == 1 ? SOURCE_FAILED : SOURCE_WAITING, dice == 1 ? "ConnRefused" : "Missing",
+                  "it is gone");
+    s->up = false; /* tick() finds it again */
+    again(s, 100);
 }
 
 size_t broker_unsettled(struct sim *sim, size_t trigger)

@@ -81,6 +81,11 @@ static void work_start(struct step_call *call)
     int64_t ms = (int64_t)(random_below(random, 4) == 0 ? random_below(random, 5000) : random_below(random, 300));
     w->status = dice < 75 ? STEP_COMPLETED : STEP_FAILED;
     w->permanent = dice >= 75 && dice < 82;
+    if (random_below(random, 3) == 0) {
+        const cJSON *context = step_context(call);
+        CHECK(w->life->sim, value_get(context, "inputs") && value_get(context, "steps"), "%s: a context without inputs",
+              call->run_id);
+    }
     if (dice >= 95)
         ms = 60000; /* hangs, longer than any time-out */
     if (ms < 10)

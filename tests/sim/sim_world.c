@@ -61,6 +61,7 @@ struct life *life_begin(struct sim *sim, struct sim_store *from, int64_t wall_ms
     timers_init(&life->timers, NULL, NULL);
     random_seeded_init(&life->random, random_u64(&sim->random.random));
     life->store = from ? sim_store_fork(from, life) : sim_store_create(life);
+    life->firing = !from || sim->calm || !chance(sim, 0.04);
     sim->stats->lives++;
     struct engine_options options = {
         .source_env = {.timers = &life->timers,
@@ -74,7 +75,8 @@ struct life *life_begin(struct sim *sim, struct sim_store *from, int64_t wall_ms
                      .node_id = "sim"},
         .source_types = sim_source_types,
         .step_types = sim_step_types,
-        .firing = true,
+        .firing = life->firing,
+        .max_pending_bytes = sim->max_pending_bytes,
         .max_chain_depth = sim->max_depth,
         .max_runs = sim->max_runs,
         .log = engine_log,
@@ -230,6 +232,8 @@ static void answered(void *ctx, const struct intake_result *r)
     free(a);
 }
 
+static void edit_trigger(struct sim *sim, struct want_trigger *t);
+
 static void emit(struct sim *sim)
 {
     struct stimulus *s = NULL;
@@ -259,6 +263,8 @@ static void emit(struct sim *sim)
     sim->stats->emits++;
     engine_publish(sim->life->engine, "custom", s->endpoint, &o, answered, a);
     cJSON_Delete(data);
+    if (chance(sim, 0.02)) /* while it is looked at */
+        edit_trigger(sim, &sim->triggers[pick(sim, sim->n_triggers)]);
 }
 
 static void test_trigger(struct sim *sim, struct want_trigger *t)
@@ -270,6 +276,11 @@ static void test_trigger(struct sim *sim, struct want_trigger *t)
     cJSON *data = NULL;
     value_parse(text, strlen(text), &data, NULL);
     struct occurrence o = {.event_type = "test", .data = data, .data_text = text, .test = true};
+    if (sim->model.events && chance(sim, 0.4)) {
+        o.event_type = "custom_again";
+        o.test = false;
+        o.replay_of = sim->model.events->id;
+    }
     struct asked *a = ask(sim->life, s, 1u << (t - sim->triggers));
     int r = engine_occur(sim->life->engine, t->id, &o, answered, a);
     CHECK(sim, (r == -ENOENT) == !t->present, "test %s: %d", t->id, r);
@@ -278,6 +289,21 @@ static void test_trigger(struct sim *sim, struct want_trigger *t)
         free(a);
     }
     cJSON_Delete(data);
+}
+
+static void filtered(void *ctx, const struct filtered_entry *f)
+{
+    struct life *life = ctx;
+    CHECK(life->sim, *f->reason && *f->data && *f->event_type, "what was filtered has no reason, data or type");
+    CHECK(life->sim, f->occurred_ms <= life_now(life), "what was filtered is still to come");
+}
+
+static void look_at_filtered(struct sim *sim, struct live_trigger *t)
+{
+    trigger_each_filtered(t, filtered, sim->life);
+    struct trigger_view v;
+    trigger_look(t, &v);
+    CHECK(sim, v.filtered >= 0, "%" PRId64 " were filtered", v.filtered);
 }
 
 static void dry_run(struct sim *sim, struct want_trigger *t)
@@ -297,6 +323,7 @@ static void dry_run(struct sim *sim, struct want_trigger *t)
         bool passes = t->type == WANT_COMPLETED || !t->filter || (t->filter & 1u << (k - 'a'));
         CHECK(sim, t->type == WANT_COMPLETED || (d == DECISION_FILTERED) == !passes, "dry run of %s with %c: %s", t->id,
               k, decision_name(d));
+        look_at_filtered(sim, engine_find_trigger(sim->life->engine, t->id));
         CHECK(sim, d == DECISION_FIRED || reason, "dry run of %s: %s without a reason", t->id, decision_name(d));
         CHECK(sim, d != DECISION_FIRED || inputs, "dry run of %s: fired without inputs", t->id);
     }
@@ -428,6 +455,8 @@ void operate(struct sim *sim)
     struct want_trigger *t = &sim->triggers[pick(sim, sim->n_triggers)];
     struct want_pipeline *p = &sim->pipelines[pick(sim, sim->n_pipelines)];
     uint64_t dice = pick(sim, 1000);
+    if (chance(sim, 0.08))
+        sim_store_full(sim->life->store, false);
     bool much = HASH_COUNT(sim->model.events) > 2500;
     if (dice < 550) {
         for (uint64_t n = chance(sim, 0.2) ? 1 + pick(sim, 8) : 1; n > 0 && !much; n--)
@@ -436,6 +465,8 @@ void operate(struct sim *sim)
         for (uint64_t n = 1 + pick(sim, 4); n > 0 && !much; n--)
             if (t->type == WANT_BROKER)
                 broker_produce(sim, (size_t)(t - sim->triggers));
+        if (t->type == WANT_BROKER && chance(sim, 0.1))
+            broker_stumble(sim, (size_t)(t - sim->triggers));
     } else if (dice < 700) {
         control(sim, t, chance(sim, 0.5));
     } else if (dice < 740) {
@@ -454,7 +485,7 @@ void operate(struct sim *sim)
     } else if (dice < 940) {
         dry_run(sim, t);
     } else if (dice < 970) {
-        bool full = chance(sim, 0.5);
+        bool full = chance(sim, 0.4);
         sim_trace(sim, "the store is %s", full ? "full" : "not full");
         sim_store_full(sim->life->store, full);
     } else if (dice < 985) {
