@@ -24,12 +24,13 @@
 #include "base/inotify.h"
 #include "base/log.h"
 #include "config.h"
-#include "manifest/manifest.h"
 #include "http/routes.h"
+#include "manifest/manifest.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
 #include "spawn/orphans.h"
 #include "spawn/spawn.h"
+#include "spawn/sweeper.h"
 #include "step/list.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ struct daemon {
     struct store_port *store;
     struct ledger *ledger;
     struct spawner *spawner;
+    struct sweeper *sweeper;
     struct watcher *watcher;
     struct engine *engine;
     struct reconcile *reconcile;
@@ -140,10 +142,10 @@ static void group_gone(void *ctx)
     loop_stop(&d->loop);
 }
 
-static void watcher_gone(void *ctx)
+static void sweeper_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->watcher = NULL;
+    d->sweeper = NULL;
     spawner_destroy(d->spawner);
     d->spawner = NULL;
     store_close(d->store); /* commits what is left; callbacks run here */
@@ -153,6 +155,16 @@ static void watcher_gone(void *ctx)
     ledger_destroy(d->ledger);
     d->ledger = NULL;
     loop_group_close(&d->group, group_gone, d);
+}
+
+static void watcher_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->watcher = NULL;
+    if (d->sweeper)
+        sweeper_close(d->sweeper, sweeper_gone, d);
+    else
+        sweeper_gone(d);
 }
 
 static void reconcile_gone(void *ctx)
@@ -260,6 +272,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
     int r = watcher_create(&d->loop, NULL, &d->watcher, err);
     if (r < 0)
         return r;
+    d->sweeper = sweeper_create(&d->loop);
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -274,6 +287,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .random = random_system(),
                      .spawner = d->spawner,
                      .ledger = d->ledger,
+                     .sweeper = d->sweeper,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket},
         .source_types = source_types,

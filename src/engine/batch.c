@@ -132,3 +132,8 @@ void batch_submit(struct batch *b)
     b->engine->batches++;
     b->engine->store->submit(b->engine->store, b->group);
 }
+
+void batch_fired(struct batch *b, const struct live_trigger *t)
+{
+    store_add_kv_add(b->group, "fired", t->id, 1);
+}

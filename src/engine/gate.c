@@ -86,12 +86,54 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                t->engine->max_chain_depth, chain_words(o->chain, t->id, words));
         return true;
     }
+    if (o->round > ROUNDS_MAX && !t->spec->allow_loops) {
+        decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED,
+               "each of the last %d runs caused the next event of its own trigger within a minute", ROUNDS_MAX);
+        return true;
+    }
     if (o->internal && !t->spec->allow_loops && chain_holds(o->chain, t->id)) {
         decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED, "the chain already went through this trigger: %s",
                chain_words(o->chain, t->id, words));
         return true;
     }
     return false;
+}
+
+/* A run that writes what its own trigger watches causes the next event, and so on. Who wrote a file cannot be told; but
+ * where run after run exactly one event comes, from a change made while that run lasted, and nothing else happens in
+ * between, then the runs are the cause. A trigger with other work to do never looks like that for long. */
+int rounds_count(struct live_trigger *t, const struct occurrence *o)
+{
+    struct rounds *r = &t->rounds;
+    if (!t->type->own_writes || r->started_ms == 0)
+        return 0;
+    bool during = o->occurred_ms >= r->started_ms && (r->run || o->occurred_ms <= r->ended_ms + ROUNDS_SLACK_MS);
+    if (!during || r->caused++ > 0 || t->n_pending > 0)
+        return 0;
+    int round = r->round + 1;
+    if (round == 1 || o->occurred_ms - r->since_ms > ROUNDS_WINDOW_MS) {
+        r->since_ms = o->occurred_ms;
+        round = 1;
+    }
+    return round;
+}
+
+void rounds_run_started(struct live_trigger *t, const struct live_run *run, int round)
+{
+    struct rounds *r = &t->rounds;
+    r->run = run;
+    r->started_ms = run->row.started_ms;
+    r->ended_ms = 0;
+    r->round = round;
+    r->caused = 0;
+}
+
+void rounds_run_ended(struct live_trigger *t, const struct live_run *run)
+{
+    if (t->rounds.run != run)
+        return;
+    t->rounds.run = NULL;
+    t->rounds.ended_ms = engine_wall(t->engine);
 }
 
 /* Gate 5. True: decided. */
@@ -231,6 +273,7 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     struct event *rec = &ev->rec;
     ev->trigger = t;
     ev->internal = o->internal;
+    ev->round = o->round;
     memcpy(rec->id, v->event_id, sizeof(rec->id));
     snprintf(rec->root_event_id, sizeof(rec->root_event_id), "%s", o->root_event_id ? o->root_event_id : rec->id);
     if (o->replay_of)

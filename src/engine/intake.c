@@ -290,6 +290,8 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
     struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
     for (size_t i = 0; i < in->n; i++) {
         batch_event_insert(b, in->events[i]);
+        if (in->events[i]->rec.decision == DECISION_FIRED)
+            batch_fired(b, in->targets[i]);
         if (in->events[i]->run)
             batch_run_insert(b, in->events[i]->run);
         trigger_source_flow(in->targets[i]);
@@ -487,6 +489,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     const char *text = o.data_text ? o.data_text : printed;
     t->seen++;
     bool wanted = trigger_wants(t, o.data, NULL, 0);
+    o.round = wanted ? rounds_count(t, &o) : 0;
     if (!wanted) {
         trigger_decided(t, DECISION_FILTERED);
         recent_add(&t->recent, t->seen, &o, text);

@@ -16,6 +16,7 @@ struct occurrence {
     const char *chain; /* trigger ids so far: `/a/b/` */
     int depth;
     bool internal;         /* made by triggerd itself (a completion, an `emit` step): never refused for a full queue */
+    int round;             /* of a source whose runs may cause its events: how many runs in a row did (gate.c) */
     bool test;             /* of `test`: past the filter, also on a disabled trigger */
     const char *replay_of; /* the event that this one repeats; NULL: none */
 };

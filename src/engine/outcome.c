@@ -146,8 +146,10 @@ void run_finish(struct live_run *run, enum run_status status, const char *error)
 
     struct live_event *ev = run->event;
     struct live_trigger *t = ev ? ev->trigger : NULL;
-    if (t)
+    if (t) {
         t->pins++;
+        rounds_run_ended(t, run);
+    }
     struct lane *lane = ev ? ev->lane : NULL;
     if (lane) {
         lane->busy++;

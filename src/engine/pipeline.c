@@ -180,10 +180,11 @@ int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs
                         engine_run_fn *done, void *ctx)
 {
     struct live_pipeline *p = engine_find_pipeline(e, pipeline_id);
-    int r = !e->started || e->draining || !e->options.firing ? -ESHUTDOWN
-            : !p                                             ? -ENOENT
-            : !e->store->writable(e->store)                  ? -ENOSPC
-                                                             : 0;
+    int r = !e->started                         ? -ESHUTDOWN
+            : !p                                ? -ENOENT
+            : e->draining || !e->options.firing ? -ESHUTDOWN
+            : !e->store->writable(e->store)     ? -ENOSPC
+                                                : 0;
     if (r < 0) {
         cJSON_Delete(inputs);
         return r;

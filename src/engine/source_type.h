@@ -59,6 +59,7 @@ struct source_type {
     cJSON *(*inputs)(const void *config, const cJSON *data, char **ret_error);
 
     /* Active types. */
+    bool own_writes; /* what a run writes may be an event of its own trigger: such rounds are counted */
     int (*create)(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
                   struct source **ret, struct error *err);
     void (*start)(struct source *s);

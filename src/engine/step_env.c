@@ -23,9 +23,9 @@ void step_env_each(const struct step_call *call, void (*fn)(void *ctx, const cha
 
 bool step_env_reserved(const char *name)
 {
-    static const char *const names[] = {"TRIGGERD_NODE_ID",     "TRIGGERD_RUN_ID",          "TRIGGERD_STEP_ID",
-                                        "TRIGGERD_PIPELINE_ID", "TRIGGERD_ATTEMPT",         "TRIGGERD_IDEMPOTENCY_KEY",
-                                        "TRIGGERD_EVENT_ID",    "TRIGGERD_TRIGGER_ID"};
+    static const char *const names[] = {"TRIGGERD_NODE_ID",     "TRIGGERD_RUN_ID",     "TRIGGERD_STEP_ID",
+                                        "TRIGGERD_PIPELINE_ID", "TRIGGERD_ATTEMPT",    "TRIGGERD_IDEMPOTENCY_KEY",
+                                        "TRIGGERD_EVENT_ID",    "TRIGGERD_TRIGGER_ID", "TRIGGERD_TAG"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (streq(name, names[i]))
             return true;

@@ -20,6 +20,7 @@ struct loop;
 struct engine;
 struct spawner;
 struct ledger;
+struct sweeper;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -31,6 +32,7 @@ struct step_env {
     struct spawner *spawner;
     struct ledger *ledger;   /* where children are noted, NULL: nowhere */
     struct engine *engine;   /* for the `emit` step */
+    struct sweeper *sweeper; /* ends what steps left behind, NULL: nobody */
     const char *node_id;     /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path; /* for TRIGGERD_SOCKET; NULL: none */
 };

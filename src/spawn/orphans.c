@@ -37,11 +37,18 @@ struct victim {
     UT_hash_handle hh;
 };
 
+/* A tag hunted for: that of an attempt that has ended. */
+struct ended {
+    const char *tag;
+    UT_hash_handle hh;
+};
+
 struct hunt {
     DIR *proc;
-    const char *mark;  /* NAME=value, or NULL */
-    bool spare_others; /* what has NAME with another value */
-    pid_t root;        /* a child with all that is its, or 0 */
+    struct ended *ended; /* by tag; or NULL */
+    const char *mark;    /* NAME=value, or NULL */
+    bool spare_others;   /* what has NAME with another value */
+    pid_t root;          /* a child with all that is its, or 0 */
     struct ledger_entry *entries;
     size_t n_entries;
     struct process *processes; /* ascending by pid */
@@ -192,6 +199,27 @@ static void mark_by_environment(struct hunt *h)
     }
 }
 
+static void mark_by_tag(struct hunt *h)
+{
+    static const char name[] = ORPHANS_TAG_VARIABLE "=";
+    for (size_t i = 0; h->ended && i < h->n; i++) {
+        struct process *p = &h->processes[i];
+        if ((p->flags & (SPARED | MARKED)) || !read_text(h, p->pid, "environ", ENVIRON_MAX))
+            continue;
+        const char *end = h->text.data + h->text.len;
+        for (const char *e = h->text.data; e < end; e += strlen(e) + 1) {
+            if (strncmp(e, name, sizeof(name) - 1) != 0)
+                continue;
+            struct ended *found = NULL;
+            HASH_FIND_STR(h->ended, e + sizeof(name) - 1, found);
+            if (found) {
+                mark_if_ours(h, p);
+                break; /* the text was read anew */
+            }
+        }
+    }
+}
+
 static void mark_by_ledger(struct hunt *h)
 {
     for (size_t i = 0; i < h->n_entries; i++) {
@@ -312,6 +340,7 @@ static int hunt_round(struct hunt *h)
     spare_own_line(h);
     mark_by_ledger(h);
     mark_by_environment(h);
+    mark_by_tag(h);
     mark_closure(h);
     return kill_marked(h);
 }
@@ -425,4 +454,23 @@ int child_kill_tree(pid_t pid, const char *mark, int sig)
         ;
     kill(-pid, SIGKILL);
     return 0;
+}
+
+int orphans_sweep(char *const *tags, size_t n)
+{
+    _cleanup_(hunt_fini) struct hunt h = {.mark = NULL};
+    struct ended *list = xcalloc(n, sizeof(*list));
+    for (size_t i = 0; i < n; i++) {
+        struct ended *e = &list[i], *twice = NULL;
+        HASH_FIND_STR(h.ended, tags[i], twice);
+        e->tag = tags[i];
+        if (!twice)
+            HASH_ADD_KEYPTR(hh, h.ended, e->tag, strlen(e->tag), e);
+    }
+    int r = hunt_init(&h);
+    for (unsigned i = 0; r == 0 && i < TREE_ROUNDS_MAX && hunt_round(&h) > 0; i++)
+        ;
+    HASH_CLEAR(hh, h.ended);
+    free(list);
+    return r < 0 ? r : (int)HASH_COUNT(h.victims);
 }

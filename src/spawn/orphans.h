@@ -29,6 +29,7 @@
 #include <sys/types.h>
 
 #define ORPHANS_NODE_VARIABLE "TRIGGERD_NODE_ID" /* every child has it; a manifest's `env` must not set it */
+#define ORPHANS_TAG_VARIABLE "TRIGGERD_TAG"      /* likewise: one attempt of one step */
 #define ORPHANS_DEADLINE_MS 5000
 
 /* At the start of a life, under the lock of the state directory, before the first child and before ledger_create()
@@ -43,5 +44,10 @@ int orphans_kill(const char *ledger_path, const char *node_id, struct error *err
  * With SIGKILL also to what left the group: descendants, the session, and whatever has `mark` in its environment
  * (`NAME=value` that only this step or run has; NULL: none). Does not wait. 0, or -EINVAL for a pid ≤ 1. Any thread. */
 int child_kill_tree(pid_t pid, const char *mark, int sig);
+
+/* After attempts have ended: SIGKILL to whatever got away from their groups and still carries one of these tags in its
+ * environment, with what belongs to it. Does not wait. How many were killed, or the error of opening /proc. Any thread.
+ */
+int orphans_sweep(char *const *tags, size_t n);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/util.h"
 #include "engine/step_type.h"
 #include "spawn/orphans.h"
+#include "spawn/sweeper.h"
 #include "step/list.h"
 
 #include <errno.h>
@@ -344,6 +345,8 @@ static void on_ended(void *ctx, int fd, int events, int status)
     loop_close(&x->exit_poll.handle, NULL, NULL);
     if (x->call->env->ledger && x->slot != SPAWN_NO_SLOT)
         ledger_release(x->call->env->ledger, x->slot);
+    if (x->call->env->sweeper)
+        sweeper_note(x->call->env->sweeper, strchr(x->mark, '=') + 1);
     end_close(x, &x->in);
     drain(x, &x->out);
     drain(x, &x->err);
@@ -425,6 +428,7 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
     spawn_request_env(r, "LANG", "C.UTF-8");
     set_inputs(r, value_get(step_context(call), "inputs"));
     step_env_each(call, set_variable, r);
+    spawn_request_env(r, ORPHANS_TAG_VARIABLE, strchr(x->mark, '=') + 1);
     for (size_t i = 0; i < p->n_env; i++) {
         _cleanup_(freep) char *text = NULL;
         int e = template_expand_text(p->env[i].value, step_context(call), &text, err);
@@ -478,7 +482,7 @@ static void exec_start(struct step_call *call)
     loop_group_init(&x->group, call->env->loop);
     timer_init(&x->timer, on_timer, x);
     loop_task_init(&x->failed, tell_failure, x);
-    snprintf(x->mark, sizeof(x->mark), "TRIGGERD_IDEMPOTENCY_KEY=%s", call->idempotency_key);
+    snprintf(x->mark, sizeof(x->mark), ORPHANS_TAG_VARIABLE "=%s/%d", call->idempotency_key, call->attempt);
 
     struct error err = ERROR_INIT;
     struct spawn_request *r = spawn_request_new();

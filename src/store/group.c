@@ -101,6 +101,15 @@ void store_add_kv_put(struct store_group *g, const char *scope, const void *key,
     op->value_len = value_len;
 }
 
+void store_add_kv_add(struct store_group *g, const char *scope, const char *key, int64_t n)
+{
+    struct store_op *op = add(g, STORE_KV_ADD, strlen(scope) + strlen(key));
+    op->scope = xstrdup(scope);
+    op->key = xstrdup(key);
+    op->key_len = strlen(key);
+    op->expires_ms = n;
+}
+
 void store_add_kv_delete(struct store_group *g, const char *scope, const void *key, size_t key_len)
 {
     struct store_op *op = add(g, STORE_KV_DELETE, strlen(scope) + key_len);

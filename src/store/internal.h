@@ -65,6 +65,7 @@ enum statement {
     ST_LOG_PUT,
     ST_DEDUP_PUT,
     ST_KV_PUT,
+    ST_KV_ADD,
     ST_KV_DELETE,
     ST_KV_CLEAR,
     ST_COUNT_ADD,

@@ -45,6 +45,7 @@ enum store_op_type {
     STORE_STEP_PUT,     /* run_seq, step: the end of a step (replaces an earlier attempt's row), with what it printed */
     STORE_DEDUP_PUT,    /* scope, key, value (JSON text), expires_ms: a key that was seen; replaces */
     STORE_KV_PUT,       /* scope, key (bytes), value (bytes): state by namespace */
+    STORE_KV_ADD,       /* scope, key: add `expires_ms` to the number kept there as decimal text (0 where there is none) */
     STORE_KV_DELETE,    /* scope, key; key NULL: the whole scope */
 };
 
@@ -62,7 +63,7 @@ struct store_op {
     size_t key_len;
     char *value;
     size_t value_len;
-    int64_t expires_ms;
+    int64_t expires_ms; /* of ADD: how much */
 };
 
 enum { STORE_LAZY = 1 << 0, STORE_KEEP = 1 << 1 };
@@ -89,6 +90,7 @@ void store_add_step(struct store_group *g, int64_t run_seq, struct step_row *s);
 void store_add_dedup(struct store_group *g, const char *scope, const char *key, const char *value, int64_t expires_ms);
 void store_add_kv_put(struct store_group *g, const char *scope, const void *key, size_t key_len, const void *value,
                       size_t value_len);
+void store_add_kv_add(struct store_group *g, const char *scope, const char *key, int64_t n);
 void store_add_kv_delete(struct store_group *g, const char *scope, const void *key, size_t key_len);
 
 /* ---- reads ---- */

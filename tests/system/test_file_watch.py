@@ -1,6 +1,7 @@
 """file_watch: which files, when they are complete, and that none is missed."""
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import time
@@ -163,7 +164,9 @@ def test_a_file_without_a_close(daemon: Daemon, way: str) -> None:
             pytest.skip("no O_TMPFILE here")
         os.write(fd, b"x")
         os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
-        os.link(f"/proc/self/fd/{fd}", daemon.data / "a", follow_symlinks=True)
+        # os.link() does not follow the link in /proc: linkat() with AT_SYMLINK_FOLLOW does.
+        linkat = ctypes.CDLL(None, use_errno=True).linkat
+        assert linkat(-100, f"/proc/self/fd/{fd}".encode(), -100, os.fsencode(daemon.data / "a"), 0x400) == 0
         os.close(fd)
     begin = time.monotonic()
     wait_told(daemon, ("created", "a"))
