@@ -208,7 +208,6 @@ struct model {
     int64_t started_seq[MAX_TRIGGERS][LANES];
     struct model_fire fires[MAX_TRIGGERS];
     int64_t pending[MAX_TRIGGERS], executing[MAX_TRIGGERS];
-    bool crashed;          /* ever */
     unsigned crashed_life; /* the first life after the last crash */
 };
 

@@ -149,7 +149,7 @@ static void kv_put(struct kv **table, const char *scope, const char *key, size_t
     k->key = xmalloc(k->key_len + 1);
     memcpy(k->key, scope, k->scope_len);
     memcpy(k->key + k->scope_len, key, key_len);
-    k->value = xstrndup(value, value_len);
+    k->value = xmemdup(value, value_len);
     k->value_len = value_len;
     k->expires_ms = expires_ms;
     HASH_ADD_KEYPTR(hh, *table, k->key, k->key_len, k);
@@ -223,16 +223,6 @@ static void apply(struct sim_store *s, const struct store_group *g)
             if (k)
                 memcpy(text, k->value, MIN(k->value_len, sizeof(text) - 1));
             int len = snprintf(text, sizeof(text), "%lld", strtoll(text, NULL, 10) + (long long)op->expires_ms);
-            kv_put(&s->kv, op->scope, op->key, op->key_len, text, (size_t)len, 0);
-            break;
-        }
-        case STORE_KV_ADD: {
-            struct kv *k = kv_find(s->kv, op->scope, op->key, op->key_len);
-            int64_t n = 0;
-            if (k)
-                n = strtoll(k->value, NULL, 10);
-            char text[24];
-            int len = snprintf(text, sizeof(text), "%" PRId64, n + op->expires_ms);
             kv_put(&s->kv, op->scope, op->key, op->key_len, text, (size_t)len, 0);
             break;
         }
