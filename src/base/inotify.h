@@ -58,6 +58,7 @@ struct watch_stat {
     uint64_t dev, ino;
     int64_t size;
     int64_t mtime_ns; /* since 1970 */
+    int64_t ctime_ns; /* likewise; a rename sets it too */
     uint32_t mode;    /* with the type: S_ISREG() and so on */
 };
 

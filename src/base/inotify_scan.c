@@ -20,6 +20,7 @@ static struct watch_stat to_watch_stat(const struct stat *st)
         .ino = st->st_ino,
         .size = st->st_size,
         .mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
+        .ctime_ns = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec,
         .mode = st->st_mode,
     };
 }

@@ -305,6 +305,14 @@ static void watch(struct source *s)
     s->tree = watcher_add_tree(s->env.watcher, &options);
 }
 
+/* The clock that file systems stamp changes with: it moves by ticks, and is never ahead of the real one. */
+static int64_t files_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 /* ---- life ---- */
 
 void file_source_unref(struct source *s)
@@ -429,7 +437,7 @@ static int create(struct source_host *host, const struct source_env *env, const 
     }
     take_config(s, trigger->config);
     s->fresh = source_is_new(host);
-    s->began_ns = clock_realtime_ms(env->clock) * 1000000 + 999999;
+    s->began_ns = files_now_ns();
     s->scope = xasprintf("snapshot/%s", source_trigger_id(host));
     s->life = random_u64(env->random);
     watched_init(s);
@@ -498,6 +506,7 @@ static void nack(struct source *s, uint64_t token, const char *why)
 
 const struct source_type source_file_watch = {
     .kind = {.name = "file_watch", .config = &table, .has_filter = true, .validate = validate},
+    .own_writes = true,
     .create = create,
     .start = start,
     .stop = stop,

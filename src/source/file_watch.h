@@ -138,7 +138,7 @@ struct source {
     bool started;   /* the base was seen to be there, or not to be */
     bool here;      /* it is */
     bool scanned;   /* and all of it was looked at */
-    bool full_scan; /* what it does not find is gone */
+    bool full_scan; /* under way: what it does not find is gone, or is what was found elsewhere; events wait for it */
     bool failed;    /* it had an error */
     enum start_mode mode;
     uint32_t epoch;

@@ -137,7 +137,7 @@ static void take_result(struct source *s, struct file *f, const struct check_ite
     }
     p->stamp = item->stamp;
     f->is_dir = item->stamp.is_dir;
-    if (p->young && item->born_ns <= s->began_ns) { /* no: an old one that was written meanwhile */
+    if (p->young && item->born_ns < s->began_ns) { /* no: an old one that was written meanwhile */
         f->known = true;
         f->k = item->stamp;
         file_snapshot_touch(s, f);
@@ -168,7 +168,7 @@ static void done(void *ctx)
 
 void file_check_start(struct source *s)
 {
-    if (s->check || !s->todo || s->stopped)
+    if (s->check || !s->todo || s->stopped || s->full_scan)
         return;
     struct file_check *c = xmalloc(sizeof(*c));
     *c = (struct file_check){.source = s, .relative = strlen(s->base) + (s->base[1] != '\0')};

@@ -217,7 +217,7 @@ static void tell_outbox(struct source *s)
 
 void file_report_pump(struct source *s)
 {
-    while (!s->stopped && !s->paused && !s->refused) {
+    while (!s->stopped && !s->paused && !s->refused && !s->full_scan) {
         while (s->ready && (s->n_events < FILE_WINDOW || s->urgent))
             decide(s, s->ready);
         s->urgent = false;

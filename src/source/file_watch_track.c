@@ -421,7 +421,8 @@ void file_track_found(struct source *s, const char *path, const struct watch_sta
     f->is_dir = stamp.is_dir;
     f->epoch = s->epoch;
     bool silent = s->full_scan && s->mode == START_SILENT && !f->busy && !f->p;
-    bool young = silent && stamp.mtime_ns > s->began_ns; /* perhaps made since we began: then it is news */
+    /* Made, changed or moved in since the trigger is there: then it is news. */
+    bool young = silent && MAX(stat->mtime_ns, stat->ctime_ns) >= s->began_ns;
     if (silent && !young) {
         f->known = true;
         f->k = stamp;

@@ -232,7 +232,7 @@ def test_cwd(daemon: Daemon) -> None:
 
 
 def test_limits(daemon: Daemon) -> None:
-    done = run(daemon, script("ulimit -n; exec tail -c 200000000 /dev/zero", limits={"open_files": 32,
+    done = run(daemon, script("ulimit -n; exec python3 -c 'bytearray(200000000)'", limits={"open_files": 32,
                                                                                      "memory_bytes": 64 << 20}))
     assert done["status"] == "failed"
     assert printed(daemon, done).split()[:1] == [b"32"]
