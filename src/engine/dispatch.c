@@ -191,6 +191,7 @@ int64_t cooldown_left(const struct live_trigger *t)
 void event_free(struct live_event *ev)
 {
     event_fini(&ev->rec);
+    free(ev->path);
     free(ev);
 }
 

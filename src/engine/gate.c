@@ -99,16 +99,18 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
     return false;
 }
 
-/* A run that writes what its own trigger watches causes the next event, and so on. Who wrote a file cannot be told; but
- * where run after run exactly one event comes, from a change made while that run lasted, and nothing else happens in
- * between, then the runs are the cause. A trigger with other work to do never looks like that for long. */
+/* A run that writes what its own trigger watches causes the next event, and so on. Who wrote a file cannot be told, so
+ * only what looks like nothing else counts: while the run for a file lasts, that same file changes again, or one
+ * appears whose path goes on from it (`a.csv`, `a.csv.out`). A file that others keep busy gives more than one event a
+ * run, and does not count either. */
 int rounds_count(struct live_trigger *t, const struct occurrence *o)
 {
     struct rounds *r = &t->rounds;
-    if (!t->type->own_writes || r->started_ms == 0)
+    const char *path = t->type->own_writes ? value_get_string(o->data, "path") : NULL;
+    if (!path || !r->path || strncmp(path, r->path, strlen(r->path)) != 0)
         return 0;
     bool during = o->occurred_ms >= r->started_ms && (r->run || o->occurred_ms <= r->ended_ms + ROUNDS_SLACK_MS);
-    if (!during || r->caused++ > 0 || t->n_pending > 0)
+    if (!during || r->caused++ > 0)
         return 0;
     int round = r->round + 1;
     if (round == 1 || o->occurred_ms - r->since_ms > ROUNDS_WINDOW_MS) {
@@ -118,13 +120,17 @@ int rounds_count(struct live_trigger *t, const struct occurrence *o)
     return round;
 }
 
-void rounds_run_started(struct live_trigger *t, const struct live_run *run, int round)
+void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev)
 {
     struct rounds *r = &t->rounds;
+    if (!t->type->own_writes)
+        return;
+    free(r->path);
+    r->path = steal(&ev->path);
     r->run = run;
     r->started_ms = run->row.started_ms;
     r->ended_ms = 0;
-    r->round = round;
+    r->round = ev->round;
     r->caused = 0;
 }
 
@@ -274,6 +280,7 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     ev->trigger = t;
     ev->internal = o->internal;
     ev->round = o->round;
+    ev->path = t->type->own_writes ? xstrdup0(value_get_string(o->data, "path")) : NULL;
     memcpy(rec->id, v->event_id, sizeof(rec->id));
     snprintf(rec->root_event_id, sizeof(rec->root_event_id), "%s", o->root_event_id ? o->root_event_id : rec->id);
     if (o->replay_of)

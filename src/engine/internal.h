@@ -154,6 +154,7 @@ enum live_source_state {
 /* Of a source with own_writes: the run that was started last, and what it seems to have caused. Wall clock. */
 struct rounds {
     const struct live_run *run; /* NULL: it has ended, or there was none */
+    char *path;                 /* of the file that it ran for; NULL: not known */
     int64_t started_ms, ended_ms;
     int64_t since_ms; /* of the first round in a row */
     int round;        /* of the event that it ran for */
@@ -245,6 +246,7 @@ struct live_event {
     bool ended; /* while it was loading */
     bool internal;
     int round;
+    char *path;   /* of the file, where the source has own_writes, until its run starts */
     size_t bytes; /* of data and inputs in memory while pending */
     struct live_run *run;
     uint64_t epoch; /* of the source to be settled when it is recorded; 0: nothing to settle */
@@ -416,7 +418,7 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
 void verdict_fini(struct verdict *v);
 /* The round of an event that its source reports now. */
 int rounds_count(struct live_trigger *t, const struct occurrence *o);
-void rounds_run_started(struct live_trigger *t, const struct live_run *run, int round);
+void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev); /* takes ev->path */
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
 /* Act on it: the event, with its slot or its place in the queue. Takes what v owns. */
 struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text,

@@ -79,7 +79,7 @@ struct live_run *run_create(struct engine *e, struct live_pipeline *p, struct li
         run->row.inputs = ev->rec.resolved_inputs;
         run->row.traceparent = ev->rec.traceparent;
         slot_take(run);
-        rounds_run_started(ev->trigger, run, ev->round);
+        rounds_run_started(ev->trigger, run, ev);
     }
     return run;
 }

@@ -532,6 +532,7 @@ void trigger_free(struct live_trigger *t)
     timer_stop(e->timers, &t->cooldown);
     channel_leave(t);
     recent_fini(&t->recent);
+    free(t->rounds.path);
     conditions_fini(&t->conditions);
     trigger_program_free(t->program);
     trigger_unref(t->spec);
