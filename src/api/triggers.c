@@ -65,8 +65,24 @@ static void close_list(struct buf *b, int64_t total, int64_t page, int64_t page_
     json_close(b, '}');
 }
 
+static bool filter_ok(struct api *a, const struct api_trigger_filter *f, struct api_call call)
+{
+    bool known = !f->status;
+    for (int i = TRIGGER_ACTIVE; i <= TRIGGER_DISABLED; i++)
+        known = known || streq(f->status, trigger_status_name((enum trigger_status)i));
+    if (!known)
+        api_problem_at(call, 400, "status", "status: expected one of active, paused, error, disabled");
+    else if (f->trigger_type && !kind_find(engine_source_kinds(a->engine), f->trigger_type))
+        api_problem_at(call, 400, "trigger_type", "trigger_type: there is no type \"%s\"", f->trigger_type);
+    else
+        return true;
+    return false;
+}
+
 void api_list_triggers(struct api *a, const struct api_trigger_filter *f, struct api_call call)
 {
+    if (!filter_ok(a, f, call))
+        return;
     struct found_triggers found = {.filter = f};
     engine_each_trigger(a->engine, find, &found);
     _cleanup_(freep) struct found_trigger *spare = xcalloc(found.n, sizeof(*spare));

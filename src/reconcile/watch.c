@@ -72,10 +72,21 @@ static bool is_ready(const struct reconcile *r, const struct file *f, int64_t no
            (!f->writing || f->created || now >= f->dirty_ms + r->delays.writer_ms);
 }
 
+/* What a link leads to may lie where nobody watches: one that led nowhere is tried again with every pass. */
+static void broken_links_again(struct reconcile *r)
+{
+    struct file *f, *next;
+    HASH_ITER (hh, r->files, f, next) {
+        if (f->present && f->is_link && !f->text && f->dir)
+            file_mark_dirty(r, f);
+    }
+}
+
 static void pass_start(struct reconcile *r)
 {
     struct pass *p = xcalloc(1, sizeof(*p));
     int64_t now = reconcile_now(r);
+    broken_links_again(r);
     size_t cap = 0;
     struct file *f;
     p->r = r;

@@ -156,7 +156,7 @@ static void print_stats(const struct stats *s)
 }
 
 static const char usage[] = "usage: sim [--seeds N] [--seed S] [--steps N] [--repeat] [--verbose]\n"
-                            "  --seeds N   seeds 1 … N (25)\n"
+                            "  --seeds N   that many, from 1 or from S (25)\n"
                             "  --seed S    this one, with its digest\n"
                             "  --steps N   operations of a history (200)\n"
                             "  --repeat    run each twice: both must be the same\n"
@@ -173,16 +173,18 @@ int main(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {0},
     };
-    uint64_t first = 1, last = 25;
+    uint64_t first = 1, n = 0;
+    bool one = false;
     size_t steps = 200;
     bool verbose = false, repeat = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case 'n':
-            last = strtoull(optarg, NULL, 10);
+            n = strtoull(optarg, NULL, 10);
             break;
         case 's':
-            first = last = strtoull(optarg, NULL, 10);
+            first = strtoull(optarg, NULL, 10);
+            one = true;
             break;
         case 'k':
             steps = strtoull(optarg, NULL, 10);
@@ -201,6 +203,7 @@ int main(int argc, char **argv)
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(tell_place);
     struct stats stats = {0};
+    uint64_t last = first + (n ? n : one ? 1 : 25) - 1;
     for (uint64_t seed = first; seed <= last; seed++) {
         uint64_t digest = run_seed(seed, steps, verbose, &stats);
         if (first == last)
@@ -211,7 +214,8 @@ int main(int argc, char **argv)
         }
         if ((seed % 10 == 0 || seed == last) && __lsan_do_recoverable_leak_check &&
             __lsan_do_recoverable_leak_check()) {
-            fprintf(stderr, "FAILED: seeds %" PRIu64 " … %" PRIu64 " leak\n", seed >= 10 ? seed - 9 : first, seed);
+            fprintf(stderr, "FAILED: seeds %" PRIu64 " … %" PRIu64 " leak\n", seed >= first + 9 ? seed - 9 : first,
+                    seed);
             _exit(1);
         }
     }

@@ -172,7 +172,7 @@ struct model_event {
     int64_t n; /* of the stimulus, 0 for completions */
     size_t lane;
     int64_t seq;
-    bool internal;
+    bool internal, test;
     /* as submitted, and as committed */
     bool committed;
     enum event_status status, c_status;
@@ -187,8 +187,9 @@ struct model_run {
     char id[ID_SIZE], event_id[ID_SIZE], pipeline[8];
     size_t trigger; /* MAX_TRIGGERS: by hand */
     bool committed, ended, c_ended;
-    int under_way; /* step calls now */
-    char steps[8]; /* by index of sN, in this life: 1 under way, 2 completed */
+    bool cancelled; /* in this life */
+    int under_way;  /* step calls now */
+    char steps[8];  /* by index of sN, in this life: 1 under way, 2 completed */
     int attempts[8];
     UT_hash_handle hh;
 };
@@ -207,6 +208,7 @@ struct model {
     int64_t next_n;
     int64_t started_seq[MAX_TRIGGERS][LANES];
     struct model_fire fires[MAX_TRIGGERS];
+    int64_t fire_told_ms[MAX_TRIGGERS]; /* when the record of a fire was last told; a restart counts from there */
     int64_t pending[MAX_TRIGGERS], executing[MAX_TRIGGERS];
     unsigned crashed_life; /* the first life after the last crash */
 };

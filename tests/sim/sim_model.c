@@ -97,6 +97,10 @@ static void fired(struct life *life, struct model_event *ev)
     const struct want_trigger *t = &sim->triggers[ev->trigger];
     int64_t now = life_now(life);
     struct model_fire *last = &m->fires[ev->trigger];
+    if (t->present) {
+        CHECK(sim, !t->paused || t->pause_unknown, "%s fires %s and is paused", t->id, ev->id);
+        CHECK(sim, t->enabled || ev->test, "%s fires %s and is disabled", t->id, ev->id);
+    }
     if (last->seq && !last->crashed && t->present && last->at_ms > t->deleted_ms)
         CHECK(sim, now - last->at_ms >= t->cooldown_ms,
               "%s fires %s %" PRId64 " ms after the last; its cooldown is %" PRId64 " ms", t->id, ev->id,
@@ -139,6 +143,7 @@ static void event_inserted(struct life *life, const struct store_group *g, const
     ev->trigger = i;
     ev->seq = e->seq;
     ev->internal = e->depth > 0;
+    ev->test = streq(e->event_type, "test");
     ev->n = streq(e->event_type, "pipeline_completed") ? 0 : number_in(e->data);
     ev->status = e->status;
     ev->decision = e->decision;
@@ -156,6 +161,15 @@ static void event_inserted(struct life *life, const struct store_group *g, const
     CHECK(sim, early || loop == (e->decision == DECISION_LOOP_BLOCKED), "%s: %s with the chain %s, depth %d", e->id,
           decision_name(e->decision), e->chain ? e->chain : "", e->depth);
     bool latest = e->decision == DECISION_COOLDOWN && t->cooldown_policy == COOLDOWN_LATEST;
+    if (e->decision == DECISION_COOLDOWN) {
+        const struct model_fire *last = &m->fires[i];
+        bool queued = t->cooldown_policy == COOLDOWN_QUEUE && m->pending[i] > 0;
+        CHECK(sim, queued || (last->seq && life_now(life) - MAX(last->at_ms, m->fire_told_ms[i]) < t->cooldown_ms),
+              "%s of %s: cooldown, and the last fire was %" PRId64 " ms ago", e->id, t->id,
+              last->seq ? life_now(life) - last->at_ms : -1);
+    }
+    CHECK(sim, e->decision != DECISION_DISABLED || !t->enabled, "%s: %s is not disabled", e->id, t->id);
+    CHECK(sim, e->decision != DECISION_PAUSED || t->paused || t->pause_unknown, "%s: %s is not paused", e->id, t->id);
     if (e->status == EVENT_PENDING) {
         CHECK(sim, ev->internal || latest || m->pending[i] < t->queue_limit,
               "%s waits as number %" PRId64 " at %s; queue_limit is %" PRId64, e->id, m->pending[i] + 1, t->id,
@@ -316,7 +330,8 @@ static void stimulus_recorded(struct life *life, const struct store_group *g, co
     unsigned bit = 1u << ev->trigger;
     CHECK(sim, s, "%s holds %" PRId64 ", which nobody emitted", ev->id, ev->n);
     if (s->rows && s->group != g->number) {
-        bool forgotten = *s->key && sim->short_dedup && life_now(life) - s->recorded_ms >= 4900; /* from its gates */
+        bool forgotten =
+            *s->key && sim->short_dedup && life_now(life) - s->recorded_ms >= 4000; /* of 5 s from its gates */
         CHECK(sim, forgotten, "%" PRId64 " is recorded a second time, for %s, as %s", s->n,
               sim->triggers[ev->trigger].id, ev->id);
         s->rows = 0;
@@ -367,7 +382,12 @@ void model_done(struct life *life, const struct store_group *g, int result)
 {
     struct sim *sim = life->sim;
     struct model *m = &sim->model;
-    if (life->ghost || result == 0)
+    if (life->ghost)
+        return;
+    for (const struct store_op *op = g->ops; op && result == 0; op = op->next)
+        if (op->type == STORE_EVENT_INSERT && op->event->decision == DECISION_FIRED)
+            m->fire_told_ms[trigger_index(sim, op->event->trigger_id)] = life_now(life);
+    if (result == 0)
         return;
     CHECK(sim, !(g->flags & STORE_KEEP), "a kept group fails");
     for (const struct store_op *op = g->ops; op; op = op->next) {
@@ -427,6 +447,7 @@ void model_next_life(struct sim *sim, bool crashed)
         }
         run->ended = run->c_ended;
         run->under_way = 0;
+        run->cancelled = false;
         memset(run->steps, 0, sizeof(run->steps));
         memset(run->attempts, 0, sizeof(run->attempts));
     }
@@ -484,6 +505,7 @@ void model_step_started(struct life *life, const struct step_call *call)
     CHECK(sim, run && !run->ended, "step %s of %s starts, which is not under way", call->step->id, call->run_id);
     CHECK(sim, run->committed || (*run->event_id && event_of(sim, run->event_id)->committed),
           "step %s of %s starts, which is not recorded", call->step->id, call->run_id);
+    CHECK(sim, !run->cancelled, "step %s of %s starts, which was cancelled", call->step->id, call->run_id);
     CHECK(sim, run->steps[i] != 1, "step %s of %s overlaps with itself", call->step->id, call->run_id);
     CHECK(sim, run->steps[i] != 2, "step %s of %s has completed and starts again", call->step->id, call->run_id);
     const struct step_row *row = sim_store_step(life->store, call->run_id, call->step->id);
@@ -669,6 +691,12 @@ void model_quiet(struct life *life, bool open)
               "%s is %s after resume", t->id, trigger_status_name(v.status));
         size_t left = t->type == WANT_BROKER && v.status == TRIGGER_ACTIVE ? broker_unsettled(sim, i) : 0;
         CHECK(sim, left == 0, "quiet, and %zu messages for %s are not acknowledged", left, t->id);
+        if (open) { /* those that leave no row, of the last life */
+            sim->stats->decisions[DECISION_FILTERED] += v.filtered;
+            sim->stats->decisions[DECISION_DUPLICATE] += v.decisions[DECISION_DUPLICATE];
+            sim->stats->decisions[DECISION_QUEUE_FULL] += v.decisions[DECISION_QUEUE_FULL];
+            sim->stats->decisions[DECISION_DEBOUNCED] += v.decisions[DECISION_DEBOUNCED];
+        }
         int64_t fires = 0;
         for (const struct model_event *ev = sim->model.events; ev; ev = ev->hh.next)
             fires += ev->trigger == i && ev->fired_ms > 0;

@@ -353,6 +353,7 @@ static void control(struct sim *sim, struct want_trigger *t, bool pause)
     a->control = ++t->controls;
     bool discard = chance(sim, 0.3);
     sim_trace(sim, "%s %s%s", pause ? "pause" : "resume", t->id, !pause && discard ? " --discard" : "");
+    t->paused = t->paused && pause; /* resumed: at once; paused: when the call returns */
     int r = pause ? engine_pause(sim->life->engine, t->id, controlled, a)
                   : engine_resume(sim->life->engine, t->id, discard, controlled, a);
     CHECK(sim, (r == -ENOENT) == !t->present, "control of %s: %d", t->id, r);
@@ -446,6 +447,7 @@ static void cancel(struct sim *sim)
         return;
     run = open[pick(sim, n)];
     int r = engine_cancel_run(sim->life->engine, run->id, "cancelled by the simulator");
+    run->cancelled = r == 0;
     sim->stats->cancels++;
     sim_trace(sim, "cancel %s: %d", run->id, r);
 }
