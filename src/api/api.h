@@ -16,7 +16,7 @@ struct api {
     struct store_port *store;
     struct reconcile *reconcile;
     struct clock *clock;
-    bool firing; /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    bool firing;  /* false: FLOWMASON_TRIGGERS_ENABLED=false */
     bool started; /* the first reconcile was applied: resources are known */
     bool ready;   /* and it is not stopping */
 };

@@ -6,9 +6,9 @@
  * Numbers: an integer of at most 15 digits that is written canonically (no fraction, no exponent, not "-0") is a
  * cJSON_Number: these, and no larger ones, are what cJSON 1.7.15 prints exactly (it takes 2^53 - 1 for
  * 9.00719925474099e+15). Every other number is a cJSON_Raw whose `valuestring` is the text as it came and whose
- * `valuedouble` is the nearest double (infinite past 1e308). Nothing else is ever cJSON_Raw, so value_is_number() is the
- * only test to use, and cJSON's own print functions give the text back unchanged. Conversions assume that LC_NUMERIC is
- * the "C" locale, as it is in a process that never sets it.
+ * `valuedouble` is the nearest double (infinite past 1e308). Nothing else is ever cJSON_Raw, so value_is_number() is
+ * the only test to use, and cJSON's own print functions give the text back unchanged. Conversions assume that
+ * LC_NUMERIC is the "C" locale, as it is in a process that never sets it.
  *
  * Ownership: trees are freed with cJSON_Delete(). Thread: any; a tree has one user at a time.
  */
@@ -25,9 +25,9 @@
 /* Parse `len` bytes. On failure returns -EINVAL with line and column in `err`; *ret stays untouched. */
 int value_parse(const char *text, size_t len, cJSON **ret, struct error *err);
 
-/* As value_parse, but white space and one value from the start of `text`; *ret_used gets the bytes consumed (white space
- * before it included). -EAGAIN: the text ends inside a value that could still become one (also: before its first byte,
- * or with a bare number, which could go on; where no more text can come, value_parse() tells). */
+/* As value_parse, but white space and one value from the start of `text`; *ret_used gets the bytes consumed (white
+ * space before it included). -EAGAIN: the text ends inside a value that could still become one (also: before its first
+ * byte, or with a bare number, which could go on; where no more text can come, value_parse() tells). */
 int value_parse_prefix(const char *text, size_t len, cJSON **ret, size_t *ret_used, struct error *err);
 
 /* Called for each value, in the order of the text, a container before what it holds (and so before it is filled), with
@@ -50,8 +50,8 @@ char *value_print_pretty(const cJSON *v);
 bool value_is_number(const cJSON *v);
 /* True, and *ret set, if v is a number whose value is an integer that an int64_t holds (1, 1.0, 1e3). */
 bool value_integer(const cJSON *v, int64_t *ret);
-/* Exact comparison by decimal value, whatever the size (1 = 1.0 = 10e-1): <0, 0, >0. Both must be numbers. Takes time in
- * proportion to their texts; decimal exponents past ±10^17 count as that. */
+/* Exact comparison by decimal value, whatever the size (1 = 1.0 = 10e-1): <0, 0, >0. Both must be numbers. Takes time
+ * in proportion to their texts; decimal exponents past ±10^17 count as that. */
 int value_number_compare(const cJSON *a, const cJSON *b);
 /* Deep equality: numbers by value, objects without regard to order, strings by bytes. NULL equals only NULL. */
 bool value_equal(const cJSON *a, const cJSON *b);
@@ -73,8 +73,8 @@ void value_set(cJSON *object, const char *key, cJSON *item);
 cJSON *value_string(const char *text);
 /* The word for a type in messages: object array string number boolean null. */
 const char *value_type_name(const cJSON *v);
-/* A short rendering for messages ("got …"): compact JSON cut to 40 characters, one line; into `out`, returned. A buffer of
- * VALUE_BRIEF_MAX holds any. */
+/* A short rendering for messages ("got …"): compact JSON cut to 40 characters, one line; into `out`, returned. A buffer
+ * of VALUE_BRIEF_MAX holds any. */
 #define VALUE_BRIEF_MAX 192
 char *value_brief(const cJSON *v, char *out, size_t cap);
 

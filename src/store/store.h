@@ -45,8 +45,8 @@ enum store_op_type {
     STORE_STEP_PUT,     /* run_seq, step: the end of a step (replaces an earlier attempt's row), with what it printed */
     STORE_DEDUP_PUT,    /* scope, key, value (JSON text), expires_ms: a key that was seen; replaces */
     STORE_KV_PUT,       /* scope, key (bytes), value (bytes): state by namespace */
-    STORE_KV_ADD,       /* scope, key: add `expires_ms` to the number kept there as decimal text (0 where there is none) */
-    STORE_KV_DELETE,    /* scope, key; key NULL: the whole scope */
+    STORE_KV_ADD,    /* scope, key: add `expires_ms` to the number kept there as decimal text (0 where there is none) */
+    STORE_KV_DELETE, /* scope, key; key NULL: the whole scope */
 };
 
 struct store_op {
