@@ -1,63 +1,87 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 to a running trigger: installs what is missing, builds, starts triggerd on the manifests of
 # examples/quickstart, drops a file, and shows the event, its decision, its run and its output. Ends what it started.
-set -eu
+# QUICKSTART_BUILD=DIR takes the programs of that directory, and neither installs nor builds.
+set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-[ -t 1 ] || say() { printf '\n== %s\n' "$*"; }
-
-say "Installing what is missing"
-packages="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev
-libcurl4-openssl-dev libmicrohttpd-dev libpcre2-dev libssl-dev libglib2.0-dev libsystemd-dev uthash-dev"
-missing=
-for package in $packages; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get -qq update
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends $missing >/dev/null
+if [ -t 1 ]; then
+    say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+else
+    say() { printf '\n== %s\n' "$*"; }
 fi
-echo "done"
+show() { # COMMAND...: says it, and runs it
+    say "\$ $*"
+    "$@"
+}
 
-say "Building"
-cmake --preset release -DTRIGGERD_TESTS=OFF >/dev/null
-cmake --build --preset release -- --quiet
-export PATH=$PWD/build/release:$PATH
+install() {
+    local packages package missing=() sudo=()
+    packages="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev
+        libcurl4-openssl-dev libmicrohttpd-dev libpcre2-dev libssl-dev libglib2.0-dev libsystemd-dev uthash-dev
+        libcmocka-dev tzdata"
+    for package in $packages; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    if [ ${#missing[@]} = 0 ]; then
+        echo "nothing"
+        return
+    fi
+    echo "${missing[*]}" | fold -s -w 100
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    "${sudo[@]}" apt-get -qq update
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
 
-place=/tmp/triggerd-quickstart
+build() {
+    local quiet=()
+    [ -t 1 ] || quiet=(-- --quiet)
+    cmake --preset release >/dev/null
+    cmake --build --preset release --target triggerd triggerctl "${quiet[@]}"
+}
+
+if [ -z "${QUICKSTART_BUILD:-}" ]; then
+    say "Installing what is missing"
+    install
+    say "Building, which takes about a minute"
+    build
+fi
+PATH=$(realpath "${QUICKSTART_BUILD:-build/release}"):$PATH
+
+place=/tmp/triggerd-quickstart # which the manifest names
 rm -rf "$place"
 mkdir -p "$place/inbox"
 export TRIGGERD_SOCKET=$place/triggerd.sock
 
-say "Starting triggerd on examples/quickstart"
+say "\$ triggerd --manifests examples/quickstart --state $place/state &"
 triggerd --manifests examples/quickstart --state "$place/state" --socket "$TRIGGERD_SOCKET" --log-level warning &
 daemon=$!
-trap 'kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; rm -rf "$place"' EXIT
-for _ in $(seq 100); do
-    curl -fs --unix-socket "$TRIGGERD_SOCKET" http://localhost/readyz >/dev/null 2>&1 && break
-    triggerctl status >/dev/null 2>&1 && break
-    sleep 0.1
-done
-triggerctl get triggers
+trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" || true; rm -rf "$place"' EXIT
+until_found() { # COMMAND...: prints what it prints, as soon as that is something
+    local found
+    for _ in {1..300}; do
+        found=$("$@" 2>/dev/null | head -n 1) || true
+        [ -z "$found" ] || { echo "$found" && return; }
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "waited in vain: $*" >&2
+    return 1
+}
+until_found triggerctl get triggers -o name >/dev/null
+show triggerctl get triggers
 
-say "Dropping a file: printf 'a,1\\nb,2\\nc,3\\n' > $place/inbox/orders.csv"
+say "\$ printf 'a,1\\nb,2\\nc,3\\n' > $place/inbox/orders.csv"
 printf 'a,1\nb,2\nc,3\n' > "$place/inbox/orders.csv"
-event=
-for _ in $(seq 100); do
-    event=$(triggerctl get events --status completed -o name | head -n 1)
-    [ -n "$event" ] && break
-    sleep 0.1
-done
-[ -n "$event" ] || { echo "no event came to its end"; triggerctl get events; exit 1; }
+event=$(until_found triggerctl get events -o name)
+event=${event#event/}
+show triggerctl wait event "$event" --timeout 30
+show triggerctl get events
+show triggerctl describe event "$event"
+run=$(triggerctl get runs -o name)
+run=${run#run/}
+show triggerctl get runs
+show triggerctl logs "$run"
 
-say "The event and its decision: triggerctl describe event ${event#event/}"
-triggerctl describe event "${event#event/}"
-run=$(triggerctl get runs -o name | head -n 1)
-say "Its run: triggerctl describe run ${run#run/}"
-triggerctl describe run "${run#run/}"
-say "What it printed: triggerctl logs ${run#run/}"
-triggerctl logs "${run#run/}"
-say "Done: this was examples/quickstart/import.yaml"
+say "That was examples/quickstart/import.yaml. What next: the README's five minutes, and the other folders of examples/"
