@@ -26,6 +26,7 @@
 #include "config.h"
 #include "http/routes.h"
 #include "manifest/manifest.h"
+#include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
 #include "spawn/orphans.h"
@@ -371,6 +372,7 @@ int main(int argc, char **argv)
         return r;
     }
     log_init((enum log_level)d.config.log_level, (enum log_format)d.config.log_format);
+    value_alloc_init();
     signal(SIGPIPE, SIG_IGN);
     r = loop_init(&d.loop);
     if (r < 0) {

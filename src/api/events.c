@@ -109,6 +109,7 @@ struct taking {
 static void answer_taken(struct taking *t, int64_t triggered, struct buf *events)
 {
     struct buf b = {0};
+    buf_reserve(&b, events->len + 64);
     if (t->one) {
         buf_add(&b, events->data ? events->data : "null", events->data ? events->len : 4);
     } else {
@@ -184,6 +185,8 @@ static void taken(void *ctx, const struct intake_result *result)
         return;
     }
     struct buf events = {0};
+    if (result->n > 0) /* most fit without growing */
+        buf_reserve(&events, result->n * (1024 + 2 * strlen(result->events[0]->data)));
     for (size_t i = 0; i < result->n; i++)
         render_event(&events, NULL, result->events[i]);
     answer_taken(t, result->triggered, &events);

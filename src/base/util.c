@@ -132,6 +132,8 @@ void buf_printf(struct buf *b, const char *format, ...)
 char *buf_steal(struct buf *b)
 {
     char *data = b->data ? b->data : xcalloc(1, 1);
+    if (b->cap > 1024 && b->cap / 2 > b->len) /* it is kept: give back what is not used */
+        data = xrealloc(data, b->len + 1);
     *b = (struct buf){0};
     return data;
 }

@@ -3,38 +3,41 @@
  * that an event costs nothing for the triggers that it does not reach. */
 #include "engine/internal.h"
 
+static void recent_drop(struct recent_ring *ring, struct recent *r)
+{
+    DL_DELETE(ring->list, r);
+    ring->n--;
+    ring->bytes -= r->bytes;
+    free(r);
+}
+
 void recent_add(struct recent_ring *ring, int64_t number, const struct occurrence *o, const char *text)
 {
-    size_t bytes = strlen(text) + sizeof(struct recent);
-    while (ring->list && (ring->n >= RECENT_MAX || ring->bytes + bytes > RECENT_BYTES_MAX)) {
-        struct recent *old = ring->list;
-        DL_DELETE(ring->list, old);
-        ring->n--;
-        ring->bytes -= old->bytes;
-        free(old->event_type);
-        free(old->data);
-        free(old);
+    char instead[64];
+    size_t type_len = strlen(o->event_type) + 1, len = strlen(text) + 1;
+    if (sizeof(struct recent) + type_len + len > RECENT_BYTES_MAX) {
+        /* Data larger than the whole ring is remembered by its size only. */
+        len = (size_t)snprintf(instead, sizeof(instead), "\"(%zu bytes)\"", len - 1) + 1;
+        text = instead;
     }
-    struct recent *r = xcalloc(1, sizeof(*r));
-    r->number = number;
-    r->occurred_ms = o->occurred_ms;
-    r->event_type = xstrdup(o->event_type);
-    /* Data larger than the whole ring is remembered by its size only. */
-    r->data = bytes <= RECENT_BYTES_MAX ? xstrdup(text) : xasprintf("\"(%zu bytes)\"", strlen(text));
-    r->bytes = bytes <= RECENT_BYTES_MAX ? bytes : sizeof(*r);
+    size_t bytes = sizeof(struct recent) + type_len + len;
+    while (ring->list && (ring->n >= RECENT_MAX || ring->bytes + bytes > RECENT_BYTES_MAX))
+        recent_drop(ring, ring->list);
+    struct recent *r = xmalloc(bytes); /* with its texts behind it */
+    *r = (struct recent){.number = number, .occurred_ms = o->occurred_ms, .bytes = bytes};
+    r->event_type = (char *)(r + 1);
+    r->data = r->event_type + type_len;
+    memcpy(r->event_type, o->event_type, type_len);
+    memcpy(r->data, text, len);
     ring->n++;
-    ring->bytes += r->bytes;
+    ring->bytes += bytes;
     DL_APPEND(ring->list, r);
 }
 
 void recent_fini(struct recent_ring *ring)
 {
-    struct recent *r, *tmp;
-    DL_FOREACH_SAFE (ring->list, r, tmp) {
-        free(r->event_type);
-        free(r->data);
-        free(r);
-    }
+    while (ring->list)
+        recent_drop(ring, ring->list);
     *ring = (struct recent_ring){0};
 }
 

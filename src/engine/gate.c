@@ -254,19 +254,24 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
     }
 }
 
-/* W3C trace context: a new trace where none came. */
-static char *traceparent_for(struct engine *e, const char *given)
+/* W3C trace context: a new trace where none came. Nobody sees that of an event that is held back. */
+static char *traceparent_for(struct engine *e, const char *given, enum outcome outcome)
 {
+    static const char hex[] = "0123456789abcdef";
     if (given)
         return xstrdup(given);
+    if (outcome != OUTCOME_RUN && outcome != OUTCOME_WAIT)
+        return NULL;
     unsigned char r[24];
     random_fill(e->random, r, sizeof(r));
-    char *out = xmalloc(56);
-    char *p = out + sprintf(out, "00-");
+    char *out = xmalloc(56), *p = out;
+    memcpy(p, "00-", 3);
+    p += 3;
     for (size_t i = 0; i < sizeof(r); i++) {
         if (i == 16)
             *p++ = '-';
-        p += sprintf(p, "%02x", r[i]);
+        *p++ = hex[r[i] >> 4];
+        *p++ = hex[r[i] & 15];
     }
     memcpy(p, "-01", 4);
     return out;
@@ -294,7 +299,7 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     rec->error_message = steal(&v->error);
     rec->chain = xstrdup0(o->chain);
     rec->concurrency_key = v->key && *v->key ? steal(&v->key) : NULL;
-    rec->traceparent = traceparent_for(t->engine, o->traceparent);
+    rec->traceparent = traceparent_for(t->engine, o->traceparent, v->outcome);
     rec->decision = v->decision;
     rec->depth = o->depth;
     rec->attempt = 1;

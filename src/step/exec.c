@@ -93,11 +93,10 @@ static int make_pipe(int *ret_ours, int *ret_theirs, bool we_write)
 /* Read all there is; closes at the end. */
 static void drain(struct exec *x, struct pipe_end *p)
 {
-    static const size_t chunk = 16384;
+    char chunk[16384];
     while (p->fd >= 0) {
         size_t limit = (size_t)x->config->max_output_bytes;
-        char *to = buf_reserve(&p->kept, chunk);
-        ssize_t n = read(p->fd, to, chunk);
+        ssize_t n = read(p->fd, chunk, sizeof(chunk));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -108,8 +107,7 @@ static void drain(struct exec *x, struct pipe_end *p)
         }
         size_t room = limit > p->kept.len ? limit - p->kept.len : 0;
         size_t take = MIN(room, (size_t)n);
-        p->kept.len += take;
-        p->kept.data[p->kept.len] = '\0';
+        buf_add(&p->kept, chunk, take);
         p->dropped += (uint64_t)n - take;
     }
 }

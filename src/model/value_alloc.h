@@ -1,0 +1,13 @@
+/* Memory for JSON trees: small blocks are kept by size, a list a thread, so that the many nodes of an event cost
+ * little.
+ *
+ * cJSON asks through its hooks, which are process-wide: value_alloc_init() sets them, once, before other threads.
+ * Whatever cJSON gives out may be free()d as well, and whatever malloc() gave out may be handed to cJSON_Delete().
+ * Built with a sanitizer it does nothing, so that every block is watched.
+ */
+#ifndef TRIGGERD_MODEL_VALUE_ALLOC_H
+#define TRIGGERD_MODEL_VALUE_ALLOC_H
+
+void value_alloc_init(void);
+
+#endif
