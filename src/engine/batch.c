@@ -88,7 +88,7 @@ static struct snapshot *event_picture(struct batch *b, struct live_event *ev)
 void batch_event_insert(struct batch *b, struct live_event *ev)
 {
     ev->rec.seq = b->engine->store->next_seq(b->engine->store);
-    store_add_event_insert(b->group, &event_picture(b, ev)->event);
+    store_add_event_insert(b->group, &ev->rec); /* nothing of it changes until it is recorded */
 }
 
 void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs)

@@ -190,6 +190,10 @@ int64_t cooldown_left(const struct live_trigger *t)
 
 void event_free(struct live_event *ev)
 {
+    if (ev->spec) { /* two of its texts are borrowed */
+        ev->rec.trigger_id = ev->rec.pipeline_id = NULL;
+        trigger_unref(ev->spec);
+    }
     event_fini(&ev->rec);
     free(ev->path);
     free(ev);

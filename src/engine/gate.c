@@ -169,10 +169,8 @@ static bool gate_cooldown(const struct live_trigger *t, struct verdict *v)
 /* The lane by concurrency_key: the text of the value, "" where it finds nothing. False: an error (v is decided). */
 static bool lane_key(const struct live_trigger *t, const struct occurrence *o, struct verdict *v)
 {
-    if (!t->program->concurrency_key) {
-        v->key = xstrdup("");
+    if (!t->program->concurrency_key)
         return true;
-    }
     cJSON *value = NULL;
     struct error err = ERROR_INIT;
     int r = path_value(t->program->concurrency_key, o->data, &value, &err);
@@ -193,7 +191,7 @@ static void gate_concurrency(struct live_trigger *t, const struct occurrence *o,
     struct lane *l = lane_find(t, v->key);
     int64_t running = l ? l->n_running : 0, pending = l ? l->n_pending : 0;
     bool full = running >= t->spec->max_concurrent;
-    const char *of = *v->key ? " for this concurrency_key" : "";
+    const char *of = v->key && *v->key ? " for this concurrency_key" : "";
     if (v->outcome == OUTCOME_RUN && t->engine->draining) /* what follows from the last runs */
         decide(v, OUTCOME_WAIT, DECISION_CONCURRENCY, "waits for the next start: triggerd is shutting down");
     if (v->outcome == OUTCOME_RUN && (full || pending > 0)) {
@@ -290,8 +288,9 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     snprintf(rec->root_event_id, sizeof(rec->root_event_id), "%s", o->root_event_id ? o->root_event_id : rec->id);
     if (o->replay_of)
         snprintf(rec->replay_of, sizeof(rec->replay_of), "%s", o->replay_of);
-    rec->trigger_id = xstrdup(t->id);
-    rec->pipeline_id = xstrdup(t->spec->pipeline_id);
+    ev->spec = trigger_ref(t->spec);
+    rec->trigger_id = ev->spec->id;
+    rec->pipeline_id = ev->spec->pipeline_id;
     rec->event_type = xstrdup(o->event_type);
     rec->data = xstrdup(text);
     rec->resolved_inputs = steal(&v->inputs);

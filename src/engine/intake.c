@@ -142,6 +142,7 @@ static void confirm(struct live_event *ev)
 {
     struct live_trigger *t = ev->trigger;
     fire_settle(ev, true);
+    feed_tell(t->engine, &ev->rec);
     switch (ev->rec.status) {
     case EVENT_EXECUTING:
         ev->recorded = true;

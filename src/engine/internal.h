@@ -237,6 +237,7 @@ enum live_event_place { PLACE_NOWHERE, PLACE_PENDING, PLACE_RUNNING };
 
 struct live_event {
     struct event rec;
+    struct trigger *spec; /* as it was then: rec's trigger_id and pipeline_id are its; NULL: they are rec's own */
     struct live_trigger *trigger;
     struct lane *lane;
     enum live_event_place place;
@@ -347,7 +348,9 @@ struct batch {
     void *ctx;
 };
 struct batch *batch_new(struct engine *e, unsigned flags, void (*done)(struct batch *b, int result), void *ctx);
-/* Each takes a picture of what the row says now; texts that do not change any more are borrowed until the end. */
+/* Each takes a picture of what the row says now; texts that do not change any more are borrowed until the end. Of an
+ * event that is inserted nothing may change until its batch is done: it is borrowed whole, and the caller tells the
+ * feed. */
 void batch_event_insert(struct batch *b, struct live_event *ev);
 void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs);
 void batch_run_insert(struct batch *b, struct live_run *run);
