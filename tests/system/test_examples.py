@@ -1,0 +1,193 @@
+"""Every folder of examples/ does what its manifest and its README say, and quickstart.sh what it promises."""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from harness import ROOT, Daemon, build_dir, never, step_of, wait_for
+
+EXAMPLES = ROOT / "examples"
+FOLDERS = sorted(p.parent.name for p in EXAMPLES.glob("*/*.yaml"))
+QUICKSTART = "/tmp/triggerd-quickstart"  # in its manifest
+
+Start = Callable[[str], Daemon]
+
+
+@pytest.fixture
+def start(make_daemon: Callable[..., Daemon]) -> Start:
+    """A daemon on a copy of an example, whose paths are the test's own, with every trigger ready."""
+
+    def make(folder: str) -> Daemon:
+        daemon = make_daemon(folder)
+        for file in sorted((EXAMPLES / folder).glob("*.yaml")):
+            daemon.write(file.name, file.read_text().replace(QUICKSTART, str(daemon.data)))
+        daemon.start()
+        assert daemon.errors() == []
+        for trigger in daemon.get("/api/v1/triggers")["triggers"]:
+            wait_for(lambda id=trigger["id"]: daemon.condition(id, "Ready").get("status") == "True",
+                     what=f"{trigger['id']} ready")
+        return daemon
+
+    return make
+
+
+def only_run(daemon: Daemon, pipeline: str) -> dict[str, Any]:
+    """The finished run of a pipeline that has run once."""
+    def look() -> list[dict[str, Any]]:
+        runs = daemon.get(f"/api/v1/runs?pipeline_id={pipeline}")["runs"]
+        return runs if runs and all(r["completed_at"] for r in runs) else []
+
+    runs = wait_for(look, what=f"a run of {pipeline}")
+    assert len(runs) == 1, runs
+    return daemon.run(runs[0]["id"])
+
+
+def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
+    done = daemon.ctl("logs", run["id"], "--step", step)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_is_told_of() -> None:
+    assert FOLDERS == ["chain", "custom-events", "quickstart", "schedule"], "a new example needs a test of its own"
+    for folder in FOLDERS:
+        text = (EXAMPLES / folder / "README.md").read_text()
+        for file in (EXAMPLES / folder).glob("*.yaml"):
+            assert file.name in text
+            assert file.read_text().startswith("# yaml-language-server: $schema=../../schemas/manifest.json\n")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_validates(folder: str) -> None:
+    done = subprocess.run([build_dir() / "triggerctl", "validate", EXAMPLES / folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"1 file, \d+ resources: 0 errors\n", done.stderr)
+
+
+def test_quickstart_counts_the_lines(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "quickstart" / "data" / "inbox").mkdir(parents=True)
+    daemon = start("quickstart")
+    file = daemon.data / "inbox" / "orders.csv"
+
+    file.write_text("a,1\nb,2\n")
+    [event] = daemon.wait_events(1)
+    assert event["event_type"] == "file_created"
+    run = daemon.run_of(event)
+    assert run["outputs"] == {"lines": 2}
+    assert step_of(run, "count")["output"] == {"file": "orders.csv", "lines": 2}
+
+    (daemon.data / "inbox" / "notes.txt").write_text("not a CSV file\n")
+    with file.open("a") as f:
+        f.write("c,3\n")
+    [_, event] = daemon.wait_events(2)
+    assert event["event_type"] == "file_modified"
+    assert daemon.run_of(event)["outputs"] == {"lines": 3}
+
+    file.unlink()
+    never(lambda: len(daemon.events()) > 2, 0.6, "an event for notes.txt, or for what was deleted")
+
+
+def test_chain_reports(start: Start) -> None:
+    daemon = start("chain")
+    daemon.emit1("fetch", {"rows": 3})
+    report = only_run(daemon, "report")
+    assert report["status"] == "completed"
+    assert report["outputs"] == {"text": "3 rows"}
+    daemon.settle()
+    assert [e["trigger_id"] for e in daemon.events()] == ["start-fetch", "report-after-fetch"]
+
+
+def test_chain_tells_the_dead_letters(start: Start) -> None:
+    daemon = start("chain")
+    first = daemon.emit1("fetch", {"rows": 0})
+    letter = only_run(daemon, "dead_letter")
+    assert log_of(daemon, letter, "note") == 'report: step "check": exit code 1\n'
+    assert only_run(daemon, "report")["status"] == "failed"
+    assert only_run(daemon, "fetch")["status"] == "completed"
+    [event] = daemon.events("dead-letters")
+    assert event["root_event_id"] == first["id"]
+
+
+def test_chain_hears_of_a_failed_fetch(start: Start) -> None:
+    daemon = start("chain")
+    daemon.emit1("fetch", {"rows": "none"})
+    letter = only_run(daemon, "dead_letter")
+    assert log_of(daemon, letter, "note").startswith('fetch: step "get": exit code 1')
+    assert daemon.events("report-after-fetch") == []
+
+
+@pytest.mark.parametrize("change, why", [
+    ({"action": "login"}, "action"),
+    ({"age": 17}, "user.age: expected numeric >= 18, found 17"),
+    ({"email": "a@example.com"}, "user.email"),
+])
+def test_custom_events_turns_away(start: Start, change: dict[str, Any], why: str) -> None:
+    daemon = start("custom-events")
+    user = {"id": 7, "age": 18, "email": "a@b.org"}
+    data: dict[str, Any] = {"action": "signup", "user": user}
+    run = daemon.run_of(daemon.emit1("user_events", data))
+    assert log_of(daemon, run, "greet") == "welcome 7 <a@b.org>\n"
+
+    for key, value in change.items():
+        (data if key == "action" else user)[key] = value
+    assert daemon.emit("user_events", data)["events"] == []
+    told = daemon.ctl("describe", "trigger", "handle-user-events").stdout
+    assert why in told.split("Turned away by its filter")[1].split("\nConfig")[0]
+    asked = daemon.ctl("test", "handle-user-events", "--dry-run", "--data", json.dumps(data))
+    assert asked.stdout.startswith(f"filtered: {why}"), asked.stdout + asked.stderr
+    assert len(daemon.events()) == 1
+
+
+def test_schedule_knows_the_next_night(start: Start) -> None:
+    daemon = start("schedule")
+    connected = daemon.condition("nightly-report", "Connected")
+    found = re.fullmatch(r"next at (\S+)Z", connected["message"])
+    assert found, connected
+    at = datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+    assert timedelta(0) < at - datetime.now(timezone.utc) <= timedelta(hours=25, minutes=1)
+    local = at.astimezone(ZoneInfo("Europe/Rome"))
+    assert local.hour == 2 or at.month in (3, 10), local
+
+    done = daemon.ctl("test", "nightly-report", "--data", '{"scheduled_at": "2026-01-01T01:00:00.000Z"}')
+    assert done.returncode == 0, done.stderr
+    run = only_run(daemon, "nightly_report")
+    assert log_of(daemon, run, "report") == "report for 2026-01-01T01:00:00.000Z\n"
+
+
+def test_quickstart_script(tmp_path: Path) -> None:
+    """What quickstart.sh does once it has built."""
+    with open("/tmp/triggerd-quickstart.lock", "w") as lock:  # its directory is named by the manifest
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([EXAMPLES / "quickstart.sh"], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+                              env={**os.environ, "QUICKSTART_BUILD": str(build_dir()), "HOME": str(tmp_path)})
+        left = Path(QUICKSTART).exists()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert not left
+    assert not re.search("Installing|Building|\033", done.stdout)
+    for said in (r"count-new-csv-files +active +file_watch", r"file_created +completed +fired", r"Decision: +fired",
+                 r"count_lines +count-new-csv-files +completed", r'^\{"file": "orders.csv", "lines": 3\}$'):
+        assert re.search(said, done.stdout, re.MULTILINE), f"{said} not in:\n{done.stdout}"
+
+
+def test_quickstart_script_says_what_is_wrong(tmp_path: Path) -> None:
+    """A daemon that ends at once is no endless wait."""
+    for name in ("triggerd", "triggerctl"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    with open("/tmp/triggerd-quickstart.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([EXAMPLES / "quickstart.sh"], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "QUICKSTART_BUILD": str(tmp_path)})
+    assert done.returncode == 1
+    assert "waited in vain: triggerctl get triggers" in done.stderr
