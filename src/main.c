@@ -36,6 +36,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -232,6 +233,7 @@ static void first_reconcile(void *ctx)
 {
     struct daemon *d = ctx;
     engine_start(d->engine);
+    malloc_trim(0); /* reading many manifests at once leaves holes */
     d->api.started = d->api.ready = true;
     log_info("main", "ready");
     sd_notify(0, "READY=1");
@@ -373,6 +375,10 @@ int main(int argc, char **argv)
     }
     log_init((enum log_level)d.config.log_level, (enum log_format)d.config.log_format);
     value_alloc_init();
+    /* What this program allocates is small and short-lived: without fast bins nothing is ever consolidated in one go,
+     * and two arenas are enough for threads that allocate little. */
+    mallopt(M_MXFAST, 0);
+    mallopt(M_ARENA_MAX, 2);
     signal(SIGPIPE, SIG_IGN);
     r = loop_init(&d.loop);
     if (r < 0) {

@@ -106,22 +106,25 @@ struct taking {
     size_t waiting;
 };
 
-static void answer_taken(struct taking *t, int64_t triggered, struct buf *events)
+/* The answer around the events: begin_taken(), each event, end_taken(). */
+static void begin_taken(const struct taking *t, struct buf *b, int64_t triggered)
 {
-    struct buf b = {0};
-    buf_reserve(&b, events->len + 64);
-    if (t->one) {
-        buf_add(&b, events->data ? events->data : "null", events->data ? events->len : 4);
-    } else {
-        json_open(&b, NULL, '{');
-        json_int(&b, "triggered_count", triggered);
-        json_open(&b, "events", '[');
-        if (events->len > 0)
-            buf_add(&b, events->data, events->len);
-        json_close(&b, ']');
-        json_close(&b, '}');
+    if (t->one)
+        return;
+    json_open(b, NULL, '{');
+    json_int(b, "triggered_count", triggered);
+    json_open(b, "events", '[');
+}
+
+static void end_taken(const struct taking *t, struct buf *b)
+{
+    if (!t->one) {
+        json_close(b, ']');
+        json_close(b, '}');
+    } else if (b->len == 0) {
+        buf_adds(b, "null");
     }
-    api_answer_text(t->call, t->status, &b);
+    api_answer_text(t->call, t->status, b);
 }
 
 static void first_read(struct store_read *r, int result)
@@ -132,8 +135,7 @@ static void first_read(struct store_read *r, int result)
     store_read_free(r);
     if (--t->waiting > 0)
         return;
-    answer_taken(t, 0, &t->events);
-    buf_fini(&t->events);
+    end_taken(t, &t->events);
     free(t);
 }
 
@@ -144,6 +146,7 @@ static void read_firsts(struct taking *t, const char *ids_text)
     const cJSON *id;
     value_parse(ids_text, strlen(ids_text), &ids, NULL);
     t->waiting = 1; /* so that nothing ends before all are asked for */
+    begin_taken(t, &t->events, 0);
     cJSON_ArrayForEach (id, ids) {
         struct store_read *r = store_read_new(STORE_READ_EVENT, first_read, t);
         r->id = xstrdup(id->valuestring);
@@ -152,7 +155,7 @@ static void read_firsts(struct taking *t, const char *ids_text)
     }
     cJSON_Delete(ids);
     if (--t->waiting == 0) {
-        answer_taken(t, 0, &t->events);
+        end_taken(t, &t->events);
         free(t);
     }
 }
@@ -184,13 +187,13 @@ static void taken(void *ctx, const struct intake_result *result)
         read_firsts(t, result->duplicate_events);
         return;
     }
-    struct buf events = {0};
+    struct buf b = {0};
     if (result->n > 0) /* most fit without growing */
-        buf_reserve(&events, result->n * (1024 + 2 * strlen(result->events[0]->data)));
+        buf_reserve(&b, 64 + result->n * (900 + 2 * strlen(result->events[0]->data)));
+    begin_taken(t, &b, result->triggered);
     for (size_t i = 0; i < result->n; i++)
-        render_event(&events, NULL, result->events[i]);
-    answer_taken(t, result->triggered, &events);
-    buf_fini(&events);
+        render_event(&b, NULL, result->events[i]);
+    end_taken(t, &b);
     free(t);
 }
 
