@@ -219,7 +219,9 @@ void scan_init(struct scan *scan, int fd, uint32_t mask)
 
 void scan_add(struct scan *scan, struct watch_dir *dir, char *path, bool is_base)
 {
-    scan->dirs[scan->count++] = (struct scan_dir){.dir = dir, .path = path, .is_base = is_base};
+    struct scan_dir *added = &scan->dirs[scan->count++];
+    *added = (struct scan_dir){.dir = dir, .is_base = is_base};
+    added->path = path;
 }
 
 void scan_fini(struct scan *scan)

@@ -74,6 +74,7 @@ static void on_idle(uv_idle_t *idle)
         task->list = &loop->now;
     while (loop->now) {
         struct loop_task *task = loop->now;
+        assert(task->next || task->prev == task); /* the item of a list of one is its own predecessor */
         DL_DELETE(loop->now, task);
         task->list = NULL;
         task->fn(task->ctx);

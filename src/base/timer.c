@@ -80,6 +80,8 @@ static void heap_add(struct timers *timers, struct timer *timer)
 static void take_out(struct timers *timers, struct timer *timer)
 {
     if (timer->place == PLACE_READY) {
+        /* The item of a list of one is its own predecessor. */
+        assert(timer->next || timer != timers->ready || timer->prev == timer);
         DL_DELETE(timers->ready, timer);
     } else if (timer->place != PLACE_IDLE) {
         size_t place = timer->place;

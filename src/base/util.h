@@ -50,6 +50,14 @@ void closep(const int *fd); /* closes when ≥ 0 */
         stolen_;                                                                                                       \
     })
 
+/* The same for a descriptor that closep() would close. */
+static inline int steal_fd(int *fd)
+{
+    int stolen = *fd;
+    *fd = -1;
+    return stolen;
+}
+
 /* A growing byte buffer, always NUL-terminated once something was added. Zero-initialised is empty. */
 struct buf {
     char *data;

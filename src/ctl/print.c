@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "manifest/yaml_print.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -167,6 +168,7 @@ static void print_cell(const struct table *t, size_t column, const char *text, s
 void table_print(struct table *t, bool colour)
 {
     size_t widths[TABLE_COLUMNS_MAX];
+    assert(t->columns > 0);
     for (size_t i = 0; i < t->columns; i++)
         widths[i] = text_width(t->heads[i]);
     for (size_t i = 0; i < t->n; i++)

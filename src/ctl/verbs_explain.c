@@ -5,6 +5,7 @@
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define NAMES_MAX 128
@@ -223,6 +224,7 @@ int verb_explain(struct ctl *c, const struct args *a)
             print_table(at.field->sub, NULL, false);
         }
     } else if (r == CTL_OK) {
+        assert(at.table); /* what was found is a field or has a table of them */
         print_table(at.table, at.kind, at.is_source);
     }
     buf_fini(&path);

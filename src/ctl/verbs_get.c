@@ -168,7 +168,7 @@ static void add_cell(struct table *t, const cJSON *item, const struct column *co
         text = xstrdup0(why_text(item));
         break;
     case FORM_COMMIT:
-        text = cJSON_IsString(v) ? xstrndup(v->valuestring, 12) : NULL;
+        text = v && cJSON_IsString(v) ? xstrndup(v->valuestring, 12) : NULL;
         break;
     }
     table_cell(t, text);
@@ -261,9 +261,10 @@ static bool take_once(struct seen **seen, const char *id)
 
 static void forget_all(struct seen *seen)
 {
-    struct seen *s, *next;
-    HASH_ITER (hh, seen, s, next) {
-        HASH_DEL(seen, s);
+    struct seen *s = seen, *next;
+    HASH_CLEAR(hh, seen); /* the table alone; the items stay linked */
+    for (; s; s = next) {
+        next = s->hh.next;
         free(s);
     }
 }

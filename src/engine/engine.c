@@ -127,14 +127,15 @@ void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), v
 
 static void free_pending(struct live_trigger *t)
 {
-    struct lane *l, *tmp;
-    HASH_ITER (hh, t->lanes, l, tmp) {
+    struct lane *l = t->lanes, *next_lane;
+    HASH_CLEAR(hh, t->lanes); /* the table alone; the lanes stay linked */
+    for (; l; l = next_lane) {
+        next_lane = l->hh.next;
         struct live_event *ev, *next;
         DL_FOREACH_SAFE (l->pending, ev, next) {
             event_free(ev);
         }
         waiter_leave(&l->waiter);
-        HASH_DELETE(hh, t->lanes, l);
         free(l->key);
         free(l);
     }

@@ -67,8 +67,8 @@ int pipeline_check(const struct pipeline *p, const cJSON *doc, const struct step
                    struct issues *issues);
 
 /* Create or edit; takes a reference. Both were checked. `mutation_ms`: now. */
-void engine_put_trigger(struct engine *e, struct trigger *t, const struct origin *origin);
-void engine_put_pipeline(struct engine *e, struct pipeline *p, const struct origin *origin);
+void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin);
+void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct origin *origin);
 /* Gone from the manifests: its runs end, its pending events are cancelled. */
 void engine_remove_trigger(struct engine *e, const char *id);
 void engine_remove_pipeline(struct engine *e, const char *id);
@@ -95,14 +95,15 @@ struct intake_result {
 typedef void intake_done_fn(void *ctx, const struct intake_result *result);
 
 /* Something happened on a channel of a passive type: `custom` and the endpoint, `pipeline_completed` and the pipeline.
- * Borrows `o` for the call; `done` comes exactly once, never from inside. */
-void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *o,
+ * Borrows `given` for the call; `done` comes exactly once, never from inside. */
+void engine_publish(struct engine *e, const char *type, const char *channel, const struct occurrence *given,
                     intake_done_fn *done, void *ctx);
 /* Make `o` follow from a run under way, in its chain; *ret_chain is to be freed after the call that uses `o`. -ENOENT:
  * the run is not under way; `o` is left as it is. */
 int engine_chain(struct engine *e, const char *run_id, struct occurrence *o, char **ret_chain);
 /* For one trigger only: `test`, replay. -ENOENT at once where there is none (done is not called then). */
-int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *o, intake_done_fn *done, void *ctx);
+int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *given, intake_done_fn *done,
+                 void *ctx);
 /* What would happen: the decision, its reason, and the inputs (owned by the caller, NULL where there are none). */
 int engine_dry_run(struct engine *e, const char *trigger_id, const cJSON *data, enum decision *ret, char **ret_reason,
                    char **ret_inputs);

@@ -451,7 +451,7 @@ void engine_publish(struct engine *e, const char *type, const char *channel, con
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = o.data_text ? o.data_text : printed;
+    const char *text = printed ? printed : o.data_text;
     struct live_trigger **targets = NULL;
     size_t n = !e->started || (e->draining && !o.internal) || !e->options.firing
                    ? 0
@@ -471,11 +471,12 @@ int engine_occur(struct engine *e, const char *trigger_id, const struct occurren
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
+    const char *text = printed ? printed : o.data_text;
     struct live_trigger **targets = xcalloc(1, sizeof(*targets));
     targets[0] = t;
     struct intake *in = intake_new(e, targets, 1, done, ctx);
     _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
-    intake_take(in, &o, o.data_text ? o.data_text : printed, scope);
+    intake_take(in, &o, text, scope);
     return 0;
 }
 
@@ -487,7 +488,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = o.data_text ? o.data_text : printed;
+    const char *text = printed ? printed : o.data_text;
     t->seen++;
     bool wanted = trigger_wants(t, o.data, NULL, 0);
     o.round = wanted ? rounds_count(t, &o) : 0;
@@ -515,7 +516,7 @@ struct intake *intake_join(struct engine *e, const char *type, const char *chann
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
     _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = o.data_text ? o.data_text : printed;
+    const char *text = printed ? printed : o.data_text;
     struct live_trigger **targets = NULL;
     size_t n = channel_match(e, type, channel, &o, text, &targets);
     if (n == 0) {

@@ -72,7 +72,7 @@ struct pipeline_program {
 int trigger_program_compile(const struct trigger *t, const cJSON *doc, struct issues *issues,
                             struct trigger_program **ret);
 void trigger_program_free(struct trigger_program *p);
-int pipeline_program_compile(const struct pipeline *p, const cJSON *doc, const struct step_type *const *types,
+int pipeline_program_compile(const struct pipeline *spec, const cJSON *doc, const struct step_type *const *types,
                              struct issues *issues, struct pipeline_program **ret);
 struct pipeline_program *pipeline_program_ref(struct pipeline_program *p);
 void pipeline_program_unref(struct pipeline_program *p);
@@ -493,7 +493,7 @@ void chain_from_run(const struct live_run *run, struct occurrence *o, char **ret
 
 /* As engine_publish(), into a batch of the caller's (the end of a run), which is submitted by the caller and must keep
  * (STORE_KEEP): never refused. NULL where no trigger wants it. Exactly one intake_joined() when the batch is done. */
-struct intake *intake_join(struct engine *e, const char *type, const char *channel, const struct occurrence *o,
+struct intake *intake_join(struct engine *e, const char *type, const char *channel, const struct occurrence *given,
                            struct batch *b);
 void intake_joined(struct intake *in, int result);
 

@@ -47,9 +47,10 @@ cJSON *saved_take(struct engine *e, const char *scope, const char *id)
 
 void saved_free(struct engine *e)
 {
-    struct saved_state *s, *tmp;
-    HASH_ITER (hh, e->saved, s, tmp) {
-        HASH_DELETE(hh, e->saved, s);
+    struct saved_state *s = e->saved, *next_state;
+    HASH_CLEAR(hh, e->saved); /* the table alone; the states stay linked */
+    for (; s; s = next_state) {
+        next_state = s->hh.next;
         cJSON_Delete(s->state);
         free(s->key);
         free(s);

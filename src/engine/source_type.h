@@ -74,8 +74,8 @@ struct source_type {
 
 /* ---- what a source calls; implemented by the engine, or by a test that stands in for it ---- */
 
-/* Something happened. Borrows `o` for the call. The source's token is settled later, never from inside. */
-void source_occurred(struct source_host *host, const struct occurrence *o, uint64_t token);
+/* Something happened. Borrows `given` for the call. The source's token is settled later, never from inside. */
+void source_occurred(struct source_host *host, const struct occurrence *given, uint64_t token);
 
 enum source_state {
     SOURCE_WAITING,   /* nothing is wrong, but what it watches is not there yet: condition `Waiting` */

@@ -72,8 +72,7 @@ int listen_unix(struct door *d, struct error *err)
         unlink(d->path);
         return r;
     }
-    d->listen_fd = fd;
-    fd = -1;
+    d->listen_fd = steal_fd(&fd);
     return 0;
 }
 
@@ -133,8 +132,8 @@ static int parse_address(const char *text, union address *ret, socklen_t *ret_le
 
 int listen_tcp(struct door *d, const char *text, struct error *err)
 {
-    union address address;
-    socklen_t len;
+    union address address = {0};
+    socklen_t len = 0;
     int r = parse_address(text, &address, &len, err);
     if (r < 0)
         return r;
@@ -146,8 +145,7 @@ int listen_tcp(struct door *d, const char *text, struct error *err)
     if (bind(fd, &address.any, len) < 0 || listen(fd, SOMAXCONN) < 0 || getsockname(fd, &address.any, &len) < 0)
         return error_set(err, -errno, "cannot listen at %s: %s", text, strerror(errno));
     d->port = ntohs(address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in.sin_port);
-    d->listen_fd = fd;
-    fd = -1;
+    d->listen_fd = steal_fd(&fd);
     return 0;
 }
 

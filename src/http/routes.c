@@ -230,7 +230,7 @@ static void emit(struct exchange *x)
         answer_issues(x, "the emit is not valid", &issues);
         return;
     }
-    struct api_emit e = {.endpoint = endpoint->valuestring,
+    struct api_emit e = {.endpoint = cJSON_GetStringValue(endpoint),
                          .data = data ? data : &empty,
                          .idempotency_key = key,
                          .traceparent = traceparent_of(x),

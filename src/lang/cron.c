@@ -277,7 +277,7 @@ static int open_timezone(const char *zone_name, GTimeZone **ret, struct error *e
 
 int cron_check_timezone(const char *zone_name, struct error *err)
 {
-    GTimeZone *zone;
+    GTimeZone *zone = NULL;
     int rc = open_timezone(zone_name, &zone, err);
     if (rc == 0)
         g_time_zone_unref(zone);

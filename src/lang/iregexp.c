@@ -382,7 +382,7 @@ static int parse_quantifier(struct compiler *c, size_t start)
     }
     if (*c->p != '{')
         return 0;
-    size_t min, max;
+    size_t min = 0, max;
     c->p++;
     bool good = parse_count(c, &min);
     max = min;

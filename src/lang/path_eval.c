@@ -373,7 +373,7 @@ static cJSON *copy_node(struct copy *c, const cJSON *v)
 
 int path_value(const struct path *p, const cJSON *root, cJSON **ret, struct error *err)
 {
-    struct path_nodes nodes;
+    struct path_nodes nodes = {0};
     int r = path_select(p, root, &nodes, err);
     if (r < 0)
         return r;

@@ -1,5 +1,6 @@
 #include "lang/schema_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -181,6 +182,7 @@ static bool check_words(struct run *r, const struct schema *s, const struct plac
         return fail_expected(r, at, value_brief(s->constant, brief, sizeof(brief)));
     if (!s->words)
         return true;
+    assert(s->words->child); /* take_enum() refuses an empty list */
     for (const cJSON *word = s->words->child; word; word = word->next)
         if (is_equal(r, at->value, word))
             return true;

@@ -181,7 +181,9 @@ static int expand_text(const struct template *t, const cJSON *root, size_t *budg
             int rc = resolve(t->parts[i].path, root, &value, err);
             if (rc < 0)
                 return rc;
-            text = cJSON_IsString(value) ? value->valuestring : (json = value_print(value));
+            if (!cJSON_IsString(value))
+                json = value_print(value);
+            text = json ? json : value->valuestring;
         }
         size_t len = strlen(text);
         int rc = spend(budget, len, err);

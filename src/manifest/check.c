@@ -76,7 +76,7 @@ static void add_file(struct manifest_check *c, const char *path)
         return;
     /* O_NONBLOCK: a FIFO must not keep us waiting. */
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
+    struct stat st = {0};
     struct buf text = {0};
     int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
     if (r == 0 && !S_ISREG(st.st_mode)) {
@@ -218,15 +218,17 @@ static void define(struct manifest_check *c, size_t index, size_t entry, struct 
 
 size_t manifest_check_finish(struct manifest_check *c)
 {
-    struct definition *all = NULL, *d, *next;
+    struct definition *all = NULL;
     size_t wrong = 0;
     for (size_t i = 0; i < c->n; i++) {
         for (size_t k = 0; k < c->manifests[i].n_entries; k++)
             define(c, i, k, &all);
         wrong += c->manifests[i].n_wrong;
     }
-    HASH_ITER (hh, all, d, next) {
-        HASH_DEL(all, d);
+    struct definition *d = all, *next;
+    HASH_CLEAR(hh, all); /* the table alone; the items stay linked */
+    for (; d; d = next) {
+        next = d->hh.next;
         free(d);
     }
     return wrong;
@@ -234,12 +236,13 @@ size_t manifest_check_finish(struct manifest_check *c)
 
 void manifest_check_fini(struct manifest_check *c)
 {
-    struct check_seen *s, *next;
+    struct check_seen *s = c->seen, *next;
     for (size_t i = 0; i < c->n; i++)
         manifest_fini(&c->manifests[i]);
     free(c->manifests);
-    HASH_ITER (hh, c->seen, s, next) {
-        HASH_DEL(c->seen, s);
+    HASH_CLEAR(hh, c->seen); /* the table alone; the items stay linked */
+    for (; s; s = next) {
+        next = s->hh.next;
         free(s);
     }
     *c = (struct manifest_check){0};

@@ -38,7 +38,9 @@ static void add_errorv(struct manifest *m, size_t entry, bool warning, unsigned 
                        char *message)
 {
     m->errors = xreallocarray(m->errors, m->n_errors + 1, sizeof(*m->errors));
-    m->errors[m->n_errors++] = (struct manifest_error){entry, warning, line, column, xstrdup(path), message};
+    struct manifest_error *e = &m->errors[m->n_errors++];
+    *e = (struct manifest_error){entry, warning, line, column, .path = xstrdup(path)};
+    e->message = message;
     if (warning)
         return;
     m->n_wrong++;

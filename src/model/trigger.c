@@ -2,6 +2,7 @@
 
 #include "base/util.h"
 
+#include <assert.h>
 #include <errno.h>
 
 static const char *const cooldown_words[] = {"skip", "latest", "queue", NULL};
@@ -229,6 +230,7 @@ void trigger_unref(struct trigger *t)
     if (!t || --t->refs > 0)
         return;
     if (t->config) {
+        assert(t->kind); /* by which parse_config() made it */
         fields_fini(t->kind->config, t->config);
         free(t->config);
     }

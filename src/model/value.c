@@ -1,6 +1,7 @@
 /* The strict JSON parser: RFC 8259, one pass, straight into cJSON nodes. */
 #include "model/value_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sys/auxv.h>
 
@@ -148,7 +149,7 @@ static int read_escape(const struct parser *s, const char **at, char *to)
     }
     if (*p != 'u')
         return fail(s, p, "no such escape in a string");
-    unsigned c, low;
+    unsigned c = 0, low = 0;
     int r = read_hex4(s, p + 1, &c);
     if (r < 0)
         return r;
@@ -402,6 +403,7 @@ static int parse_value(struct parser *s, unsigned depth, char *key, cJSON **ret)
 
 static inline void append(cJSON *container, cJSON *node)
 {
+    assert(node); /* parse_value() made it */
     cJSON *head = container->child;
     if (head) {
         head->prev->next = node;
@@ -439,7 +441,8 @@ static int parse_key(struct parser *s, char **ret, const char **ret_at)
 static int fail_twice(const struct parser *s, const char *at, char *key)
 {
     char brief[VALUE_BRIEF_MAX];
-    const cJSON name = {.type = cJSON_String, .valuestring = key};
+    cJSON name = {.type = cJSON_String};
+    name.valuestring = key;
     return fail(s, at, "the member %s is there twice", value_brief(&name, brief, sizeof(brief)));
 }
 
@@ -457,13 +460,14 @@ static int parse_members(struct parser *s, unsigned depth, cJSON *object, struct
         int r = parse_key(s, &key, &at);
         if (r < 0)
             return r;
+        assert(key); /* parse_key() read it */
         if (!keyset_add(keys, object, key))
             return fail_twice(s, at, key);
         if (s->place) {
             place_advance(&s->last, at);
             s->key = s->last;
         }
-        cJSON *member;
+        cJSON *member = NULL;
         r = parse_value(s, depth, steal(&key), &member);
         if (r < 0)
             return r;
@@ -489,7 +493,7 @@ static int parse_elements(struct parser *s, unsigned depth, cJSON *array)
         return 0;
     }
     for (;;) {
-        cJSON *element;
+        cJSON *element = NULL;
         int r = parse_value(s, depth, NULL, &element);
         if (r < 0)
             return r;
@@ -546,6 +550,7 @@ static int parse_value(struct parser *s, unsigned depth, char *key, cJSON **ret)
     }
     if (r < 0)
         return r;
+    assert(node);
     node->string = steal(&name);
     tell_place(s, node, at);
     if (*at == '{') {

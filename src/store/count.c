@@ -93,9 +93,10 @@ int counts_flush(struct counts *c, counts_put_fn *put, void *ctx)
 
 static void drop_all(struct counts *c)
 {
-    struct count_entry *e, *next;
-    HASH_ITER (hh, c->entries, e, next) {
-        HASH_DEL(c->entries, e);
+    struct count_entry *e = c->entries, *next;
+    HASH_CLEAR(hh, c->entries); /* the table alone; the entries stay linked */
+    for (; e; e = next) {
+        next = e->hh.next;
         free(e);
     }
     c->n_entries = 0;

@@ -77,8 +77,7 @@ int directory_lock(const char *dir, int *ret_fd, struct error *err)
     /* The lock is the kernel's, the number is only for the message: a full disk does not matter here. */
     if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)len, 0) < 0)
         (void)ftruncate(fd, 0);
-    *ret_fd = fd;
-    fd = -1;
+    *ret_fd = steal_fd(&fd);
     return 0;
 }
 
@@ -115,8 +114,7 @@ int reserve_open(const char *dir, size_t wanted, int *ret_fd, int64_t *ret_bytes
     if (!*ret_held)
         reserve_release(fd); /* the disk is full already: start without one, and take it when there is room */
     *ret_bytes = bytes;
-    *ret_fd = fd;
-    fd = -1;
+    *ret_fd = steal_fd(&fd);
     return 0;
 }
 

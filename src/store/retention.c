@@ -119,12 +119,12 @@ static int slice_logs(struct writer *w, int *n)
         return sqlite3_errcode(w->db);
     enum { RUNS = 128 };
     int64_t old[RUNS];
-    int n_old = 0, n_seen = 0, rc;
+    int n_old = 0, n_seen = 0;
     bool past = false;
     int64_t before = cutoff_ms(w->retention.run_log_days), last = w->log_seq;
     sqlite3_bind_int64(st, 1, w->log_seq);
     sqlite3_bind_int(st, 2, RUNS);
-    while (!past && (rc = sqlite3_step(st)) == SQLITE_ROW && n_seen < RUNS) {
+    while (!past && sqlite3_step(st) == SQLITE_ROW && n_seen < RUNS) {
         n_seen++;
         last = sqlite3_column_int64(st, 0);
         int64_t created = sqlite3_column_int64(st, 1), completed = sqlite3_column_int64(st, 2);
@@ -138,7 +138,7 @@ static int slice_logs(struct writer *w, int *n)
         return reset;
     w->log_seq = last;
     for (int i = 0; i < n_old; i++) {
-        rc = delete_by_seq(w, ST_LOGS_DELETE, old[i]);
+        int rc = delete_by_seq(w, ST_LOGS_DELETE, old[i]);
         if (rc != SQLITE_OK)
             return rc;
     }

@@ -237,8 +237,7 @@ static void reason_of(struct store *s, int rc, int code, struct error *err)
 {
     if (code == -ENOSPC)
         error_set(err, code, "%s: the disk is full: %.1f MiB are free, %.1f are needed to go on", s->dir,
-                  (double)MAX(disk_free(s->dir), 0) / 1048576,
-                  (double)(s->reserve_bytes + s->reserve_bytes / 4) / 1048576);
+                  (double)MAX(disk_free(s->dir), 0) / 1048576, (double)s->reserve_bytes * 1.25 / 1048576);
     else
         sqlite_error(s->w.db, rc, s->path, "cannot write", err);
 }
