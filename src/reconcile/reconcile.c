@@ -128,10 +128,9 @@ void resource_touch(struct reconcile *r, struct resource *res)
     LL_PREPEND2(r->touched, res, tnext);
 }
 
-static void resource_free(struct reconcile *r, struct resource *res)
+/* It has no owner, and is out of the map. */
+static void resource_free(struct resource *res)
 {
-    resource_own(res, NULL);
-    HASH_DELETE(hh, r->resources, res);
     free(res->key);
     free(res->text);
     free(res->rejected);
@@ -140,8 +139,10 @@ static void resource_free(struct reconcile *r, struct resource *res)
 
 void resource_reap(struct reconcile *r, struct resource *res)
 {
-    if (!res->owner && !res->defs)
-        resource_free(r, res);
+    if (res->owner || res->defs)
+        return;
+    HASH_DELETE(hh, r->resources, res);
+    resource_free(res);
 }
 
 /* ---- life ---- */
@@ -155,8 +156,12 @@ static void on_gone(void *ctx)
         resource_own(res, NULL);
     HASH_ITER (hh, r->files, f, next_file)
         file_free(r, f);
-    HASH_ITER (hh, r->resources, res, next)
-        resource_free(r, res);
+    res = r->resources;
+    HASH_CLEAR(hh, r->resources); /* the table alone; the items stay linked */
+    for (; res; res = next) {
+        next = res->hh.next;
+        resource_free(res);
+    }
     for (size_t i = 0; i < r->n_dirs; i++) {
         free(r->dirs[i].path);
         free(r->dirs[i].error);
@@ -215,6 +220,7 @@ int reconcile_create(const struct reconcile_options *options, struct reconcile *
     r->engine = options->engine;
     r->store = options->store;
     r->burst_ms = -1;
+    r->mounts_fd = -1;
     loop_group_init(&r->group, r->loop);
     loop_task_init(&r->put_task, put_run, r);
     add_dirs(r, options);
