@@ -30,7 +30,7 @@ install() {
     echo "${missing[*]}" | fold -s -w 100
     [ "$(id -u)" = 0 ] || sudo=(sudo)
     "${sudo[@]}" apt-get -qq update
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
         apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
