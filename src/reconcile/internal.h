@@ -202,7 +202,9 @@ struct reconcile {
     bool again;                /* another pass after this one */
     struct dir_look *checking; /* under way; NULL: not now */
     struct loop_work check_work;
-    struct put *puts; /* the first is under way when `putting` */
+    struct loop_poll mounts; /* /proc/self/mountinfo: tells of every mount and unmount */
+    int mounts_fd;           /* -1: it cannot be watched */
+    struct put *puts;        /* the first is under way when `putting` */
     bool putting;
     struct loop_task put_task;
 };

@@ -168,6 +168,7 @@ static void on_gone(void *ctx)
         free(r->dirs[i].trouble);
     }
     free(r->dirs);
+    closep(&r->mounts_fd);
     void (*done)(void *) = r->stopped;
     void *done_ctx = r->stopped_ctx;
     free(r);

@@ -8,6 +8,8 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 /* ---- passes ---- */
 
@@ -349,6 +351,8 @@ static void on_overflow(void *ctx)
     expect_all(ctx);
 }
 
+static void check_later(struct reconcile *r);
+
 static void on_error(void *ctx, const struct error *error)
 {
     struct dir *d = ctx;
@@ -357,6 +361,7 @@ static void on_error(void *ctx, const struct error *error)
     free(d->error);
     d->error = xstrdup(error->message);
     d->failed = true;
+    check_later(d->r);
 }
 
 void watch_look_again(struct reconcile *r, struct dir *d)
@@ -388,6 +393,16 @@ static void check_work(void *ctx)
         dir_look_run(&r->checking[i]);
 }
 
+/* Only what failed is looked at again by the clock. */
+static void check_later(struct reconcile *r)
+{
+    bool failed = r->mounts_fd < 0;
+    for (size_t i = 0; i < r->n_dirs; i++)
+        failed = failed || r->dirs[i].failed;
+    if (failed && !r->closing && !r->checking && !timer_active(&r->check))
+        loop_timer_start(r->loop, &r->check, r->delays.check_ms);
+}
+
 static void check_done(void *ctx)
 {
     struct reconcile *r = ctx;
@@ -400,8 +415,7 @@ static void check_done(void *ctx)
     }
     free(r->checking);
     r->checking = NULL;
-    if (!r->closing)
-        loop_timer_start(r->loop, &r->check, r->delays.check_ms);
+    check_later(r);
     loop_group_release(&r->group);
 }
 
@@ -414,6 +428,17 @@ static void on_check(struct timer *timer, void *ctx)
     loop_work_submit(r->loop, &r->check_work, check_work, check_done, r);
 }
 
+/* Something was mounted or unmounted somewhere: perhaps over a manifest directory, or over what it is in. */
+static void on_mounts(void *ctx, int fd, int events, int status)
+{
+    (void)fd, (void)events;
+    struct reconcile *r = ctx;
+    if (status < 0)
+        loop_poll_start(&r->mounts, UV_PRIORITIZED);
+    if (!r->checking && !r->closing)
+        on_check(&r->check, r);
+}
+
 /* ---- life ---- */
 
 int watch_open(struct reconcile *r, struct error *err)
@@ -423,7 +448,17 @@ int watch_open(struct reconcile *r, struct error *err)
     timer_init(&r->grace, on_due, r);
     timer_init(&r->patience, on_due, r);
     timer_init(&r->check, on_check, r);
-    return watcher_create(r->loop, NULL, &r->watcher, err);
+    int rc = watcher_create(r->loop, NULL, &r->watcher, err);
+    if (rc < 0)
+        return rc;
+    r->mounts_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    if (r->mounts_fd >= 0 && (loop_poll_init(&r->group, &r->mounts, r->mounts_fd, on_mounts, r) < 0 ||
+                              loop_poll_start(&r->mounts, UV_PRIORITIZED) < 0)) {
+        loop_close(&r->mounts.handle, NULL, NULL);
+        close(r->mounts_fd);
+        r->mounts_fd = -1;
+    }
+    return 0;
 }
 
 void watch_start(struct reconcile *r)
@@ -446,7 +481,7 @@ void watch_start(struct reconcile *r)
                                                });
     }
     loop_timer_start(r->loop, &r->patience, r->delays.first_ms);
-    loop_timer_start(r->loop, &r->check, r->delays.check_ms);
+    check_later(r);
     if (r->n_dirs == 0)
         pass_request(r);
 }
