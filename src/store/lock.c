@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -54,6 +56,27 @@ int directory_make(const char *dir, struct error *err)
     return 0;
 }
 
+#define LOCK_TRIES 200
+#define LOCK_PAUSE_MS 10
+
+/* Wait for the lock of a daemon that is dead: a child that it was just cloning when it was killed shares its
+ * descriptors until exec, some milliseconds more. *ret_pid: what the file says of the holder. */
+static int lock_of_the_dead(int fd, char ret_pid[24])
+{
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        ssize_t n = pread(fd, ret_pid, 23, 0);
+        ret_pid[MAX(n, 0)] = '\0';
+        ret_pid[strcspn(ret_pid, "\n")] = '\0';
+        long pid = strtol(ret_pid, NULL, 10);
+        if (pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH || tries >= LOCK_TRIES)
+            return -EBUSY;
+        poll(NULL, 0, LOCK_PAUSE_MS);
+    }
+    return 0;
+}
+
 int directory_lock(const char *dir, int *ret_fd, struct error *err)
 {
     _cleanup_(freep) char *path = xasprintf("%s/lock", dir);
@@ -62,17 +85,12 @@ int directory_lock(const char *dir, int *ret_fd, struct error *err)
         int code = -errno;
         return error_set(err, code, "%s: %s", path, strerror(-code));
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        int code = -errno;
-        if (code != -EWOULDBLOCK)
-            return error_set(err, code, "%s: cannot lock: %s", path, strerror(-code));
-        char pid[24] = "";
-        ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
-        pid[MAX(n, 0)] = '\0';
-        pid[strcspn(pid, "\n")] = '\0';
+    char pid[24] = "";
+    int code = lock_of_the_dead(fd, pid);
+    if (code == -EBUSY)
         return error_set(err, -EBUSY, "%s is in use by another triggerd%s%s", dir, pid[0] ? ", process " : "", pid);
-    }
-    char pid[24];
+    if (code < 0)
+        return error_set(err, code, "%s: cannot lock: %s", path, strerror(-code));
     int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
     /* The lock is the kernel's, the number is only for the message: a full disk does not matter here. */
     if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)len, 0) < 0)
