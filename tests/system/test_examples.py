@@ -6,7 +6,8 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,20 @@ def test_schedule_knows_the_next_night(start: Start) -> None:
     assert log_of(daemon, run, "report") == "report for 2026-01-01T01:00:00.000Z\n"
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """One run of quickstart.sh at a time on this machine: the manifest names its directory."""
+    directory = os.open(Path(QUICKSTART).parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
 def test_quickstart_script(tmp_path: Path) -> None:
     """What quickstart.sh does once it has built."""
-    with open("/tmp/triggerd-quickstart.lock", "w") as lock:  # its directory is named by the manifest
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone():
         done = subprocess.run([EXAMPLES / "quickstart.sh"], capture_output=True, text=True, timeout=120, cwd=tmp_path,
                               env={**os.environ, "QUICKSTART_BUILD": str(build_dir()), "HOME": str(tmp_path)})
         left = Path(QUICKSTART).exists()
@@ -185,8 +196,7 @@ def test_quickstart_script_says_what_is_wrong(tmp_path: Path) -> None:
     for name in ("triggerd", "triggerctl"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
-    with open("/tmp/triggerd-quickstart.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone():
         done = subprocess.run([EXAMPLES / "quickstart.sh"], capture_output=True, text=True, timeout=60,
                               env={**os.environ, "QUICKSTART_BUILD": str(tmp_path)})
     assert done.returncode == 1
