@@ -312,6 +312,13 @@ static void test_rotation(void **state)
             EXPECT(r, "created log, moved log log.1, moved log.1 log.2");
         else
             EXPECT(r, "created log, deleted log.2, moved log log.1, moved log.1 log.2");
+        /* Each name is known by what it is now. */
+        write_file(r, "log", "newer");
+        drop(r, "log.1");
+        EXPECT(r, "deleted log.1, modified log");
+        rig_stop(r);
+        rig_start(r, NULL);
+        EXPECT(r, "");
         rig_stop(r);
     }
 }
@@ -534,6 +541,24 @@ static void test_changes_in_flight(void **state)
     EXPECT(r, "created a, created b, created c, created d, created d, deleted b, modified a, moved c c2, moved d d2");
 }
 
+/* A name that was deleted is used again, and left again, while the deletion is on its way. */
+static void test_renamed_in_flight(void **state)
+{
+    struct rig *r = *state;
+    write_file(r, "a", "x");
+    rig_start(r, AT_ONCE);
+    r->w.hold = true;
+    drop(r, "a");
+    WAIT(r, has_unsettled);
+    write_file(r, "a", "another");
+    move(r, "a", "b");
+    assert_false(rig_try(r, has_event, 100));
+    r->w.hold = false;
+    EXPECT(r, "created b, deleted a");
+    drop(r, "b");
+    EXPECT(r, "deleted b");
+}
+
 static void test_edit(void **state)
 {
     struct rig *r = *state;
@@ -691,6 +716,7 @@ int main(void)
         TEST(test_refused),
         TEST(test_pause),
         TEST(test_changes_in_flight),
+        TEST(test_renamed_in_flight),
         TEST(test_edit),
         TEST(test_a_burst),
         TEST(test_overflow),
