@@ -279,7 +279,7 @@ static int parse_group(struct compiler *c)
 static int parse_atom(struct compiler *c)
 {
     struct item item;
-    uint32_t character;
+    uint32_t character = 0;
     int r;
     switch (*c->p) {
     case '(':

@@ -94,7 +94,7 @@ int directory_lock(const char *dir, int *ret_fd, struct error *err)
     int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
     /* The lock is the kernel's, the number is only for the message: a full disk does not matter here. */
     if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)len, 0) < 0)
-        (void)ftruncate(fd, 0);
+        (void)!ftruncate(fd, 0);
     *ret_fd = steal_fd(&fd);
     return 0;
 }

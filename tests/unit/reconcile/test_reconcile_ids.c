@@ -237,8 +237,10 @@ static void test_another_device(void **state)
     struct fixture *f = fixture_new(1);
     struct stat here, there;
     char shm[] = "/dev/shm/triggerd-reconcile-XXXXXX";
-    if (!mkdtemp(shm) || stat(shm, &there) < 0 || stat(f->top, &here) < 0 || here.st_dev == there.st_dev)
+    if (!mkdtemp(shm) || stat(shm, &there) < 0 || stat(f->top, &here) < 0 || here.st_dev == there.st_dev) {
+        fixture_free(f);
         skip();
+    }
     _cleanup_(freep) char *next = path_in(f->top, "next");
     assert_int_equal(rmdir(f->dir), 0);
     make_dir(f->top, "real");
