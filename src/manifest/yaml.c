@@ -109,8 +109,11 @@ static void mark(struct gathered *gathered, size_t at, size_t n, unsigned line)
     piece->same_line = !is_blank_line(piece->text + at + 3, n - 3);
     gathered->content = piece->same_line;
     piece->start = at + n;
-    if (piece->same_line)
-        piece->start = at + 3 + strspn(piece->text + at + 3, " \t"); /* ends at the content */
+    if (piece->same_line) { /* there is content on it, where this ends */
+        piece->start = at + 3;
+        while (piece->text[piece->start] == ' ' || piece->text[piece->start] == '\t')
+            piece->start++;
+    }
     piece->start_line = piece->same_line ? line : line + 1;
 }
 
