@@ -4,13 +4,16 @@
  *
  *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify
  *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers,
- * pipelines, events, runs, conditions lang/       the pure languages: paths (RFC 9535), event patterns and the matcher
- * over them, templates, cron, globs, JSON Schema store/      what happened: SQLite, one writer thread with group
- * commit, reader threads spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans
+ *               pipelines, events, runs, conditions
+ *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron,
+ *               globs, JSON Schema
+ *   store/      what happened: SQLite, one writer thread with group commit, reader threads
+ *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans, the sweeper
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   source/     file_watch, pipeline_completed, custom, schedule; list.c has them all
- *   step/       exec; list.c has them all
- *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep comments
+ *   step/       exec, emit; list.c has them all
+ *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
+ *               comments
  *   reconcile/  the manifest directories against what runs
  *   api/        operations and renderers behind every view
  *   http/       the server on the loop, routes

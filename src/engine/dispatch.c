@@ -199,19 +199,6 @@ void event_free(struct live_event *ev)
     free(ev);
 }
 
-void event_settle(struct live_event *ev, bool recorded, const char *why)
-{
-    struct live_trigger *t = ev->trigger;
-    uint64_t epoch = ev->epoch;
-    ev->epoch = 0;
-    if (!epoch || !t->source || t->source_epoch != epoch)
-        return;
-    if (recorded && t->type->ack)
-        t->type->ack(t->source, ev->token);
-    else if (!recorded && t->type->nack)
-        t->type->nack(t->source, ev->token, why);
-}
-
 static void ended_recorded(struct batch *b, int result)
 {
     (void)result; /* kept groups fail only when the store closes: the event is found pending again */

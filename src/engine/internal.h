@@ -250,8 +250,6 @@ struct live_event {
     char *path;   /* of the file, where the source has own_writes, until its run starts */
     size_t bytes; /* of data and inputs in memory while pending */
     struct live_run *run;
-    uint64_t epoch; /* of the source to be settled when it is recorded; 0: nothing to settle */
-    uint64_t token;
     int64_t reserved_fire_ms;      /* when it took the cooldown, while that is not recorded; 0: it did not */
     struct live_event *supersedes; /* cooldown_policy latest: the one whose place it takes once it is recorded */
     struct live_event *prev, *next;
@@ -362,9 +360,8 @@ void batch_submit(struct batch *b);
 
 /* ---- trigger.c ---- */
 
-struct live_trigger *trigger_of(struct engine *e, const char *id); /* removed ones too */
-struct live_trigger *trigger_retired(struct engine *e, const char *id,
-                                     const char *pipeline_id); /* for events of a
+struct live_trigger *trigger_of(struct engine *e, const char *id);                               /* removed ones too */
+struct live_trigger *trigger_retired(struct engine *e, const char *id, const char *pipeline_id); /* for events of a
                                                                   trigger that is gone */
 char *content_hash(const char *text);
 void set_origin(char **file, char **commit, unsigned *line, bool *read_only, const struct origin *origin);
@@ -459,7 +456,6 @@ int64_t cooldown_left(const struct live_trigger *t);
 void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void event_free(struct live_event *ev);
-void event_settle(struct live_event *ev, bool recorded, const char *why);
 void event_confirmed_waiting(struct live_event *ev); /* its record as pending is on disk */
 void event_unload(struct live_event *ev);            /* leave its data in the store, if there is too much in memory */
 void cooldown_over(struct timer *timer, void *ctx);  /* ctx: the live_trigger */

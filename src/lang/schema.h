@@ -3,10 +3,12 @@
  *   any type    type (a word or a list), enum, const, allOf, anyOf, oneOf, not; `true` and `false` as schemas
  *   objects     properties, additionalProperties, required, propertyNames, minProperties, maxProperties
  *   arrays      items (one schema), prefixItems, minItems, maxItems, uniqueItems
- *   numbers     minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf: all in exact decimals, whatever the
- * size strings     minLength, maxLength (in code points), pattern remarks     title, description, default, examples,
- * format, deprecated, readOnly, writeOnly, $schema, $id, $comment, and keys starting with `x-`: checked for their own
- * type at most, without effect (no default is filled in)
+ *   numbers     minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf: all in exact decimals, whatever
+ *               the size
+ *   strings     minLength, maxLength (in code points), pattern
+ *   remarks     title, description, default, examples, format, deprecated, readOnly, writeOnly, $schema, $id,
+ *               $comment, and keys starting with `x-`: checked for their own type at most, without effect (no
+ *               default is filled in)
  *
  * Any other keyword is an error at compile, naming the nearest known one: a rule that does not hold is worse than none.
  * 1.0 is an integer, as the draft has it.

@@ -22,7 +22,7 @@
  *
  * A pending change goes through these states; whatever happens to the file meanwhile starts it anew:
  *
- *     QUIET ─ debounce ─► TODO ► CHECKING ─► READY ─► told ─► recorded: known
+ *     QUIET ─ debounce ─► DUE ─► CHECKING ─► READY ─► told ─► recorded: known
  *       ▲                            │         ▲└─► BLOCKED: an event of this path is not settled yet
  *       └── somebody writes it ◄─────┤         └── it is gone: there is nothing to check
  *     CLOSE ◄── same, waits for IN_CLOSE_WRITE alone
@@ -73,7 +73,7 @@ struct pending {
     struct source *source;
     struct file *file;
     struct timer timer;
-    enum { PENDING_QUIET, PENDING_TODO, PENDING_CHECKING, PENDING_READY, PENDING_BLOCKED, PENDING_CLOSE } state;
+    enum { PENDING_QUIET, PENDING_DUE, PENDING_CHECKING, PENDING_READY, PENDING_BLOCKED, PENDING_CLOSE } state;
     bool written;  /* for certain, whatever the time stamp says */
     bool unclosed; /* a write was seen, and no close since */
     bool sure;     /* closed or moved in: complete, as far as inotify can tell */

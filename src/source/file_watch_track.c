@@ -101,7 +101,7 @@ static void leave_list(struct pending *p)
 {
     struct source *s = p->source;
     timer_stop(s->env.timers, &p->timer);
-    if (p->state == PENDING_TODO)
+    if (p->state == PENDING_DUE)
         DL_DELETE(s->todo, p);
     else if (p->state == PENDING_READY)
         DL_DELETE(s->ready, p);
@@ -142,7 +142,7 @@ void file_pending_due(struct source *s, struct file *f)
 {
     struct pending *p = f->p;
     leave_list(p);
-    p->state = f->here ? PENDING_TODO : PENDING_READY;
+    p->state = f->here ? PENDING_DUE : PENDING_READY;
     if (f->here)
         DL_APPEND(s->todo, p);
     else
