@@ -7,10 +7,11 @@
 /* ---- One string ----------------------------------------------------------------------------------------------------
  */
 
-/* Text, or a placeholder. */
+/* Text, a placeholder, or a reference. */
 struct part {
     char *text;
     struct path *path;
+    char *reference;
 };
 
 struct template
@@ -46,6 +47,29 @@ static void add_text(struct template *t, const char *text, size_t len)
     }
     t->parts = xreallocarray(t->parts, t->count + 1, sizeof(*t->parts));
     t->parts[t->count++] = (struct part){.text = xstrndup(text, len)};
+}
+
+/* Text of the manifest between placeholders, in which references may stand. */
+static int add_literal(struct template *t, const char *whole, const char *text, size_t len, struct error *err)
+{
+    if (!(t->flags & TEMPLATE_SECRETS)) {
+        add_text(t, text, len);
+        return 0;
+    }
+    _cleanup_(freep) char *copy = xstrndup(text, len);
+    struct reference r;
+    struct error inner = ERROR_INIT;
+    const char *p = copy;
+    int rc;
+    for (; (rc = reference_next(p, &r, &inner)) > 0; p = r.start + r.len) {
+        add_text(t, p, (size_t)(r.start - p));
+        t->parts = xreallocarray(t->parts, t->count + 1, sizeof(*t->parts));
+        t->parts[t->count++] = (struct part){.reference = xstrndup(r.start, r.len)};
+    }
+    if (rc < 0)
+        return error_set_at(err, rc, 1, column_of(whole, text + (p - copy)) + inner.column - 1, "%s", inner.message);
+    add_text(t, p, strlen(p));
+    return 0;
 }
 
 /* The `}}` that ends a path; those inside quotes do not. NULL: there is none. */
@@ -108,13 +132,15 @@ int template_compile(const char *text, unsigned flags, struct template **ret, st
     size_t places = 0;
     for (const char *p = text, *open; *p;) {
         open = strstr(p, "{{");
-        add_text(t, p, open ? (size_t)(open - p) : strlen(p));
+        int rc = add_literal(t, text, p, open ? (size_t)(open - p) : strlen(p), err);
+        if (rc < 0)
+            return rc;
         if (!open)
             break;
         if (++places > TEMPLATE_PLACES_MAX)
             return error_set_at(err, -EINVAL, 1, column_of(text, open), "a string has at most %d `{{ }}`",
                                 TEMPLATE_PLACES_MAX);
-        int rc = parse_placeholder(t, text, open, &p, err);
+        rc = parse_placeholder(t, text, open, &p, err);
         if (rc < 0)
             return rc;
     }
@@ -129,6 +155,7 @@ void template_destroy(struct template *t)
     for (size_t i = 0; i < t->count; i++) {
         free(t->parts[i].text);
         path_destroy(t->parts[i].path);
+        free(t->parts[i].reference);
     }
     free(t->parts);
     free(t);
@@ -144,6 +171,13 @@ void template_each_path(const struct template *t, template_path_fn *fn, void *ct
     for (size_t i = 0; i < t->count; i++)
         if (t->parts[i].path)
             fn(ctx, t->parts[i].path, "");
+}
+
+void template_each_reference(const struct template *t, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (t->parts[i].reference)
+            fn(ctx, t->parts[i].reference);
 }
 
 static int too_large(struct error *err)
@@ -170,13 +204,27 @@ static int resolve(const struct path *p, const cJSON *root, cJSON **ret, struct 
     return 0;
 }
 
-static int expand_text(const struct template *t, const cJSON *root, size_t *budget, char **ret, struct error *err)
+/* What a reference stands for; NULL: an error was set. */
+static const char *refer(const char *text, const struct template_secrets *with, struct error *err)
+{
+    struct reference r;
+    reference_next(text, &r, NULL); /* it was found when the template was compiled */
+    return secrets_value(with ? with->secrets : NULL, &r, with ? with->dir : NULL, err);
+}
+
+static int expand_text(const struct template *t, const cJSON *root, const struct template_secrets *with, size_t *budget,
+                       char **ret, struct error *err)
 {
     _cleanup_(buf_fini) struct buf out = {0};
     for (size_t i = 0; i < t->count; i++) {
         _cleanup_(cjson_deletep) cJSON *value = NULL;
         _cleanup_(freep) char *json = NULL;
         const char *text = t->parts[i].text;
+        if (t->parts[i].reference) {
+            text = refer(t->parts[i].reference, with, err);
+            if (!text)
+                return -ENOENT;
+        }
         if (!text) {
             int rc = resolve(t->parts[i].path, root, &value, err);
             if (rc < 0)
@@ -213,9 +261,9 @@ static size_t measure(const cJSON *v, unsigned *ret_depth)
 static int expand_value(const struct template *t, const cJSON *root, unsigned place_depth, size_t *budget, cJSON **ret,
                         struct error *err)
 {
-    if (t->count != 1 || t->parts[0].text || (t->flags & TEMPLATE_TEXT)) {
+    if (t->count != 1 || !t->parts[0].path || (t->flags & TEMPLATE_TEXT)) {
         _cleanup_(freep) char *text = NULL;
-        int rc = expand_text(t, root, budget, &text, err);
+        int rc = expand_text(t, root, NULL, budget, &text, err);
         if (rc < 0)
             return rc;
         *ret = value_string(text);
@@ -245,7 +293,14 @@ int template_expand(const struct template *t, const cJSON *root, cJSON **ret, st
 int template_expand_text(const struct template *t, const cJSON *root, char **ret, struct error *err)
 {
     size_t budget = TEMPLATE_OUTPUT_MAX;
-    return expand_text(t, root, &budget, ret, err);
+    return expand_text(t, root, NULL, &budget, ret, err);
+}
+
+int template_expand_text_with(const struct template *t, const cJSON *root, const struct template_secrets *with,
+                              char **ret, struct error *err)
+{
+    size_t budget = TEMPLATE_OUTPUT_MAX;
+    return expand_text(t, root, with, &budget, ret, err);
 }
 
 /* ---- A tree --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 #define TRIGGERD_LANG_TEMPLATE_H
 
 #include "lang/path.h"
+#include "lang/secret.h"
 #include "model/field.h"
 
 #define TEMPLATE_OUTPUT_MAX ((size_t)16 << 20) /* bytes that one expansion may give */
@@ -25,25 +26,40 @@
 
 /* The result is text, also where a placeholder stands alone: argv, URLs, environment. */
 #define TEMPLATE_TEXT 1u
+/* `${env:…}` and `${file:…}` outside of `{{ }}` are references, which the …_with() functions replace; without this they
+ * are text. */
+#define TEMPLATE_SECRETS 2u
+
+/* What references stand for. */
+struct template_secrets {
+    const struct secrets *secrets;
+    const char *dir; /* of the manifest that the template is of; NULL: not known */
+};
 
 struct template;
 
-/* -EINVAL (line 1 and column in `text` are set): `{{` without `}}`, nothing between them, no path. */
+/* -EINVAL (line 1 and column in `text` are set): `{{` without `}}`, nothing between them, no path; a malformed
+ * reference. */
 int template_compile(const char *text, unsigned flags, struct template **ret, struct error *err);
 void template_destroy(struct template *t);
 
-/* Does it hold no placeholder with a path, so that it gives the same text each time? */
+/* Does it hold no placeholder with a path and no reference, so that it gives the same text each time? */
 bool template_is_constant(const struct template *t);
 
 /* The value; the caller's. */
 int template_expand(const struct template *t, const cJSON *root, cJSON **ret, struct error *err);
 /* The text, whatever the flags; the caller's to free(). */
 int template_expand_text(const struct template *t, const cJSON *root, char **ret, struct error *err);
+/* The same with references replaced; -ENOENT too where one could not be read. */
+int template_expand_text_with(const struct template *t, const cJSON *root, const struct template_secrets *with,
+                              char **ret, struct error *err);
 
 /* Called for each path, in order, as often as it stands there. `where`: the place in the tree (`body.rows[0]`), "" for
  * the root or a single template. */
 typedef void template_path_fn(void *ctx, const struct path *p, const char *where);
 void template_each_path(const struct template *t, template_path_fn *fn, void *ctx);
+/* Called for each reference, `${…}` and all. */
+void template_each_reference(const struct template *t, void (*fn)(void *ctx, const char *text), void *ctx);
 
 /* All strings of a JSON tree. */
 struct template_tree;

@@ -1,0 +1,175 @@
+#include "base/mask.h"
+
+struct needle {
+    char *bytes;
+    size_t len;
+};
+
+struct mask {
+    struct needle *needles; /* longest first */
+    size_t n;
+    bool first[256]; /* bytes that some value begins with */
+};
+
+struct mask *mask_create(void)
+{
+    return xcalloc(1, sizeof(struct mask));
+}
+
+void secret_free(char *value)
+{
+    if (!value)
+        return;
+    explicit_bzero(value, strlen(value));
+    free(value);
+}
+
+void mask_destroy(struct mask *m)
+{
+    if (!m)
+        return;
+    for (size_t i = 0; i < m->n; i++) {
+        explicit_bzero(m->needles[i].bytes, m->needles[i].len);
+        free(m->needles[i].bytes);
+    }
+    free(m->needles);
+    free(m);
+}
+
+bool mask_is_empty(const struct mask *m)
+{
+    return !m || m->n == 0;
+}
+
+static void add(struct mask *m, const char *bytes, size_t len)
+{
+    size_t at = 0;
+    for (; at < m->n && m->needles[at].len >= len; at++)
+        if (m->needles[at].len == len && memcmp(m->needles[at].bytes, bytes, len) == 0)
+            return;
+    m->needles = xreallocarray(m->needles, m->n + 1, sizeof(*m->needles));
+    memmove(&m->needles[at + 1], &m->needles[at], (m->n - at) * sizeof(*m->needles));
+    m->needles[at] = (struct needle){xmemdup(bytes, len), len};
+    m->n++;
+    m->first[(unsigned char)bytes[0]] = true;
+}
+
+/* As it stands inside a JSON string. */
+static void escape(const char *value, size_t len, struct buf *out)
+{
+    static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+    for (size_t i = 0; i < len; i++) {
+        const char *special = value[i] ? strchr(plain, value[i]) : NULL;
+        if (special)
+            buf_printf(out, "\\%c", letter[special - plain]);
+        else if ((unsigned char)value[i] < 0x20)
+            buf_printf(out, "\\u%04x", (unsigned)value[i]);
+        else
+            buf_addc(out, value[i]);
+    }
+}
+
+void mask_add(struct mask *m, const char *value, size_t len)
+{
+    if (len < MASK_MIN)
+        return;
+    add(m, value, len);
+    struct buf escaped = {0};
+    escape(value, len, &escaped);
+    if (escaped.len != len)
+        add(m, escaped.data, escaped.len);
+    explicit_bzero(escaped.data, escaped.len);
+    buf_fini(&escaped);
+}
+
+/* The longest value that starts at `p`; 0: none. */
+static size_t match(const struct mask *m, const char *p, size_t len)
+{
+    if (!m->first[(unsigned char)*p])
+        return 0;
+    for (size_t i = 0; i < m->n; i++)
+        if (m->needles[i].len <= len && memcmp(m->needles[i].bytes, p, m->needles[i].len) == 0)
+            return m->needles[i].len;
+    return 0;
+}
+
+/* Show what starts before `until`; what a value there covers may reach past it: the number of those bytes is kept. */
+static void show(const struct mask *m, const char *p, size_t len, size_t until, size_t *covered, struct buf *out)
+{
+    size_t plain = 0; /* where the bytes begin that are not shown yet */
+    for (size_t i = 0; i < until; i++) {
+        size_t n = match(m, p + i, len - i);
+        if (*covered == 0 && n > 0) {
+            buf_add(out, p + plain, i - plain);
+            buf_adds(out, MASK_TEXT);
+        }
+        *covered = MAX(*covered, n);
+        if (*covered > 0) {
+            --*covered;
+            plain = i + 1;
+        }
+    }
+    buf_add(out, p + plain, until - plain);
+}
+
+void mask_bytes(const struct mask *m, const char *text, size_t len, struct buf *out)
+{
+    size_t covered = 0;
+    if (mask_is_empty(m))
+        buf_add(out, text, len);
+    else
+        show(m, text, len, len, &covered, out);
+}
+
+void mask_string(const struct mask *m, char **text)
+{
+    if (!*text || mask_is_empty(m))
+        return;
+    struct buf b = {0};
+    mask_bytes(m, *text, strlen(*text), &b);
+    char *shown = buf_steal(&b);
+    secret_free(*text);
+    *text = shown;
+}
+
+/* How many bytes are decided: what follows them may be the beginning of a value. */
+static size_t settled(const struct mask *m, const char *p, size_t len)
+{
+    size_t longest = mask_is_empty(m) ? 1 : m->needles[0].len;
+    for (size_t at = len >= longest ? len - longest + 1 : 0; at < len; at++) {
+        if (!m->first[(unsigned char)p[at]])
+            continue;
+        for (size_t i = 0; i < m->n && m->needles[i].len > len - at; i++)
+            if (memcmp(m->needles[i].bytes, p + at, len - at) == 0)
+                return at;
+    }
+    return len;
+}
+
+void mask_feed(const struct mask *m, struct mask_stream *s, const char *data, size_t len, struct buf *out)
+{
+    if (mask_is_empty(m) && s->held.len == 0) {
+        buf_add(out, data, len);
+        return;
+    }
+    buf_add(&s->held, data, len);
+    size_t until = settled(m, s->held.data, s->held.len), keep = s->held.len - until;
+    show(m, s->held.data, s->held.len, until, &s->covered, out);
+    memmove(s->held.data, s->held.data + until, keep);
+    s->held.len = keep;
+}
+
+void mask_flush(const struct mask *m, struct mask_stream *s, struct buf *out)
+{
+    if (s->held.len > 0)
+        show(m, s->held.data, s->held.len, s->held.len, &s->covered, out);
+    mask_stream_fini(s);
+}
+
+void mask_stream_fini(struct mask_stream *s)
+{
+    if (s->held.data)
+        explicit_bzero(s->held.data, s->held.cap);
+    buf_fini(&s->held);
+    s->covered = 0;
+}
