@@ -121,6 +121,7 @@ static void pass_start(struct reconcile *r)
     loop_timer_stop(r->loop, &r->burst);
     loop_timer_stop(r->loop, &r->late);
     loop_timer_stop(r->loop, &r->grace);
+    loop_timer_stop(r->loop, &r->patience); /* is over with the first pass */
     loop_group_hold(&r->group);
     for (unsigned i = 0; i < workers; i++)
         loop_work_submit(r->loop, &p->work[i], pass_work, pass_done, p);

@@ -49,6 +49,21 @@ static void test_loads_what_is_a_manifest(void **state)
     fixture_free(f);
 }
 
+/* Once all is as it should be nothing is left that wakes the loop by the clock. */
+static void test_idle_has_no_timer(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    f->delays.first_ms = 3600000;
+    write_text(f->dir, "p.yml", PIPELINE);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    WAIT(f, timers_next(&f->loop.timers) < 0);
+    assert_true(accepted(f, "a"));
+    stop(f);
+    fixture_free(f);
+}
+
 static void test_nothing_to_load(void **state)
 {
     (void)state;
@@ -393,6 +408,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loads_what_is_a_manifest),
+        cmocka_unit_test(test_idle_has_no_timer),
         cmocka_unit_test(test_nothing_to_load),
         cmocka_unit_test(test_changes_live),
         cmocka_unit_test(test_bad_document_harms_nothing),
