@@ -133,7 +133,7 @@ void batch_submit(struct batch *b)
     b->engine->store->submit(b->engine->store, b->group);
 }
 
-void batch_fired(struct batch *b, const struct live_trigger *t)
+void batch_fired(struct batch *b, const struct live_trigger *t, int64_t at_ms)
 {
-    store_add_kv_add(b->group, "fired", t->id, 1);
+    store_add_kv_tally(b->group, "fired", t->id, at_ms);
 }

@@ -150,8 +150,7 @@ void run_try(struct live_run *run)
         run->row.started_ms = engine_wall(e);
         struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
         batch_run_update(b, run);
-        batch_submit(b);
-        run_begin(run);
+        run_start_recorded(run, b);
     }
 }
 
@@ -241,7 +240,7 @@ void event_end_pending(struct live_event *ev, enum event_status status, enum dec
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, ended_recorded, ev);
     batch_event_update(b, ev, false);
     if (fires)
-        batch_fired(b, t);
+        batch_fired(b, t, ev->rec.completed_ms);
     batch_submit(b);
 }
 
@@ -320,14 +319,12 @@ static void start_pending(struct lane *l, struct live_event *ev, struct live_pip
     t->last_fire_ms = engine_now(e);
     ev->run = run_create(e, p, ev, run_id);
     trigger_decided(t, DECISION_FIRED);
-    trigger_fired(t, ev->internal);
+    trigger_fired(t, ev->internal, ev->rec.started_ms);
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     batch_event_update(b, ev, false);
-    batch_fired(b, t);
+    batch_fired(b, t, ev->rec.started_ms);
     batch_run_insert(b, ev->run);
-    trigger_save(t);
-    batch_submit(b);
-    run_begin(ev->run);
+    run_start_recorded(ev->run, b);
 }
 
 /* Start what can start in one lane, which stays while this lasts. Returns how many. */
@@ -347,7 +344,7 @@ static size_t pump(struct lane *l)
         struct live_pipeline *p = engine_find_pipeline(e, t->spec->pipeline_id);
         if (!p) {
             t->last_fire_ms = engine_now(e);
-            trigger_fired(t, ev->internal);
+            trigger_fired(t, ev->internal, engine_wall(e));
             event_end_pending(ev, EVENT_FAILED, DECISION_FIRED, "pipeline \"%s\" not found", t->spec->pipeline_id);
             continue;
         }

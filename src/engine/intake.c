@@ -20,6 +20,7 @@ struct intake {
     /* dedup */
     char *scope;
     uint64_t body_hash;
+    bool redelivery; /* the identity is the source's own word for what it brings: the same, whatever it holds now */
     struct dedup_flight *flight;
     struct intake *next_waiting; /* of the flight */
     /* a deferred answer without a record */
@@ -147,7 +148,7 @@ static void confirm(struct live_event *ev)
     case EVENT_EXECUTING:
         ev->recorded = true;
         trigger_decided(t, DECISION_FIRED);
-        trigger_fired(t, ev->internal);
+        trigger_fired(t, ev->internal, ev->rec.started_ms);
         run_begin(ev->run);
         break;
     case EVENT_PENDING: {
@@ -165,7 +166,7 @@ static void confirm(struct live_event *ev)
     default:
         trigger_decided(t, ev->rec.decision);
         if (ev->rec.decision == DECISION_FIRED)
-            trigger_fired(t, ev->internal);
+            trigger_fired(t, ev->internal, ev->rec.completed_ms);
         t->n_recording--;
         event_free(ev);
         trigger_reap(t);
@@ -291,8 +292,9 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
     struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
     for (size_t i = 0; i < in->n; i++) {
         batch_event_insert(b, in->events[i]);
-        if (in->events[i]->rec.decision == DECISION_FIRED)
-            batch_fired(b, in->targets[i]);
+        const struct event *rec = &in->events[i]->rec;
+        if (rec->decision == DECISION_FIRED)
+            batch_fired(b, in->targets[i], rec->started_ms ? rec->started_ms : rec->completed_ms);
         if (in->events[i]->run)
             batch_run_insert(b, in->events[i]->run);
         trigger_source_flow(in->targets[i]);
@@ -318,7 +320,7 @@ static void looked_up(struct store_read *r, int result)
             char hash[17];
             snprintf(hash, sizeof(hash), "%016" PRIx64, in->body_hash);
             cJSON *ids = value_get(entry, "events");
-            if (streq(value_get_string(entry, "body"), hash)) {
+            if (in->redelivery || streq(value_get_string(entry, "body"), hash)) {
                 in->duplicate_events = value_print(ids);
                 for (size_t i = 0; i < in->n; i++)
                     trigger_decided(in->targets[i], DECISION_DUPLICATE);
@@ -499,6 +501,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     struct live_trigger **targets = xcalloc(1, sizeof(*targets));
     targets[0] = t;
     struct intake *in = intake_new(e, targets, 1, NULL, NULL);
+    in->redelivery = true;
     in->epoch = t->source_epoch;
     in->token = token;
     if (!wanted) {

@@ -36,7 +36,9 @@
 #define ROUNDS_MAX 5           /* runs in a row that cause the next event of their own trigger … */
 #define ROUNDS_WINDOW_MS 60000 /* … within this time; then it is a loop */
 #define ROUNDS_SLACK_MS 100    /* how long after a run's end a change may still be its doing */
-#define RECENT_MAX 256         /* occurrences a channel remembers, for the reasons of non-matches */
+#define CREATE_RETRY_MIN_MS 500
+#define CREATE_RETRY_MAX_MS 8000
+#define RECENT_MAX 256 /* occurrences a channel remembers, for the reasons of non-matches */
 #define RECENT_BYTES_MAX (256 << 10)
 #define FILTERED_SHOWN_MAX 100
 
@@ -181,7 +183,7 @@ struct live_trigger {
     int64_t trigger_count;
     int64_t failures; /* runs failed in a row */
     char *content;    /* hash of the spec, by which an edit while down is noticed */
-    bool is_new;      /* never started before */
+    bool is_new;      /* no source of it was ever made */
     bool state_dirty, state_writing;
 
     /* observed */
@@ -189,7 +191,8 @@ struct live_trigger {
     int64_t decisions[DECISION_N];
     struct source_host host;
     struct source *source;
-    uint64_t source_epoch; /* counts sources made, so that a late settlement does not reach the wrong one */
+    struct create_retry *create_retry; /* while it cannot be made */
+    uint64_t source_epoch;             /* counts sources made, so that a late settlement does not reach the wrong one */
     bool source_paused;
     enum live_source_state source_state;
     const char *source_reason;
@@ -284,6 +287,7 @@ struct live_run {
     struct timer timeout;
     enum run_status ending; /* RUN_CANCELLED or RUN_TIMED_OUT: why steps are being ended; else RUN_RUNNING */
     char *ending_why;
+    int note; /* of its start, while that is not on disk; -1: none */
     bool has_slot;
     bool advancing, finished, interrupted;
     unsigned writes; /* batches under way that borrow from it */
@@ -354,8 +358,8 @@ void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs
 void batch_run_insert(struct batch *b, struct live_run *run);
 void batch_run_update(struct batch *b, struct live_run *run);
 void batch_step(struct batch *b, struct live_step *step);
-/* One more of the trigger's fires: `trigger_count` is counted in the same transaction. */
-void batch_fired(struct batch *b, const struct live_trigger *t);
+/* One more of the trigger's fires: `trigger_count` and the time of the last are kept in the same transaction. */
+void batch_fired(struct batch *b, const struct live_trigger *t, int64_t at_ms);
 void batch_submit(struct batch *b);
 
 /* ---- trigger.c ---- */
@@ -375,9 +379,11 @@ void trigger_save(struct live_trigger *t);    /* its state, soon; many changes b
 void trigger_latch(struct live_trigger *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void trigger_reap(struct live_trigger *t); /* frees it if it is removed and nothing holds it */
 void trigger_decided(struct live_trigger *t, enum decision d);
-void trigger_fired(struct live_trigger *t, bool internal);
+void trigger_fired(struct live_trigger *t, bool internal, int64_t at_ms);
 void trigger_source_start(struct live_trigger *t);
 void trigger_source_stop(struct live_trigger *t);
+/* What source types (`only`, or NULL: all) keep in the store under the id goes with the batch. */
+void trigger_forget(struct engine *e, struct batch *b, const char *id, const struct source_type *only);
 void trigger_source_flow(struct live_trigger *t); /* pause or resume the source as queues fill and drain */
 
 /* ---- channel.c ---- */
@@ -468,6 +474,9 @@ void lane_replace(struct live_event *ev);                      /* concurrency_po
 
 /* A run for an event that takes its slot now, or by hand (ev NULL). The pipeline must be present. */
 struct live_run *run_create(struct engine *e, struct live_pipeline *p, struct live_event *ev, const char *run_id);
+/* Take the start of a run that waited into the batch, submit it, and begin: at once, where the start can be noted, else
+ * once it is on disk. */
+void run_start_recorded(struct live_run *run, struct batch *b);
 void run_begin(struct live_run *run); /* recorded, or as good as: start its first steps */
 void run_advance(struct live_run *run);
 void run_end_early(struct live_run *run, enum run_status why, const char *text); /* cancel, time-out */

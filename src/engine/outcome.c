@@ -96,6 +96,7 @@ static void end_event(struct live_run *run, struct batch *b)
 {
     struct live_event *ev = run->event;
     struct live_trigger *t = ev->trigger;
+    int64_t failures = t->failures;
     switch (run->row.status) {
     case RUN_COMPLETED:
         ev->rec.status = EVENT_COMPLETED;
@@ -113,6 +114,8 @@ static void end_event(struct live_run *run, struct batch *b)
     ev->rec.error_message = run->row.status == RUN_COMPLETED ? NULL : xstrdup0(run->row.error_message);
     ev->rec.completed_ms = run->row.completed_ms;
     batch_event_update(b, ev, false);
+    if (t->spec->failure_threshold > 0 && t->failures != failures)
+        trigger_save(t);
     if (t->spec->failure_threshold > 0 && t->failures >= t->spec->failure_threshold && !t->removed)
         trigger_latch(t, "%" PRId64 " runs failed in a row; the last: %s", t->failures,
                       run->row.error_message ? run->row.error_message : "");

@@ -22,8 +22,18 @@ static int take_state(void *ctx, const char *key, size_t key_len, const char *va
 {
     struct loading *l = ctx;
     cJSON *state = NULL;
-    if (value_parse(value, value_len, &state, NULL) < 0)
+    int64_t count, last;
+    if (streq(l->scope, "fired")) { /* a tally */
+        char text[64];
+        snprintf(text, sizeof(text), "%.*s", (int)value_len, value);
+        if (sscanf(text, "%" SCNd64 " %" SCNd64, &count, &last) < 2)
+            return 0;
+        state = cJSON_CreateObject();
+        cJSON_AddItemToObject(state, "count", value_number_from_int(count));
+        cJSON_AddItemToObject(state, "last", value_number_from_int(last));
+    } else if (value_parse(value, value_len, &state, NULL) < 0) {
         return 0;
+    }
     struct saved_state *s = xcalloc(1, sizeof(*s));
     s->key = xasprintf("%s/%.*s", l->scope, (int)key_len, key);
     s->state = state;
@@ -172,6 +182,8 @@ static struct live_run *rebuild(struct engine *e, const char *run_id, struct liv
     if (e->store->load_run(e->store, run_id, &row, &rows, &n, NULL) < 0)
         return NULL;
     if (old_pipeline(e, &row, &spec, &program) == 0) {
+        if (row.status == RUN_PENDING && e->store->start_left(e->store, run_id))
+            row.attempt++; /* it had started, and that was not on disk yet */
         run = run_restore(e, pipeline_slot(e, spec->id), spec, program, &row, rows, n, ev);
         pipeline_program_unref(program);
         pipeline_unref(spec);
@@ -187,6 +199,10 @@ static struct live_run *rebuild(struct engine *e, const char *run_id, struct liv
 
 static void fail_open(struct live_event *ev, const char *why)
 {
+    if (ev->rec.status == EVENT_PENDING) { /* it fired, too */
+        ev->trigger->last_fire_ms = engine_now(ev->trigger->engine);
+        trigger_fired(ev->trigger, ev->internal, engine_wall(ev->trigger->engine));
+    }
     ev->trigger->n_pending++; /* event_end_pending() takes it out again */
     event_end_pending(ev, EVENT_FAILED, DECISION_FIRED, "%s", why);
 }
@@ -208,7 +224,7 @@ static void give_up(struct live_event *ev)
 {
     _cleanup_(freep) char *why = given_up(ev);
     struct live_run *run = rebuild(ev->trigger->engine, ev->rec.run_id, ev);
-    if (!run) {
+    if (!run) { /* (or its start was not recorded) */
         fail_open(ev, why);
         return;
     }
@@ -235,10 +251,39 @@ static void take_up_executing(struct live_event *ev)
     batch_submit(b);
 }
 
-static void take_up_pending(struct live_event *ev)
+static void counted(struct batch *b, int result)
+{
+    struct live_event *ev = b->ctx;
+    if (result < 0)
+        return; /* the store closes */
+    if (ev->trigger->removed)
+        event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
+    else
+        event_confirmed_waiting(ev);
+}
+
+/* It had started, and that was not on disk yet: it is the first of its lane, and its next attempt has a number of its
+ * own, which is recorded before that can start. */
+static void take_up_started(struct live_event *ev)
 {
     struct live_trigger *t = ev->trigger;
-    if (t->removed) {
+    ev->rec.attempt++;
+    ev->rec.decision = DECISION_CONCURRENCY;
+    free(ev->rec.reason);
+    ev->rec.reason = xstrdup("waits to start again: interrupted by a restart of triggerd");
+    ev->recorded = false;
+    lane_push(lane_get(t, ev->rec.concurrency_key), ev);
+    struct batch *b = batch_new(t->engine, STORE_KEEP, counted, ev);
+    batch_event_update(b, ev, false);
+    batch_submit(b);
+}
+
+static void take_up_pending(struct live_event *ev, bool started)
+{
+    struct live_trigger *t = ev->trigger;
+    if (started && !t->removed) {
+        take_up_started(ev);
+    } else if (t->removed) {
         t->n_pending++;
         event_end_pending(ev, EVENT_CANCELLED, ev->rec.decision, "the trigger was deleted");
     } else if (ev->rec.decision == DECISION_COOLDOWN && t->spec->cooldown_policy == COOLDOWN_LATEST) {
@@ -284,6 +329,8 @@ static void forget_unclaimed(struct engine *e)
             b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
         *slash = '\0';
         store_add_kv_delete(b->group, s->key, slash + 1, strlen(slash + 1));
+        if (streq(s->key, "trigger"))
+            trigger_forget(e, b, slash + 1, NULL);
         HASH_DELETE(hh, e->saved, s);
         cJSON_Delete(s->state);
         free(s->key);
@@ -293,6 +340,13 @@ static void forget_unclaimed(struct engine *e)
         batch_submit(b);
 }
 
+static void left_recorded(struct batch *b, int result)
+{
+    struct store_port *store = b->engine->store;
+    if (result == 0)
+        store->clear_starts_left(store);
+}
+
 void recover_start(struct engine *e)
 {
     struct live_event *ev, *tmp, *lost = NULL;
@@ -300,13 +354,14 @@ void recover_start(struct engine *e)
         DL_DELETE(e->orphaned, ev);
         ev->prev = ev->next = NULL;
         ev->trigger = trigger_retired(e, ev->rec.trigger_id, ev->rec.pipeline_id);
-        _cleanup_(freep) char *why = ev->rec.status == EVENT_EXECUTING ? given_up(ev) : NULL;
+        bool started = ev->rec.status == EVENT_PENDING && e->store->start_left(e->store, ev->rec.run_id);
+        _cleanup_(freep) char *why = ev->rec.status == EVENT_EXECUTING || started ? given_up(ev) : NULL;
         if (why)
             DL_APPEND(lost, ev);
         else if (ev->rec.status == EVENT_EXECUTING)
             take_up_executing(ev);
         else
-            take_up_pending(ev);
+            take_up_pending(ev, started);
     }
     take_up_by_hand(e);
     /* What follows from these comes after what was there before. */
@@ -316,4 +371,5 @@ void recover_start(struct engine *e)
         give_up(ev);
     }
     forget_unclaimed(e);
+    batch_submit(batch_new(e, STORE_KEEP, left_recorded, NULL)); /* what is submitted comes to the disk in order */
 }

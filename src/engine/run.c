@@ -36,6 +36,7 @@ static struct live_run *run_alloc(struct engine *e, struct live_pipeline *p, str
     run->spec = pipeline_ref(spec);
     run->program = pipeline_program_ref(program);
     run->ending = RUN_RUNNING;
+    run->note = -1;
     run->waiter.run = run;
     run->n_steps = spec->n_steps;
     run->steps = xcalloc(spec->n_steps, sizeof(*run->steps));
@@ -78,6 +79,8 @@ struct live_run *run_create(struct engine *e, struct live_pipeline *p, struct li
         run->row.trigger_id = ev->rec.trigger_id;
         run->row.inputs = ev->rec.resolved_inputs;
         run->row.traceparent = ev->rec.traceparent;
+        for (size_t i = 0; i < run->n_steps; i++)
+            run->steps[i].attempt = ev->rec.attempt - 1;
         slot_take(run);
         rounds_run_started(ev->trigger, run, ev);
     }
@@ -493,6 +496,33 @@ void run_begin(struct live_run *run)
     run_advance(run);
 }
 
+static void start_recorded(struct batch *b, int result)
+{
+    struct live_run *run = b->ctx;
+    struct store_port *store = b->engine->store;
+    if (result < 0)
+        return; /* the store closes: the note, if there is one, stays for the next life */
+    if (run->note >= 0)
+        store->clear_start(store, run->note);
+    else
+        run_begin(run);
+    run->note = -1;
+}
+
+void run_start_recorded(struct live_run *run, struct batch *b)
+{
+    struct store_port *store = run->engine->store;
+    run->note = store->note_start(store, run->row.id);
+    bool noted = run->note >= 0;
+    if (!noted)
+        b->group->flags &= ~(unsigned)STORE_LAZY;
+    b->done = start_recorded;
+    b->ctx = run;
+    batch_submit(b);
+    if (noted)
+        run_begin(run);
+}
+
 /* Nothing starts any more, and what runs is asked to end. */
 static void end_calls(struct live_run *run)
 {
@@ -564,7 +594,7 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
     }
     for (size_t i = 0; i < run->n_steps; i++) {
         struct live_step *s = &run->steps[i];
-        s->attempt = row->status == RUN_RUNNING ? row->attempt : 0; /* interrupted attempts count */
+        s->attempt = run->row.attempt - 1; /* interrupted attempts count */
         for (size_t k = 0; k < n; k++) {
             if (!streq(rows[k].step_id, s->spec->id))
                 continue;

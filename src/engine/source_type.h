@@ -70,6 +70,9 @@ struct source_type {
     void (*update)(struct source *s, const struct trigger *trigger);
     void (*ack)(struct source *s, uint64_t token);
     void (*nack)(struct source *s, uint64_t token, const char *why);
+    /* The trigger is deleted, or of another type now: add to `g` the deletion of what the type keeps in the store under
+     * its id. NULL: nothing. */
+    void (*forget)(struct store_group *g, const char *trigger_id);
 };
 
 /* ---- what a source calls; implemented by the engine, or by a test that stands in for it ---- */
@@ -88,7 +91,7 @@ void source_report(struct source_host *host, enum source_state state, const char
 const char *source_trigger_id(const struct source_host *host);
 /* What happened was folded into a later event by the source itself: counted as `debounced`. */
 void source_debounced(struct source_host *host, uint64_t n);
-/* The first run of this trigger ever (nothing is known of it from before): for snapshots. */
+/* In create(): this is the first source of this trigger ever (what the store has under its id was another's). */
 bool source_is_new(const struct source_host *host);
 
 #endif

@@ -105,11 +105,10 @@ void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id)
 void engine_trigger_condition(struct engine *e, const char *id, const char *type, enum condition_status status,
                               const char *reason, const char *message)
 {
-    struct live_trigger *t, *tmp;
-    HASH_ITER (hh, e->triggers, t, tmp) {
-        if (!t->removed && (!id || streq(t->id, id)))
+    struct live_trigger *only = id ? engine_find_trigger(e, id) : NULL;
+    for (struct live_trigger *t = id ? only : e->triggers; t; t = id ? NULL : t->hh.next)
+        if (!t->removed)
             condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation);
-    }
 }
 
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message)
@@ -140,7 +139,6 @@ static char *state_text(const struct live_trigger *t)
     cJSON_AddItemToObject(o, "observed", value_number_from_int(t->observed_generation));
     cJSON_AddItemToObject(o, "created", value_number_from_int(t->created_ms));
     cJSON_AddItemToObject(o, "updated", value_number_from_int(t->updated_ms));
-    cJSON_AddItemToObject(o, "last_triggered", value_number_from_int(t->last_triggered_ms));
     cJSON_AddItemToObject(o, "failures", value_number_from_int(t->failures));
     cJSON_AddStringToObject(o, "content", t->content);
     char *text = value_print(o);
@@ -193,8 +191,11 @@ static void restore(struct live_trigger *t)
     t->created_ms = t->updated_ms = now;
     t->generation = t->observed_generation = 1;
     cJSON *fired = saved_take(e, "fired", t->id);
-    value_integer(fired, &t->trigger_count);
+    value_integer(value_get(fired, "count"), &t->trigger_count);
+    value_integer(value_get(fired, "last"), &t->last_triggered_ms);
     cJSON_Delete(fired);
+    if (t->last_triggered_ms > 0 && t->last_triggered_ms <= now)
+        t->last_fire_ms = engine_now(e) - (now - t->last_triggered_ms);
     cJSON *state = saved_take(e, "trigger", t->id);
     t->is_new = state == NULL;
     if (!state)
@@ -203,9 +204,6 @@ static void restore(struct live_trigger *t)
     t->latched = xstrdup0(value_get_string(state, "latched"));
     t->created_ms = saved_int(state, "created", now);
     t->failures = saved_int(state, "failures", 0);
-    t->last_triggered_ms = saved_int(state, "last_triggered", 0);
-    if (t->last_triggered_ms > 0 && t->last_triggered_ms <= now)
-        t->last_fire_ms = engine_now(e) - (now - t->last_triggered_ms);
     bool same = streq(value_get_string(state, "content"), t->content);
     t->generation = saved_int(state, "generation", 1) + !same;
     t->observed_generation = same ? saved_int(state, "observed", t->generation) : t->generation;
@@ -222,11 +220,50 @@ static void source_gone(void *ctx)
     drain_progress(e);
 }
 
+/* A source that could not even be made: again after 0.5 s, doubling to 8 s, ± 20 %. */
+struct create_retry {
+    struct timer timer;
+    int64_t wait_ms; /* before the next one */
+};
+
+static void create_again(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    trigger_source_start(ctx);
+}
+
+static void create_later(struct live_trigger *t)
+{
+    struct engine *e = t->engine;
+    struct create_retry *r = t->create_retry;
+    if (!r) {
+        r = t->create_retry = xcalloc(1, sizeof(*r));
+        timer_init(&r->timer, create_again, t);
+        r->wait_ms = CREATE_RETRY_MIN_MS;
+    }
+    double wait = (double)r->wait_ms * (0.8 + 0.4 * random_unit(e->random));
+    r->wait_ms = MIN(r->wait_ms * 2, CREATE_RETRY_MAX_MS);
+    timer_start(e->timers, &r->timer, engine_now(e) + (int64_t)wait);
+}
+
+static void create_retry_end(struct live_trigger *t)
+{
+    if (!t->create_retry)
+        return;
+    timer_stop(t->engine->timers, &t->create_retry->timer);
+    free(t->create_retry);
+    t->create_retry = NULL;
+}
+
 void trigger_source_stop(struct live_trigger *t)
 {
     struct source *s = t->source;
-    if (!s)
+    create_retry_end(t);
+    if (!s) {
+        if (t->source_state == LIVE_SOURCE_FAILED)
+            t->source_state = LIVE_SOURCE_NONE;
         return;
+    }
     t->source = NULL;
     t->source_state = LIVE_SOURCE_NONE;
     t->source_paused = false;
@@ -241,10 +278,18 @@ void trigger_source_start(struct live_trigger *t)
         return;
     struct error err = ERROR_INIT;
     t->source_epoch++;
-    t->source_state = LIVE_SOURCE_STARTING;
+    if (t->source_state != LIVE_SOURCE_FAILED)
+        t->source_state = LIVE_SOURCE_STARTING;
     if (t->type->create(&t->host, &e->options.source_env, t->spec, &t->source, &err) < 0) {
         source_report(&t->host, SOURCE_FAILED, "CreateFailed", err.message);
+        create_later(t);
         return;
+    }
+    create_retry_end(t);
+    t->is_new = false;
+    if (t->source_state == LIVE_SOURCE_FAILED) { /* what it reports next tells whether it works */
+        t->source_state = LIVE_SOURCE_STARTING;
+        trigger_refresh(t);
     }
     e->sources++;
     t->type->start(t->source);
@@ -391,6 +436,12 @@ static void edit(struct live_trigger *t, struct trigger *spec)
     channel_leave(t);
     if (restart || !same_kind)
         trigger_source_stop(t);
+    if (!same_kind) {
+        struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
+        trigger_forget(e, b, t->id, t->type);
+        batch_submit(b);
+        t->is_new = true;
+    }
     take_spec(t, spec);
     t->type = type_of(e, spec->kind);
     if (t->type->channels)
@@ -416,6 +467,16 @@ static void revive(struct live_trigger *t)
     t->last_triggered_ms = t->trigger_count = t->failures = t->storm_count = 0;
     t->last_fire_ms = INT64_MIN;
     memset(t->decisions, 0, sizeof(t->decisions));
+}
+
+/* What a type keeps under the trigger's id; `only` NULL: all types. */
+void trigger_forget(struct engine *e, struct batch *b, const char *id, const struct source_type *only)
+{
+    for (size_t i = 0; e->options.source_types[i]; i++) {
+        const struct source_type *type = e->options.source_types[i];
+        if (type->forget && (!only || type == only))
+            type->forget(b->group, id);
+    }
 }
 
 void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin)
@@ -498,6 +559,7 @@ void engine_remove_trigger(struct engine *e, const char *id)
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     store_add_kv_delete(b->group, "trigger", t->id, strlen(t->id));
     store_add_kv_delete(b->group, "fired", t->id, strlen(t->id));
+    trigger_forget(e, b, t->id, NULL);
     batch_submit(b);
     trigger_pump(t); /* those who waited behind it; frees it where nothing holds it */
 }
@@ -530,6 +592,7 @@ void trigger_free(struct live_trigger *t)
     struct engine *e = t->engine;
     HASH_DELETE(hh, e->triggers, t);
     timer_stop(e->timers, &t->cooldown);
+    create_retry_end(t);
     channel_leave(t);
     recent_fini(&t->recent);
     free(t->rounds.path);
@@ -558,12 +621,11 @@ void trigger_decided(struct live_trigger *t, enum decision d)
     t->decisions[d]++;
 }
 
-void trigger_fired(struct live_trigger *t, bool internal)
+void trigger_fired(struct live_trigger *t, bool internal, int64_t at_ms)
 {
     struct engine *e = t->engine;
     t->trigger_count++;
-    t->last_triggered_ms = engine_wall(e);
-    trigger_save(t);
+    t->last_triggered_ms = at_ms;
     if (!internal)
         return;
     int64_t now = engine_now(e);

@@ -499,6 +499,12 @@ static void update(struct source *s, const struct trigger *trigger)
     take_config(s, trigger->config);
 }
 
+static void forget(struct store_group *g, const char *trigger_id)
+{
+    _cleanup_(freep) char *scope = xasprintf("snapshot/%s", trigger_id);
+    store_add_kv_delete(g, scope, NULL, 0);
+}
+
 static void ack(struct source *s, uint64_t token)
 {
     file_report_ack(s, token);
@@ -521,4 +527,5 @@ const struct source_type source_file_watch = {
     .update = update,
     .ack = ack,
     .nack = nack,
+    .forget = forget,
 };

@@ -103,6 +103,7 @@ struct source {
     struct source_env env;
     unsigned refs; /* one for itself, one for each thing asked of the store */
     bool loaded, paused, stopped;
+    bool fresh;    /* what the store has under its id was another's */
     bool starting; /* nothing was looked at yet: what passed is missed */
     bool reported;
 
@@ -272,7 +273,7 @@ static void take_state(struct source *s, const cJSON *state)
 {
     int64_t now = clock_realtime_ms(s->env.clock), last = 0, fired = 0;
     s->offset = now - clock_monotonic_ms(s->env.clock);
-    bool known = !source_is_new(s->host) && streq(value_get_string(state, "schedule"), s->text) &&
+    bool known = !s->fresh && streq(value_get_string(state, "schedule"), s->text) &&
                  value_integer(value_get(state, "last"), &last) && value_integer(value_get(state, "fired"), &fired) &&
                  last > 0;
     if (known && cJSON_IsFalse(value_get(state, "recorded"))) {
@@ -433,6 +434,7 @@ static int create(struct source_host *host, const struct source_env *env, const 
     s->host = host;
     s->env = *env;
     s->refs = 1;
+    s->fresh = source_is_new(host);
     s->cron = cron;
     s->period_ms = llround(c->every_seconds * 1000);
     s->text = cron ? xasprintf("cron %s %s", c->cron, c->timezone) : xasprintf("every %" PRId64 " ms", s->period_ms);
@@ -516,6 +518,11 @@ static void resume(struct source *s)
     look_soon(s, 0);
 }
 
+static void forget(struct store_group *g, const char *trigger_id)
+{
+    store_add_kv_delete(g, "schedule", trigger_id, strlen(trigger_id));
+}
+
 static void update(struct source *s, const struct trigger *trigger)
 {
     take_config(s, trigger->config);
@@ -533,4 +540,5 @@ const struct source_type source_schedule = {
     .update = update,
     .ack = ack,
     .nack = nack,
+    .forget = forget,
 };

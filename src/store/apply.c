@@ -23,8 +23,8 @@ static const char *const statement_texts[ST_N] = {
     [ST_LOG_PUT] = "INSERT INTO step_logs VALUES(?1,?2,?3,?4)",
     [ST_DEDUP_PUT] = "REPLACE INTO dedup VALUES(?1,?2,?3,?4)",
     [ST_KV_PUT] = "REPLACE INTO kv VALUES(?1,?2,?3)",
-    [ST_KV_ADD] = "INSERT INTO kv VALUES(?1,?2,CAST(CAST(?3 AS TEXT) AS BLOB)) ON CONFLICT(scope,key) DO UPDATE SET "
-                  "value=CAST(CAST(CAST(CAST(value AS TEXT) AS INTEGER)+?3 AS TEXT) AS BLOB)",
+    [ST_KV_TALLY] = "INSERT INTO kv VALUES(?1,?2,CAST('1 '||?3 AS BLOB)) ON CONFLICT(scope,key) DO UPDATE SET "
+                    "value=CAST((CAST(CAST(value AS TEXT) AS INTEGER)+1)||' '||?3 AS BLOB)",
     [ST_KV_DELETE] = "DELETE FROM kv WHERE scope=?1 AND key=?2",
     [ST_KV_CLEAR] = "DELETE FROM kv WHERE scope=?1",
     [ST_COUNT_ADD] = "INSERT INTO counts VALUES(?1,?2,?3,?4,?5,?6,?7) ON CONFLICT DO UPDATE SET n=n+excluded.n",
@@ -330,11 +330,11 @@ static int step_put(struct writer *w, int64_t run_seq, const struct step_row *s)
 
 static int key_op(struct writer *w, const struct store_op *op)
 {
-    enum statement id = op->type == STORE_DEDUP_PUT ? ST_DEDUP_PUT
-                        : op->type == STORE_KV_PUT  ? ST_KV_PUT
-                        : op->type == STORE_KV_ADD  ? ST_KV_ADD
-                        : op->key                   ? ST_KV_DELETE
-                                                    : ST_KV_CLEAR;
+    enum statement id = op->type == STORE_DEDUP_PUT  ? ST_DEDUP_PUT
+                        : op->type == STORE_KV_PUT   ? ST_KV_PUT
+                        : op->type == STORE_KV_TALLY ? ST_KV_TALLY
+                        : op->key                    ? ST_KV_DELETE
+                                                     : ST_KV_CLEAR;
     sqlite3_stmt *st = writer_statement(w, id);
     if (!st)
         return sqlite3_errcode(w->db);
@@ -347,7 +347,7 @@ static int key_op(struct writer *w, const struct store_op *op)
         bind_bytes(st, 2, op->key, op->key_len);
         if (id == ST_KV_PUT)
             bind_bytes(st, 3, op->value, op->value_len);
-        else if (id == ST_KV_ADD)
+        else if (id == ST_KV_TALLY)
             sqlite3_bind_int64(st, 3, op->expires_ms);
     }
     return statement_run(st);
@@ -368,7 +368,7 @@ static int apply(struct writer *w, const struct store_op *op)
         return step_put(w, op->run_seq, op->step);
     case STORE_DEDUP_PUT:
     case STORE_KV_PUT:
-    case STORE_KV_ADD:
+    case STORE_KV_TALLY:
     case STORE_KV_DELETE:
         return key_op(w, op);
     }

@@ -101,13 +101,13 @@ void store_add_kv_put(struct store_group *g, const char *scope, const void *key,
     op->value_len = value_len;
 }
 
-void store_add_kv_add(struct store_group *g, const char *scope, const char *key, int64_t n)
+void store_add_kv_tally(struct store_group *g, const char *scope, const char *key, int64_t last_ms)
 {
-    struct store_op *op = add(g, STORE_KV_ADD, strlen(scope) + strlen(key));
+    struct store_op *op = add(g, STORE_KV_TALLY, strlen(scope) + strlen(key));
     op->scope = xstrdup(scope);
     op->key = xstrdup(key);
     op->key_len = strlen(key);
-    op->expires_ms = n;
+    op->expires_ms = last_ms;
 }
 
 void store_add_kv_delete(struct store_group *g, const char *scope, const void *key, size_t key_len)

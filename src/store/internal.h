@@ -6,6 +6,7 @@
  *   load.c       what is read before the loop runs             count.c   rows by sort
  *   migrate.c    connections, schema, version, damage          retention.c
  *   lock.c       the directory, its lock, the reserve file
+ *   starts.c     runs whose start is not on disk yet
  *
  * Three kinds of state, by who may touch it: the owner's (no lock), what is shared (under `mutex`), the writer's (its
  * thread only, and the opener's before that thread starts and after it ended).
@@ -15,6 +16,7 @@
 
 #include "base/util.h"
 #include "store/count.h"
+#include "store/starts.h"
 #include "store/store.h"
 
 #include <pthread.h>
@@ -65,7 +67,7 @@ enum statement {
     ST_LOG_PUT,
     ST_DEDUP_PUT,
     ST_KV_PUT,
-    ST_KV_ADD,
+    ST_KV_TALLY,
     ST_KV_DELETE,
     ST_KV_CLEAR,
     ST_COUNT_ADD,
@@ -147,6 +149,7 @@ struct store {
     const char *vfs;
     int64_t probe_ms;
     char node_id[33];
+    struct starts *starts; /* the owner's; NULL: there was no room for them */
     int lock_fd;
     int reserve_fd;
     int64_t reserve_bytes; /* what it should hold; set at open */

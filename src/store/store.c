@@ -95,6 +95,30 @@ static size_t backlog(struct store_port *port, size_t *ret_bytes)
     return s->backlog_groups;
 }
 
+static int note_start(struct store_port *port, const char *run_id)
+{
+    struct store *s = store_of(port);
+    return s->starts ? starts_note(s->starts, run_id) : -ENOSPC;
+}
+
+static void clear_start(struct store_port *port, int note)
+{
+    starts_clear(store_of(port)->starts, note);
+}
+
+static bool start_left(struct store_port *port, const char *run_id)
+{
+    struct store *s = store_of(port);
+    return s->starts && starts_left(s->starts, run_id);
+}
+
+static void clear_starts_left(struct store_port *port)
+{
+    struct store *s = store_of(port);
+    if (s->starts)
+        starts_clear_left(s->starts);
+}
+
 bool store_need_wake(struct store *s)
 {
     bool need = !s->woken && s->wake;
@@ -277,6 +301,9 @@ static int open_directory(struct store *s, size_t reserve_bytes, struct error *e
         error_clear(err);
         r = open_databases(s, err);
     }
+    _cleanup_(freep) char *path = xasprintf("%s/starts", s->dir);
+    if (r == 0 && starts_open(path, &s->starts, NULL) < 0)
+        s->starts = NULL; /* a full disk: starts are recorded first */
     return r;
 }
 
@@ -317,6 +344,10 @@ static struct store *store_new(const struct store_options *options, const struct
         .next_seq = next_seq,
         .writable = writable,
         .backlog = backlog,
+        .note_start = note_start,
+        .clear_start = clear_start,
+        .start_left = start_left,
+        .clear_starts_left = clear_starts_left,
         .load_open_events = store_load_open_events,
         .load_run = store_load_run,
         .load_open_runs = store_load_open_runs,
@@ -386,6 +417,7 @@ void store_close(struct store_port *port)
     while (s->done.first || s->reads_done.first)
         store_collect(port);
     close_databases(s);
+    starts_close(s->starts);
     if (s->reserve_fd >= 0)
         close(s->reserve_fd);
     if (s->lock_fd >= 0)

@@ -45,7 +45,7 @@ enum store_op_type {
     STORE_STEP_PUT,     /* run_seq, step: the end of a step (replaces an earlier attempt's row), with what it printed */
     STORE_DEDUP_PUT,    /* scope, key, value (JSON text), expires_ms: a key that was seen; replaces */
     STORE_KV_PUT,       /* scope, key (bytes), value (bytes): state by namespace */
-    STORE_KV_ADD,    /* scope, key: add `expires_ms` to the number kept there as decimal text (0 where there is none) */
+    STORE_KV_TALLY,  /* scope, key: a tally `COUNT LAST` as decimal text: one more, the last of them at `expires_ms` */
     STORE_KV_DELETE, /* scope, key; key NULL: the whole scope */
 };
 
@@ -63,7 +63,7 @@ struct store_op {
     size_t key_len;
     char *value;
     size_t value_len;
-    int64_t expires_ms; /* of ADD: how much */
+    int64_t expires_ms; /* of TALLY: when */
 };
 
 enum { STORE_LAZY = 1 << 0, STORE_KEEP = 1 << 1 };
@@ -90,7 +90,7 @@ void store_add_step(struct store_group *g, int64_t run_seq, struct step_row *s);
 void store_add_dedup(struct store_group *g, const char *scope, const char *key, const char *value, int64_t expires_ms);
 void store_add_kv_put(struct store_group *g, const char *scope, const void *key, size_t key_len, const void *value,
                       size_t value_len);
-void store_add_kv_add(struct store_group *g, const char *scope, const char *key, int64_t n);
+void store_add_kv_tally(struct store_group *g, const char *scope, const char *key, int64_t last_ms);
 void store_add_kv_delete(struct store_group *g, const char *scope, const void *key, size_t key_len);
 
 /* ---- reads ---- */
@@ -152,6 +152,12 @@ struct store_port {
     bool (*writable)(struct store_port *);    /* as last told through the state callback */
     /* Groups and bytes submitted and not yet done: what intake is measured against. */
     size_t (*backlog)(struct store_port *, size_t *ret_bytes);
+    /* Notes of runs that start before their start is on disk; a kill finds them again (starts.h). note_start: the
+     * note, or -ENOSPC: then the start is recorded first. */
+    int (*note_start)(struct store_port *, const char *run_id);
+    void (*clear_start)(struct store_port *, int note);
+    bool (*start_left)(struct store_port *, const char *run_id); /* by an earlier life */
+    void (*clear_starts_left)(struct store_port *);
     /* The load functions below. */
     int (*load_open_events)(struct store_port *, int (*fn)(void *ctx, struct event *e), void *ctx, struct error *err);
     int (*load_run)(struct store_port *, const char *run_id, struct run_row *ret, struct step_row **ret_steps,

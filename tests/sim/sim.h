@@ -190,27 +190,32 @@ struct model_run {
     bool cancelled; /* in this life */
     int under_way;  /* step calls now */
     char steps[8];  /* by index of sN, in this life: 1 under way, 2 completed */
-    int attempts[8];
     UT_hash_handle hh;
 };
 
 struct model_fire {
     int64_t at_ms, seq; /* seq 0: none */
-    bool crashed;       /* a crash since then: what the trigger knew of it may be lost */
 };
 
 #define LANES (KEYS + 1) /* the last: no key */
+
+/* The last attempt of a step that was seen to start, whatever was recorded of it. */
+struct model_attempt {
+    char key[ID_SIZE + 8]; /* run and step */
+    int attempt;
+    UT_hash_handle hh;
+};
 
 struct model {
     struct stimulus *stimuli;
     struct model_event *events;
     struct model_run *runs;
+    struct model_attempt *attempts;
     int64_t next_n;
     int64_t started_seq[MAX_TRIGGERS][LANES];
     struct model_fire fires[MAX_TRIGGERS];
     int64_t fire_told_ms[MAX_TRIGGERS]; /* when the record of a fire was last told; a restart counts from there */
     int64_t pending[MAX_TRIGGERS], executing[MAX_TRIGGERS];
-    unsigned crashed_life; /* the first life after the last crash */
 };
 
 struct stimulus *model_stimulus(struct sim *sim, char k);

@@ -89,26 +89,28 @@ static int64_t number_in(const char *data)
     return at ? strtoll(at + 4, NULL, 10) : 0;
 }
 
-/* It starts to run (or fails for want of its pipeline). */
-static void fired(struct life *life, struct model_event *ev)
+/* It starts to run (or fails for want of its pipeline, or because it had started in an earlier life). */
+static void fired(struct life *life, struct model_event *ev, bool fails)
 {
     struct sim *sim = life->sim;
     struct model *m = &sim->model;
     const struct want_trigger *t = &sim->triggers[ev->trigger];
     int64_t now = life_now(life);
     struct model_fire *last = &m->fires[ev->trigger];
-    if (t->present) {
+    bool had = fails && ev->fired_life && ev->fired_life < life->number;
+    if (t->present && !had) {
         CHECK(sim, !t->paused || t->pause_unknown, "%s fires %s and is paused", t->id, ev->id);
         CHECK(sim, t->enabled || ev->test, "%s fires %s and is disabled", t->id, ev->id);
     }
-    if (last->seq && !last->crashed && t->present && last->at_ms > t->deleted_ms)
+    if (last->seq && !had && t->present && last->at_ms > t->deleted_ms)
         CHECK(sim, now - last->at_ms >= t->cooldown_ms,
               "%s fires %s %" PRId64 " ms after the last; its cooldown is %" PRId64 " ms", t->id, ev->id,
               now - last->at_ms, t->cooldown_ms);
     *last = (struct model_fire){.at_ms = now, .seq = ev->seq};
     ev->fired_ms = now;
     ev->life = ev->fired_life = life->number;
-    bool ordered = !t->edited && t->concurrency_policy == CONCURRENCY_QUEUE && t->cooldown_policy != COOLDOWN_LATEST;
+    bool ordered =
+        !t->edited && !had && t->concurrency_policy == CONCURRENCY_QUEUE && t->cooldown_policy != COOLDOWN_LATEST;
     int64_t *seq = &m->started_seq[ev->trigger][ev->lane];
     CHECK(sim, !ordered || ev->seq > *seq, "%s starts %s (%" PRId64 ") after the later %" PRId64, t->id, ev->id,
           ev->seq, *seq);
@@ -178,9 +180,9 @@ static void event_inserted(struct life *life, const struct store_group *g, const
     } else if (e->status == EVENT_EXECUTING) {
         CHECK(sim, group_has_run(g, e->id), "%s is executing without a run", e->id);
         m->executing[i]++;
-        fired(life, ev);
+        fired(life, ev, false);
     } else if (e->status == EVENT_FAILED && e->decision == DECISION_FIRED) {
-        fired(life, ev);
+        fired(life, ev, true);
     }
 }
 
@@ -206,12 +208,17 @@ static void event_updated(struct life *life, const struct event *e)
         sim->stats->interrupted++;
     }
     CHECK(sim, ev->status != EVENT_EXECUTING || e->status != EVENT_PENDING, "%s is pending again", e->id);
+    if (ev->status == EVENT_PENDING && e->attempt != ev->attempt) {
+        CHECK(sim, e->attempt == ev->attempt + 1, "%s: attempt %d after %d", e->id, e->attempt, ev->attempt);
+        CHECK(sim, ev->fired_life && ev->fired_life < life->number, "%s did not start in an earlier life", e->id);
+        sim->stats->interrupted++;
+    }
     m->pending[ev->trigger] -= ev->status == EVENT_PENDING && e->status != EVENT_PENDING;
     m->executing[ev->trigger] -= ev->status == EVENT_EXECUTING && e->status != EVENT_EXECUTING;
     m->executing[ev->trigger] += ev->status != EVENT_EXECUTING && e->status == EVENT_EXECUTING;
     if (ev->status == EVENT_PENDING && (e->status == EVENT_EXECUTING || e->status == EVENT_FAILED)) {
         CHECK(sim, ev->committed, "%s starts before it is recorded", e->id);
-        fired(life, ev);
+        fired(life, ev, e->status == EVENT_FAILED);
     }
     ev->status = e->status;
     ev->decision = e->decision;
@@ -374,8 +381,7 @@ static void last_fire_again(struct sim *sim, size_t trigger)
     *last = (struct model_fire){0};
     for (const struct model_event *ev = sim->model.events; ev; ev = ev->hh.next)
         if (ev->trigger == trigger && ev->fired_ms > last->at_ms)
-            *last = (struct model_fire){
-                .at_ms = ev->fired_ms, .seq = ev->seq, .crashed = ev->fired_life < sim->model.crashed_life};
+            *last = (struct model_fire){.at_ms = ev->fired_ms, .seq = ev->seq};
 }
 
 void model_done(struct life *life, const struct store_group *g, int result)
@@ -416,8 +422,6 @@ void model_next_life(struct sim *sim, bool crashed)
     memset(m->pending, 0, sizeof(m->pending));
     memset(m->executing, 0, sizeof(m->executing));
     memset(m->started_seq, 0, sizeof(m->started_seq));
-    if (crashed)
-        m->crashed_life = sim->life->number + 1;
     HASH_ITER (hh, m->events, ev, next_event) {
         if (!ev->committed) {
             CHECK(sim, crashed, "%s is not recorded after a drain", ev->id);
@@ -449,12 +453,11 @@ void model_next_life(struct sim *sim, bool crashed)
         run->under_way = 0;
         run->cancelled = false;
         memset(run->steps, 0, sizeof(run->steps));
-        memset(run->attempts, 0, sizeof(run->attempts));
     }
     for (struct stimulus *s = m->stimuli; s; s = s->hh.next)
         s->open = 0;
     for (size_t i = 0; i < MAX_TRIGGERS; i++)
-        m->fires[i].crashed = m->fires[i].crashed || crashed;
+        last_fire_again(sim, i);
 }
 
 /* ---- steps ---- */
@@ -489,6 +492,24 @@ static void check_limits(struct life *life, const struct model_run *run)
     }
 }
 
+/* No two attempts share a number, over crashes too, whether or not the first was recorded. (Of a step that is tried
+ * again by itself, only the run's attempts are kept.) */
+static void check_attempt(struct sim *sim, const struct step_call *call)
+{
+    char key[ID_SIZE + 8];
+    struct model_attempt *a = NULL;
+    snprintf(key, sizeof(key), "%s/%.6s", call->run_id, call->step->id);
+    HASH_FIND_STR(sim->model.attempts, key, a);
+    if (!a) {
+        a = xcalloc(1, sizeof(*a));
+        memcpy(a->key, key, sizeof(key));
+        HASH_ADD_STR(sim->model.attempts, key, a);
+    }
+    CHECK(sim, call->attempt > a->attempt || call->step->retry, "step %s of %s: attempt %d after %d", call->step->id,
+          call->run_id, call->attempt, a->attempt);
+    a->attempt = call->attempt;
+}
+
 static size_t step_index(const struct step_call *call)
 {
     return (size_t)(call->step->id[1] - '0');
@@ -511,8 +532,7 @@ void model_step_started(struct life *life, const struct step_call *call)
     const struct step_row *row = sim_store_step(life->store, call->run_id, call->step->id);
     CHECK(sim, !row, "step %s of %s is recorded as %s and starts again", call->step->id, call->run_id,
           step_status_name(row ? row->status : 0));
-    CHECK(sim, call->attempt > run->attempts[i], "step %s of %s: attempt %d after %d", call->step->id, call->run_id,
-          call->attempt, run->attempts[i]);
+    check_attempt(sim, call);
     const struct run_rows *stored = sim_store_run(life->store, call->run_id);
     CHECK(sim, !stored || call->attempt >= stored->r.attempt, "step %s of %s: attempt %d, the run's is %d",
           call->step->id, call->run_id, call->attempt, stored ? stored->r.attempt : 0);
@@ -527,7 +547,6 @@ void model_step_started(struct life *life, const struct step_call *call)
     if (run->under_way == 0)
         check_limits(life, run);
     run->steps[i] = 1;
-    run->attempts[i] = call->attempt;
     run->under_way++;
 }
 
@@ -759,5 +778,10 @@ void model_fini(struct sim *sim)
     HASH_ITER (hh, m->runs, run, next_run) {
         HASH_DEL(m->runs, run);
         free(run);
+    }
+    struct model_attempt *a, *next_a;
+    HASH_ITER (hh, m->attempts, a, next_a) {
+        HASH_DEL(m->attempts, a);
+        free(a);
     }
 }

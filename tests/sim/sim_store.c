@@ -21,6 +21,7 @@ struct sim_store {
     struct store_group *queue, *taken, *finished; /* submitted; in the commit under way; done but not told */
     struct store_read *reads;
     struct timer commit, ended, tell, read;
+    char notes[6][ID_SIZE], left[24][ID_SIZE]; /* of starts: of this life, of those before */
     size_t n, bytes;
     uint64_t groups;
     bool full, writable, failing;
@@ -217,19 +218,23 @@ static void apply(struct sim_store *s, const struct store_group *g)
         case STORE_KV_PUT:
             kv_put(&s->kv, op->scope, op->key, op->key_len, op->value, op->value_len, 0);
             break;
-        case STORE_KV_ADD: {
+        case STORE_KV_TALLY: {
             struct kv *k = kv_find(s->kv, op->scope, op->key, op->key_len);
-            char text[24] = "";
+            char text[64] = "";
             if (k)
                 memcpy(text, k->value, MIN(k->value_len, sizeof(text) - 1));
-            int len = snprintf(text, sizeof(text), "%lld", strtoll(text, NULL, 10) + (long long)op->expires_ms);
+            int len = snprintf(text, sizeof(text), "%lld %" PRId64, strtoll(text, NULL, 10) + 1, op->expires_ms);
             kv_put(&s->kv, op->scope, op->key, op->key_len, text, (size_t)len, 0);
             break;
         }
         case STORE_KV_DELETE: {
-            struct kv *k = kv_find(s->kv, op->scope, op->key, op->key_len);
-            if (k)
-                kv_drop(&s->kv, k);
+            struct kv *k, *tmp;
+            HASH_ITER (hh, s->kv, k, tmp) {
+                bool same_key = !op->key || (k->key_len - k->scope_len == op->key_len &&
+                                             memcmp(k->key + k->scope_len, op->key, op->key_len) == 0);
+                if (streq(k->key, op->scope) && same_key)
+                    kv_drop(&s->kv, k);
+            }
             break;
         }
         }
@@ -407,6 +412,38 @@ static size_t backlog(struct store_port *port, size_t *ret_bytes)
     return store_of(port)->n;
 }
 
+/* ---- starts ---- */
+
+static int note_start(struct store_port *port, const char *run_id)
+{
+    struct sim_store *s = store_of(port);
+    for (int i = 0; i < (int)ARRAY_SIZE(s->notes); i++)
+        if (!s->notes[i][0]) {
+            snprintf(s->notes[i], ID_SIZE, "%s", run_id);
+            return i;
+        }
+    return -ENOSPC;
+}
+
+static void clear_start(struct store_port *port, int note)
+{
+    store_of(port)->notes[note][0] = '\0';
+}
+
+static bool start_left(struct store_port *port, const char *run_id)
+{
+    struct sim_store *s = store_of(port);
+    for (size_t i = 0; i < ARRAY_SIZE(s->left); i++)
+        if (streq(s->left[i], run_id))
+            return true;
+    return false;
+}
+
+static void clear_starts_left(struct store_port *port)
+{
+    memset(store_of(port)->left, 0, sizeof(store_of(port)->left));
+}
+
 /* ---- loading ---- */
 
 static int by_event_seq(struct event_row *a, struct event_row *b)
@@ -505,6 +542,10 @@ struct sim_store *sim_store_create(struct life *life)
         .next_seq = next_seq,
         .writable = writable,
         .backlog = backlog,
+        .note_start = note_start,
+        .clear_start = clear_start,
+        .start_left = start_left,
+        .clear_starts_left = clear_starts_left,
         .load_open_events = load_open_events,
         .load_run = load_run,
         .load_open_runs = load_open_runs,
@@ -521,6 +562,13 @@ struct sim_store *sim_store_fork(const struct sim_store *from, struct life *life
 {
     struct sim_store *s = sim_store_create(life);
     s->groups = from->groups;
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(from->left) && n < ARRAY_SIZE(s->left); i++)
+        if (from->left[i][0])
+            memcpy(s->left[n++], from->left[i], ID_SIZE);
+    for (size_t i = 0; i < ARRAY_SIZE(from->notes) && n < ARRAY_SIZE(s->left); i++)
+        if (from->notes[i][0])
+            memcpy(s->left[n++], from->notes[i], ID_SIZE);
     for (struct event_row *row = from->events; row; row = row->by_seq.next)
         add_event(s, &row->e, row->group);
     for (struct run_rows *row = from->runs; row; row = row->by_seq.next) {

@@ -1,0 +1,450 @@
+/* What the engine promises to one source: when it is made and made again, what it is told of the past, and what is kept
+ * or forgotten under its id. On a simulated clock, with the real store. (Everything else of the engine: tests/sim.) */
+#include "engine/internal.h"
+
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- a source that can be told to fail ---- */
+
+struct config {
+    char *where;
+};
+static const struct field rows[] = {
+    {.name = "where",
+     .type = &field_string,
+     FIELD(struct config, where, char *, .change = CHANGE_SOURCE, .doc = "Nothing")},
+};
+static const struct field_table table = {"brittle", "Something brittle", sizeof(struct config), rows, ARRAY_SIZE(rows)};
+
+struct rig {
+    char dir[64];
+    struct clock_manual clock;
+    struct timers timers;
+    struct random_seeded random;
+    struct store_port *store;
+    struct engine *engine;
+    char log[4096];
+    /* the source */
+    int fails;         /* so many create() fail first */
+    int64_t tried[32]; /* when create() was called */
+    size_t n_tried;
+    bool last_new;
+    struct source *source;
+    uint64_t acked, nacked;
+};
+
+struct source {
+    struct rig *rig;
+    struct source_host *host;
+    struct timer timer;
+    void (*done)(void *ctx);
+    void *done_ctx;
+};
+
+static int create(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
+                  struct source **ret, struct error *err)
+{
+    (void)trigger;
+    struct rig *r = container_of(env->timers, struct rig, timers);
+    if (r->n_tried < ARRAY_SIZE(r->tried))
+        r->tried[r->n_tried++] = r->clock.monotonic_ms;
+    r->last_new = source_is_new(host);
+    if (r->fails > 0) {
+        r->fails--;
+        return error_set(err, -EIO, "it is not there");
+    }
+    struct source *s = xcalloc(1, sizeof(*s));
+    s->rig = r;
+    s->host = host;
+    r->source = s;
+    *ret = s;
+    return 0;
+}
+
+static void start(struct source *s)
+{
+    source_report(s->host, SOURCE_CONNECTED, "Connected", NULL);
+}
+
+static void gone(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct source *s = ctx;
+    s->done(s->done_ctx);
+    free(s);
+}
+
+static void stop(struct source *s, void (*done)(void *ctx), void *ctx)
+{
+    s->done = done;
+    s->done_ctx = ctx;
+    s->rig->source = NULL;
+    timer_init(&s->timer, gone, s);
+    timer_start(&s->rig->timers, &s->timer, s->rig->clock.monotonic_ms);
+}
+
+static void ack(struct source *s, uint64_t token)
+{
+    s->rig->acked = token;
+}
+
+static void nack(struct source *s, uint64_t token, const char *why)
+{
+    (void)why;
+    s->rig->nacked = token;
+}
+
+static void forget(struct store_group *g, const char *trigger_id)
+{
+    store_add_kv_delete(g, "brittle", trigger_id, strlen(trigger_id));
+}
+
+static const struct source_type brittle = {
+    .kind = {.name = "brittle", .config = &table, .lossless = true},
+    .create = create,
+    .start = start,
+    .stop = stop,
+    .ack = ack,
+    .nack = nack,
+    .forget = forget,
+};
+static const struct source_type *const source_types[] = {&brittle, NULL};
+static const struct step_type *const step_types[] = {NULL};
+
+/* ---- the rig ---- */
+
+static void note(void *ctx, const char *trigger_id, const char *message)
+{
+    struct rig *r = ctx;
+    size_t n = strlen(r->log);
+    snprintf(r->log + n, sizeof(r->log) - n, "%s: %s\n", trigger_id ? trigger_id : "", message);
+}
+
+/* Everything that was asked of the store is done, and told. */
+static void settle(struct rig *r)
+{
+    size_t bytes;
+    for (int quiet = 0; quiet < 2;) {
+        store_collect(r->store);
+        timers_run(&r->timers, r->clock.monotonic_ms);
+        bool busy = r->store->backlog(r->store, &bytes) > 0 || r->engine->reading > 0 ||
+                    (timers_next(&r->timers) >= 0 && timers_next(&r->timers) <= r->clock.monotonic_ms);
+        quiet = busy ? 0 : quiet + 1;
+        if (busy)
+            usleep(200);
+    }
+}
+
+static void advance(struct rig *r, int64_t ms)
+{
+    int64_t until = r->clock.monotonic_ms + ms;
+    for (int64_t due; (due = timers_next(&r->timers)) >= 0 && due <= until;) {
+        if (due > r->clock.monotonic_ms)
+            clock_manual_advance(&r->clock, due - r->clock.monotonic_ms);
+        settle(r);
+    }
+    clock_manual_advance(&r->clock, until - r->clock.monotonic_ms);
+    settle(r);
+}
+
+static void begin(struct rig *r)
+{
+    struct error err = ERROR_INIT;
+    timers_init(&r->timers, NULL, NULL);
+    if (store_open(&(struct store_options){.dir = r->dir}, &r->store, &err) < 0)
+        fail_msg("%s", err.message);
+    struct engine_options options = {.source_env = {.timers = &r->timers,
+                                                    .clock = &r->clock.clock,
+                                                    .random = &r->random.random,
+                                                    .store = r->store,
+                                                    .state_dir = r->dir},
+                                     .step_env = {.timers = &r->timers, .clock = &r->clock.clock},
+                                     .source_types = source_types,
+                                     .step_types = step_types,
+                                     .firing = true,
+                                     .log = note,
+                                     .ctx = r};
+    assert_int_equal(engine_create(&options, &r->engine, &err), 0);
+    assert_int_equal(engine_load(r->engine, &err), 0);
+}
+
+static void drained(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+static void end(struct rig *r)
+{
+    bool over = false;
+    engine_drain(r->engine, 0, drained, &over);
+    while (!over)
+        settle(r);
+    store_close(r->store);
+    engine_destroy(r->engine);
+    timers_fini(&r->timers);
+}
+
+static void put(struct rig *r, const char *id, const char *more)
+{
+    _cleanup_(freep) char *text =
+        xasprintf("{\"id\":\"%s\",\"name\":\"n\",\"pipeline_id\":\"none\",\"trigger_type\":\"brittle\",%s}", id, more);
+    cJSON *doc = NULL;
+    struct issues issues = ISSUES_INIT;
+    struct trigger *spec = NULL;
+    assert_int_equal(value_parse(text, strlen(text), &doc, NULL), 0);
+    trigger_parse(doc, engine_source_kinds(r->engine), &spec, &issues);
+    if (issues.errors > 0)
+        fail_msg("%s: %s", issues.items[0].path, issues.items[0].message);
+    issues_fini(&issues);
+    cJSON_Delete(doc);
+    engine_put_trigger(r->engine, spec, &(struct origin){.file = "m.yaml", .line = 1});
+    trigger_unref(spec);
+    settle(r);
+}
+
+static struct trigger_view view(struct rig *r, const char *id)
+{
+    struct trigger_view v;
+    struct live_trigger *t = engine_find_trigger(r->engine, id);
+    assert_non_null(t);
+    trigger_look(t, &v);
+    return v;
+}
+
+static size_t count(const char *text, const char *word)
+{
+    size_t n = 0;
+    for (const char *p = text; (p = strstr(p, word)); p++)
+        n++;
+    return n;
+}
+
+static void keep(struct rig *r, const char *id)
+{
+    struct store_group *g = store_group_new(0, NULL, NULL);
+    g->done = (void (*)(struct store_group *, int))(void (*)(void))store_group_free;
+    store_add_kv_put(g, "brittle", id, strlen(id), "kept", 4);
+    r->store->submit(r->store, g);
+    settle(r);
+}
+
+static int found(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+    (void)value;
+    (void)value_len;
+    const char **id = ctx;
+    if (*id && strlen(*id) == key_len && memcmp(*id, key, key_len) == 0)
+        *id = NULL;
+    return 0;
+}
+
+static bool kept(struct rig *r, const char *id)
+{
+    settle(r);
+    assert_int_equal(store_load_kv(r->store, "brittle", found, &id, NULL), 0);
+    return id == NULL;
+}
+
+/* ---- tests ---- */
+
+static void test_a_source_that_cannot_be_made_is_made_again(void **state)
+{
+    struct rig *r = *state;
+    r->fails = 8;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    assert_int_equal(view(r, "t").status, TRIGGER_ERROR);
+    assert_string_equal(view(r, "t").error_message, "it is not there");
+    advance(r, 60000);
+    assert_int_equal(r->n_tried, 9);
+    static const int64_t waits[] = {500, 1000, 2000, 4000, 8000, 8000, 8000, 8000};
+    for (size_t i = 0; i < ARRAY_SIZE(waits); i++)
+        assert_in_range(r->tried[i + 1] - r->tried[i], waits[i] * 8 / 10, waits[i] * 12 / 10 + 1);
+    assert_int_equal(view(r, "t").status, TRIGGER_ACTIVE);
+    assert_null(view(r, "t").error_message);
+    assert_int_equal(count(r->log, "does not work"), 1);
+    assert_int_equal(count(r->log, "works"), 1);
+}
+
+static void test_resume_and_edits_try_at_once(void **state)
+{
+    struct rig *r = *state;
+    r->fails = 3;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    assert_int_equal(r->n_tried, 1);
+    assert_int_equal(engine_resume(r->engine, "t", false, NULL, NULL), 0);
+    assert_int_equal(r->n_tried, 2);
+    put(r, "t", "\"config\":{\"where\":\"b\"}");
+    assert_int_equal(r->n_tried, 3);
+    put(r, "t", "\"enabled\":false,\"config\":{\"where\":\"b\"}");
+    advance(r, 60000);
+    assert_int_equal(r->n_tried, 3);
+    assert_int_equal(view(r, "t").status, TRIGGER_DISABLED);
+    put(r, "t", "\"config\":{\"where\":\"b\"}");
+    assert_int_equal(r->n_tried, 4);
+    assert_int_equal(view(r, "t").status, TRIGGER_ACTIVE);
+    r->fails = 1000;
+    put(r, "u", "\"config\":{\"where\":\"b\"}");
+    engine_remove_trigger(r->engine, "u");
+    size_t tried = r->n_tried;
+    advance(r, 60000);
+    assert_int_equal(r->n_tried, tried);
+}
+
+static void test_only_the_first_source_is_new(void **state)
+{
+    struct rig *r = *state;
+    r->fails = 1;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    assert_true(r->last_new);
+    advance(r, 1000);
+    assert_non_null(r->source);
+    assert_true(r->last_new); /* the first that could be made */
+    put(r, "t", "\"config\":{\"where\":\"b\"}");
+    assert_int_equal(r->n_tried, 3);
+    assert_false(r->last_new);
+    engine_remove_trigger(r->engine, "t");
+    put(r, "t", "\"config\":{\"where\":\"b\"}");
+    assert_true(r->last_new);
+}
+
+static void test_what_is_kept_goes_with_the_trigger(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    put(r, "u", "\"config\":{\"where\":\"a\"}");
+    put(r, "v", "\"config\":{\"where\":\"a\"}");
+    keep(r, "t");
+    keep(r, "u");
+    keep(r, "v");
+    put(r, "t", "\"config\":{\"where\":\"b\"}");
+    assert_true(kept(r, "t"));
+    engine_remove_trigger(r->engine, "t");
+    assert_false(kept(r, "t"));
+    assert_true(kept(r, "u"));
+    end(r);
+    begin(r); /* u was deleted in between */
+    put(r, "v", "\"config\":{\"where\":\"a\"}");
+    engine_start(r->engine);
+    assert_false(kept(r, "u"));
+    assert_true(kept(r, "v"));
+}
+
+static void occur(struct rig *r, const char *identity, const char *text, uint64_t token)
+{
+    cJSON *data = NULL;
+    assert_int_equal(value_parse(text, strlen(text), &data, NULL), 0);
+    source_occurred(r->source->host,
+                    &(struct occurrence){.event_type = "x", .data = data, .data_text = text, .identity = identity},
+                    token);
+    cJSON_Delete(data);
+    settle(r);
+}
+
+static void test_a_redelivery_may_look_different(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    occur(r, "m-1", "{\"n\":1}", 1);
+    assert_int_equal(r->acked, 1);
+    occur(r, "m-1", "{\"n\":1,\"redelivered\":true}", 2);
+    assert_int_equal(r->acked, 2);
+    assert_int_equal(r->nacked, 0);
+    assert_int_equal(view(r, "t").decisions[DECISION_DUPLICATE], 1);
+    assert_int_equal(view(r, "t").decisions[DECISION_FIRED], 1);
+}
+
+static void test_the_last_fire_is_known_again(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put(r, "t", "\"cooldown_seconds\":5,\"cooldown_policy\":\"skip\",\"config\":{\"where\":\"a\"}");
+    advance(r, 1234);
+    occur(r, NULL, "{\"n\":1}", 1);
+    int64_t at = r->clock.realtime_ms;
+    advance(r, 1000);
+    end(r);
+    begin(r);
+    put(r, "t", "\"cooldown_seconds\":5,\"cooldown_policy\":\"skip\",\"config\":{\"where\":\"a\"}");
+    engine_start(r->engine);
+    assert_int_equal(view(r, "t").last_triggered_ms, at);
+    assert_int_equal(view(r, "t").trigger_count, 1);
+    advance(r, 3998);
+    occur(r, NULL, "{\"n\":2}", 2);
+    assert_int_equal(view(r, "t").decisions[DECISION_COOLDOWN], 1);
+    advance(r, 2);
+    occur(r, NULL, "{\"n\":3}", 3);
+    assert_int_equal(view(r, "t").trigger_count, 2);
+}
+
+static void test_a_condition_of_one_trigger(void **state)
+{
+    struct rig *r = *state;
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    put(r, "u", "\"config\":{\"where\":\"a\"}");
+    engine_trigger_condition(r->engine, "t", "Odd", CONDITION_TRUE, "Odd", "it is odd");
+    assert_non_null(condition_find(view(r, "t").conditions, "Odd"));
+    assert_null(condition_find(view(r, "u").conditions, "Odd"));
+    engine_trigger_condition(r->engine, "nobody", "Even", CONDITION_TRUE, "Even", NULL);
+    assert_null(condition_find(view(r, "t").conditions, "Even"));
+    engine_trigger_condition(r->engine, NULL, "Even", CONDITION_TRUE, "Even", NULL);
+    assert_non_null(condition_find(view(r, "t").conditions, "Even"));
+    assert_non_null(condition_find(view(r, "u").conditions, "Even"));
+}
+
+/* ---- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int setup(void **state)
+{
+    struct rig *r = xcalloc(1, sizeof(*r));
+    snprintf(r->dir, sizeof(r->dir), "/tmp/triggerd-engine-XXXXXX");
+    assert_non_null(mkdtemp(r->dir));
+    clock_manual_init(&r->clock, 1767225600000LL, 1000);
+    random_seeded_init(&r->random, 7);
+    begin(r);
+    *state = r;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct rig *r = *state;
+    end(r);
+    nftw(r->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    free(r);
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_source_that_cannot_be_made_is_made_again),
+        TEST(test_resume_and_edits_try_at_once),
+        TEST(test_only_the_first_source_is_new),
+        TEST(test_what_is_kept_goes_with_the_trigger),
+        TEST(test_a_redelivery_may_look_different),
+        TEST(test_the_last_fire_is_known_again),
+        TEST(test_a_condition_of_one_trigger),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
