@@ -28,7 +28,7 @@
 #include "base/log.h"
 #include "config.h"
 #include "http/routes.h"
-#include "manifest/manifest.h"
+#include "manifest/check.h"
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
@@ -356,11 +356,14 @@ static int start(struct daemon *d, struct error *err)
 }
 
 /* --check: every error of every manifest, as validate prints them. */
-static int check(const struct config *c)
+static int check_manifests(const struct config *c)
 {
-    size_t wrong = 0;
+    struct manifest_check check = {0};
     for (size_t i = 0; i < c->manifests.n; i++)
-        wrong += manifest_check_tree(c->manifests.items[i], stdout);
+        manifest_check_add(&check, c->manifests.items[i]);
+    size_t wrong = manifest_check_finish(&check);
+    manifest_check_print(&check, stdout);
+    manifest_check_fini(&check);
     return wrong > 0 ? 1 : 0;
 }
 
@@ -372,7 +375,7 @@ int main(int argc, char **argv)
     if (r != 0)
         return r == 1 ? 0 : r == -EINVAL ? 2 : 1;
     if (d.config.check) {
-        r = check(&d.config);
+        r = check_manifests(&d.config);
         config_fini(&d.config);
         return r;
     }

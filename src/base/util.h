@@ -81,6 +81,12 @@ const char *nearest_name(const char *word, const char *const *names, size_t n);
  * surrogates). */
 size_t utf8_sequence(const char *s, size_t len);
 bool utf8_valid(const char *s, size_t len);
+/* The code point of a valid sequence of `n` bytes. */
+uint32_t utf8_decode(const char *s, size_t n);
+
+/* Append `text` so that it stays on one line and cannot draw on a terminal: controls, and characters that turn or hide
+ * the text around them, as \n, \t, \x1b, \u202e; bytes that are no UTF-8 as \x… */
+void text_escape(struct buf *b, const char *text);
 
 /* FNV-1a, 64 bit; `seed` 0 starts, an earlier result goes on. */
 uint64_t hash_bytes(uint64_t seed, const void *data, size_t len);

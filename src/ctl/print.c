@@ -18,54 +18,6 @@
 
 /* ---- text ---- */
 
-static uint32_t decode(const char *s, size_t n)
-{
-    const unsigned char *u = (const unsigned char *)s;
-    if (n == 1)
-        return u[0];
-    uint32_t c = u[0] & (0xFFU >> (n + 1));
-    for (size_t i = 1; i < n; i++)
-        c = c << 6 | (u[i] & 0x3F);
-    return c;
-}
-
-/* Controls, and characters that turn or hide text around them. */
-static bool is_unsafe(uint32_t c)
-{
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x061C || (c >= 0x200B && c <= 0x200F) ||
-           (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF;
-}
-
-static void escape_one(struct buf *b, uint32_t c)
-{
-    if (c == '\n')
-        buf_adds(b, "\\n");
-    else if (c == '\t')
-        buf_adds(b, "\\t");
-    else if (c == '\r')
-        buf_adds(b, "\\r");
-    else if (c < 0x80)
-        buf_printf(b, "\\x%02" PRIx32, c);
-    else
-        buf_printf(b, "\\u%04" PRIx32, c);
-}
-
-void text_escape(struct buf *b, const char *text)
-{
-    size_t len = strlen(text);
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_sequence(text + i, len - i);
-        uint32_t c = n ? decode(text + i, n) : 0;
-        if (!n)
-            buf_printf(b, "\\x%02x", (unsigned char)text[i]);
-        else if (is_unsafe(c))
-            escape_one(b, c);
-        else
-            buf_add(b, text + i, n);
-        i += n ? n : 1;
-    }
-}
-
 size_t text_width(const char *text)
 {
     size_t n = 0;

@@ -10,8 +10,6 @@
 
 #include <stdbool.h>
 
-/* Append `text` on one line: \n, \t, \x1b, \u202e; bytes that are no UTF-8 as \x… */
-void text_escape(struct buf *b, const char *text);
 /* Columns on a terminal, counted as code points. */
 size_t text_width(const char *text);
 /* Append `text` in lines of at most `columns` characters where its words allow it, each starting with `prefix`. */

@@ -176,8 +176,15 @@ const struct verb verbs[] = {
     {.name = "validate",
      .group = WRITE,
      .summary = "Check manifests; every error as FILE:LINE:COL: message",
-     .text = "Directories are walked: *.yaml, *.yml, *.json that are not hidden. Exit 1 if there is any error.",
+     .text =
+         "Directories are walked: *.yaml, *.yml, *.json that are not hidden; - is standard input. Needs no daemon.\n"
+         "Exit 0 if there is no error (warnings are none), 1 if there is any, 2 for wrong usage.\n"
+         "-o github prints workflow commands, -o sarif SARIF 2.1.0, -o json one object:\n"
+         "{\"valid\", \"files\", \"resources\", \"errors\": [{\"file\", \"line\", \"column\", \"severity\": \"error\" "
+         "or\n"
+         "\"warning\", \"path\": the field, \"message\"}]}; line and column are 0 where a file cannot be read.",
      .example = "triggerctl validate manifests/\n"
+                "git show HEAD:manifests/a.yaml | triggerctl validate -\n"
                 "triggerctl validate manifests/ -o sarif > manifests.sarif",
      .arguments = {{.name = "PATH", .many = true}},
      .options = OPT(OPT_REPORT),

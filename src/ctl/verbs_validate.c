@@ -4,6 +4,7 @@
 #include "manifest/check.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 struct totals {
     size_t resources, errors, warnings;
@@ -35,16 +36,18 @@ static char *message_of(const struct manifest_error *e)
     return xasprintf("%s%s%s", e->path, *e->path ? ": " : "", e->message);
 }
 
-/* ---- text ---- */
+/* ---- paths ---- */
 
-static void text_error(void *ctx, const struct manifest *m, const struct manifest_error *e)
+/* What tools that know the tree by its own names want: a path below the working directory without it. Within `file`. */
+static const char *below_cwd(const char *file)
 {
-    (void)ctx;
-    _cleanup_(freep) char *text = manifest_error_text(m, e);
-    struct buf b = {0};
-    text_escape(&b, text);
-    printf("%s\n", b.data);
-    buf_fini(&b);
+    _cleanup_(freep) char *cwd = getcwd(NULL, 0);
+    size_t n = cwd ? strlen(cwd) : 0;
+    if (n > 1 && strncmp(file, cwd, n) == 0 && file[n] == '/')
+        file += n + 1;
+    while (file[0] == '.' && file[1] == '/' && file[2])
+        file += 2;
+    return file;
 }
 
 /* ---- GitHub's workflow commands ---- */
@@ -65,7 +68,7 @@ static void github_error(void *ctx, const struct manifest *m, const struct manif
     (void)ctx;
     _cleanup_(freep) char *message = message_of(e);
     printf("::%s file=", e->warning ? "warning" : "error");
-    github_text(m->file, true);
+    github_text(below_cwd(m->file), true);
     if (e->line > 0)
         printf(",line=%u,col=%u", e->line, e->column);
     printf("::");
@@ -75,10 +78,22 @@ static void github_error(void *ctx, const struct manifest *m, const struct manif
 
 /* ---- JSON ---- */
 
+/* Bytes that are no UTF-8 as `\x…`: SARIF and JSON are. */
+static cJSON *text_value(const char *text)
+{
+    if (utf8_valid(text, strlen(text)))
+        return value_string(text);
+    struct buf b = {0};
+    text_escape(&b, text);
+    cJSON *v = value_string(b.data);
+    buf_fini(&b);
+    return v;
+}
+
 static void json_error(void *ctx, const struct manifest *m, const struct manifest_error *e)
 {
     cJSON *list = ctx, *o = cJSON_CreateObject();
-    value_set(o, "file", value_string(m->file));
+    value_set(o, "file", text_value(m->file));
     value_set(o, "line", cJSON_CreateNumber(e->line));
     value_set(o, "column", cJSON_CreateNumber(e->column));
     value_set(o, "severity", value_string(e->warning ? "warning" : "error"));
@@ -102,36 +117,53 @@ static void print_report(const struct manifest_check *check)
 
 /* ---- SARIF 2.1.0 (OASIS) ---- */
 
-/* A relative reference, or a file: URI of an absolute path. */
-static char *uri_of(const char *file)
+#define SARIF_ROOT "%SRCROOT%" /* the working directory, by the name that everybody gives it */
+
+/* Path to URI, as RFC 3986 has it. */
+static void add_uri(struct buf *b, const char *path)
 {
-    struct buf b = {0};
-    if (file[0] == '/')
-        buf_adds(&b, "file://");
-    for (const char *p = file; *p; p++) {
+    for (const char *p = path; *p; p++) {
         char c = *p;
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~/", c);
         if (plain)
-            buf_addc(&b, c);
+            buf_addc(b, c);
         else
-            buf_printf(&b, "%%%02X", (unsigned char)c);
+            buf_printf(b, "%%%02X", (unsigned char)c);
     }
-    return buf_steal(&b);
+}
+
+/* {uri, uriBaseId}: relative to the root where the file is below it, else absolute. */
+static cJSON *sarif_artifact(const char *file)
+{
+    cJSON *o = cJSON_CreateObject();
+    struct buf uri = {0};
+    file = below_cwd(file);
+    _cleanup_(freep) char *real = strncmp(file, "../", 3) == 0 ? realpath(file, NULL) : NULL;
+    if (real)
+        file = real;
+    if (file[0] == '/')
+        buf_adds(&uri, "file://");
+    add_uri(&uri, file);
+    value_set(o, "uri", value_string(uri.data));
+    if (file[0] != '/')
+        value_set(o, "uriBaseId", value_string(SARIF_ROOT));
+    buf_fini(&uri);
+    return o;
 }
 
 static void sarif_error(void *ctx, const struct manifest *m, const struct manifest_error *e)
 {
     cJSON *results = ctx, *result = cJSON_CreateObject();
     _cleanup_(freep) char *message = message_of(e);
-    _cleanup_(freep) char *uri = uri_of(m->file);
     cJSON_AddItemToArray(results, result);
     value_set(result, "ruleId", value_string("manifest"));
+    value_set(result, "ruleIndex", cJSON_CreateNumber(0));
     value_set(result, "level", value_string(e->warning ? "warning" : "error"));
-    value_set(cJSON_AddObjectToObject(result, "message"), "text", value_string(message));
+    value_set(cJSON_AddObjectToObject(result, "message"), "text", text_value(message));
     cJSON *location = cJSON_CreateObject();
     cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "locations"), location);
     cJSON *physical = cJSON_AddObjectToObject(location, "physicalLocation");
-    value_set(cJSON_AddObjectToObject(physical, "artifactLocation"), "uri", value_string(uri));
+    value_set(physical, "artifactLocation", sarif_artifact(m->file));
     if (e->line == 0)
         return;
     cJSON *region = cJSON_AddObjectToObject(physical, "region");
@@ -152,8 +184,20 @@ static void print_sarif(const struct manifest_check *check)
     cJSON *rule = cJSON_CreateObject();
     cJSON_AddItemToArray(cJSON_AddArrayToObject(driver, "rules"), rule);
     value_set(rule, "id", value_string("manifest"));
+    value_set(rule, "name", value_string("Manifest"));
     value_set(cJSON_AddObjectToObject(rule, "shortDescription"), "text",
-              value_string("A manifest is what triggerd accepts"));
+              value_string("A manifest is what triggerd accepts."));
+    value_set(cJSON_AddObjectToObject(rule, "fullDescription"), "text",
+              value_string("triggerd does not take over a document that has an error; it runs one with a warning."));
+    cJSON *root = cJSON_AddObjectToObject(cJSON_AddObjectToObject(run, "originalUriBaseIds"), SARIF_ROOT);
+    _cleanup_(freep) char *cwd = getcwd(NULL, 0);
+    struct buf uri = {0};
+    buf_adds(&uri, "file://");
+    add_uri(&uri, cwd ? cwd : "/");
+    if (uri.data[uri.len - 1] != '/')
+        buf_addc(&uri, '/');
+    value_set(root, "uri", value_string(uri.data));
+    buf_fini(&uri);
     value_set(run, "columnKind", value_string("unicodeCodePoints"));
     cJSON *results = cJSON_AddArrayToObject(run, "results");
     each_error(check, sarif_error, results);
@@ -176,7 +220,7 @@ int verb_validate(struct ctl *c, const struct args *a)
         each_error(&check, github_error, NULL);
     } else {
         struct totals t = count(&check);
-        each_error(&check, text_error, NULL);
+        manifest_check_print(&check, stdout);
         fflush(stdout);
         fprintf(stderr, "%zu file%s, %zu resource%s: %zu error%s", check.n, check.n == 1 ? "" : "s", t.resources,
                 t.resources == 1 ? "" : "s", t.errors, t.errors == 1 ? "" : "s");

@@ -52,11 +52,11 @@ static struct manifest *add_manifest(struct manifest_check *c)
 
 /* ---- files ---- */
 
-/* At most one byte more than a manifest may have: that it is too long is then the parser's to say. */
-static int read_bounded(int fd, struct buf *ret)
+/* The whole text; 0, or negative errno (-EFBIG: over the bound). */
+static int read_whole(int fd, struct buf *ret)
 {
-    while (ret->len <= DOCUMENT_TEXT_MAX) {
-        ssize_t n = read(fd, buf_reserve(ret, 65536), 65536);
+    for (;;) {
+        ssize_t n = read(fd, buf_reserve(ret, 16384), 16384);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -64,9 +64,21 @@ static int read_bounded(int fd, struct buf *ret)
         if (n == 0)
             return 0;
         ret->len += (size_t)n;
-        ret->data[ret->len] = '\0';
+        if (ret->len > DOCUMENT_TEXT_MAX)
+            return -EFBIG;
     }
-    return 0;
+}
+
+/* `r`: what opening gave. */
+static void add_text(struct manifest_check *c, const char *path, int fd, int r, bool is_link)
+{
+    struct buf text = {0};
+    r = r < 0 ? r : read_whole(fd, &text);
+    if (r < 0)
+        manifest_unread(path, r, is_link, add_manifest(c));
+    else
+        manifest_parse(path, text.data ? text.data : "", text.len, add_manifest(c));
+    buf_fini(&text);
 }
 
 static void add_file(struct manifest_check *c, const char *path)
@@ -74,21 +86,15 @@ static void add_file(struct manifest_check *c, const char *path)
     _cleanup_(freep) char *place = place_of(path);
     if (!note(&c->seen, place))
         return;
+    struct stat st;
+    bool is_link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
     /* O_NONBLOCK: a FIFO must not keep us waiting. */
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st = {0};
-    struct buf text = {0};
     int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
-    if (r == 0 && !S_ISREG(st.st_mode)) {
+    if (r == 0 && !S_ISREG(st.st_mode))
         manifest_unreadable(path, "not a regular file", add_manifest(c));
-        return;
-    }
-    r = r < 0 ? r : read_bounded(fd, &text);
-    if (r < 0)
-        manifest_unreadable(path, strerror(-r), add_manifest(c));
     else
-        manifest_parse(path, text.data ? text.data : "", text.len, add_manifest(c));
-    buf_fini(&text);
+        add_text(c, path, fd, r, is_link);
 }
 
 /* ---- directories ---- */
@@ -136,14 +142,14 @@ static void walk(struct manifest_check *c, const char *path, unsigned depth, str
     }
     DIR *d = opendir(path);
     if (!d) {
-        manifest_unreadable(path, strerror(errno), add_manifest(c));
+        manifest_unread(path, -errno, false, add_manifest(c));
         return;
     }
     const struct dirent *entry;
     while ((errno = 0, entry = readdir(d)))
         walk_entry(c, path, entry->d_name, depth, found);
     if (errno)
-        manifest_unreadable(path, strerror(errno), add_manifest(c));
+        manifest_unread(path, -errno, false, add_manifest(c));
     closedir(d);
 }
 
@@ -155,6 +161,11 @@ static int by_path(const void *a, const void *b)
 void manifest_check_add(struct manifest_check *c, const char *path)
 {
     struct stat st;
+    if (streq(path, "-")) {
+        if (note(&c->seen, path))
+            add_text(c, "<stdin>", STDIN_FILENO, 0, false);
+        return;
+    }
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
         add_file(c, path);
         return;
@@ -174,45 +185,49 @@ void manifest_check_add(struct manifest_check *c, const char *path)
 
 struct definition {
     UT_hash_handle hh;
-    size_t manifest; /* index of the file that has it */
-    unsigned line;
-    char key[]; /* `kind/id` */
+    size_t manifest, entry; /* whose it is; SIZE_MAX: none was good */
+    char key[];             /* `kind/id` */
 };
 
-/* The error that was added last goes where its place puts it: what a file says stays sorted. */
-static void settle_last(struct manifest *m)
+static struct definition *definition_of(const struct manifest_entry *e, struct definition **all)
 {
-    for (size_t i = m->n_errors - 1; i > 0; i--) {
-        struct manifest_error *a = &m->errors[i - 1], *b = &m->errors[i];
-        if (a->line < b->line || (a->line == b->line && a->column <= b->column))
-            break;
-        struct manifest_error swap = *a;
-        *a = *b;
-        *b = swap;
-    }
-}
-
-/* The same id twice within one file is the parser's to find. */
-static void define(struct manifest_check *c, size_t index, size_t entry, struct definition **all)
-{
-    struct manifest *m = &c->manifests[index];
-    const struct manifest_entry *e = &m->entries[entry];
     struct definition *d;
-    if (!e->id)
-        return;
     _cleanup_(freep) char *key = xasprintf("%s/%s", resource_kind_name(e->kind), e->id);
     size_t len = strlen(key);
     HASH_FIND(hh, *all, key, len, d);
-    if (d && d->manifest != index) {
-        manifest_add_error(m, entry, e->line, e->column, "id", "%s \"%s\" is already defined in %s:%u",
-                           resource_kind_name(e->kind), e->id, c->manifests[d->manifest].file, d->line);
-        settle_last(m);
-    } else if (!d) {
-        d = xcalloc(1, sizeof(*d) + len + 1);
-        d->manifest = index;
-        d->line = e->line;
-        memcpy(d->key, key, len);
-        HASH_ADD_KEYPTR(hh, *all, d->key, len, d);
+    if (d)
+        return d;
+    d = xcalloc(1, sizeof(*d) + len + 1);
+    d->manifest = SIZE_MAX;
+    memcpy(d->key, key, len);
+    HASH_ADD_KEYPTR(hh, *all, d->key, len, d);
+    return d;
+}
+
+/* As the daemon has it: the first good document owns the id, any other is in error. The same id twice within one file
+ * is the parser's to find. */
+static void find_conflicts(struct manifest_check *c, struct definition **all)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = 0; k < c->manifests[i].n_entries; k++) {
+            const struct manifest_entry *e = &c->manifests[i].entries[k];
+            struct definition *d = e->id && !e->bad ? definition_of(e, all) : NULL;
+            if (d && d->manifest == SIZE_MAX) {
+                d->manifest = i;
+                d->entry = k;
+            }
+        }
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        struct manifest *m = &c->manifests[i];
+        for (size_t k = 0; k < m->n_entries; k++) {
+            const struct manifest_entry *e = &m->entries[k];
+            const struct definition *d = e->id ? definition_of(e, all) : NULL;
+            if (d && d->manifest != SIZE_MAX && d->manifest != i)
+                manifest_add_among(m, k, "id", "%s \"%s\" is already defined in %s:%u", resource_kind_name(e->kind),
+                                   e->id, c->manifests[d->manifest].file,
+                                   c->manifests[d->manifest].entries[d->entry].line);
+        }
     }
 }
 
@@ -220,9 +235,9 @@ size_t manifest_check_finish(struct manifest_check *c)
 {
     struct definition *all = NULL;
     size_t wrong = 0;
+    find_conflicts(c, &all);
     for (size_t i = 0; i < c->n; i++) {
-        for (size_t k = 0; k < c->manifests[i].n_entries; k++)
-            define(c, i, k, &all);
+        manifest_sort_errors(&c->manifests[i]);
         wrong += c->manifests[i].n_wrong;
     }
     struct definition *d = all, *next;
@@ -248,17 +263,12 @@ void manifest_check_fini(struct manifest_check *c)
     *c = (struct manifest_check){0};
 }
 
-size_t manifest_check_tree(const char *path, FILE *out)
+void manifest_check_print(const struct manifest_check *c, FILE *out)
 {
-    struct manifest_check c = {0};
-    manifest_check_add(&c, path);
-    size_t wrong = manifest_check_finish(&c);
-    for (size_t i = 0; i < c.n; i++) {
-        for (size_t k = 0; k < c.manifests[i].n_errors; k++) {
-            _cleanup_(freep) char *text = manifest_error_text(&c.manifests[i], &c.manifests[i].errors[k]);
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = 0; k < c->manifests[i].n_errors; k++) {
+            _cleanup_(freep) char *text = manifest_error_text(&c->manifests[i], &c->manifests[i].errors[k]);
             fprintf(out, "%s\n", text);
         }
     }
-    manifest_check_fini(&c);
-    return wrong;
 }

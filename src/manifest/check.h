@@ -14,6 +14,8 @@
 
 #include "manifest/manifest.h"
 
+#include <stdio.h>
+
 #define MANIFEST_TREE_DEPTH_MAX 64 /* folders inside one another */
 
 struct check_seen;
@@ -25,11 +27,14 @@ struct manifest_check {
     struct check_seen *seen; /* paths that were read */
 };
 
-/* Read and parse a file, or every manifest below a directory. What cannot be read is an error of its own. */
+/* Read and parse a file, every manifest below a directory, or with `-` standard input (YAML; shown as `<stdin>`). What
+ * cannot be read is an error of its own. */
 void manifest_check_add(struct manifest_check *c, const char *path);
 /* The errors between files, added to the later file; call once, after the last add. Returns how many errors (no
  * warnings) there are in all. */
 size_t manifest_check_finish(struct manifest_check *c);
+/* Every error and warning as a line. */
+void manifest_check_print(const struct manifest_check *c, FILE *out);
 void manifest_check_fini(struct manifest_check *c);
 
 #endif

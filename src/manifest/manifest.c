@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <uthash.h>
 
 static const char *const kind_words[RESOURCE_KINDS] = {"trigger", "pipeline"};
 
@@ -34,37 +35,71 @@ bool manifest_name_ok(const char *name)
 
 /* ---- errors ---- */
 
-static void add_errorv(struct manifest *m, size_t entry, bool warning, unsigned line, unsigned column, const char *path,
-                       char *message)
+/* Takes `message`. */
+static struct manifest_error *push_error(struct manifest *m, size_t entry, bool warning, unsigned line, unsigned column,
+                                         const char *path, char *message)
 {
     m->errors = xreallocarray(m->errors, m->n_errors + 1, sizeof(*m->errors));
     struct manifest_error *e = &m->errors[m->n_errors++];
-    *e = (struct manifest_error){entry, warning, line, column, .path = xstrdup(path)};
+    *e = (struct manifest_error){.entry = entry, .warning = warning, .line = line, .column = column};
+    e->path = xstrdup(path);
     e->message = message;
     if (warning)
-        return;
+        return e;
     m->n_wrong++;
     if (entry < m->n_entries)
         m->entries[entry].bad = true;
+    return e;
 }
 
-void manifest_add_error(struct manifest *m, size_t entry, unsigned line, unsigned column, const char *path,
-                        const char *format, ...)
+__attribute__((format(printf, 6, 7))) static void add_error(struct manifest *m, size_t entry, unsigned line,
+                                                            unsigned column, const char *path, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *message = xvasprintf(format, args);
+    push_error(m, entry, false, line, column, path, xvasprintf(format, args));
     va_end(args);
-    add_errorv(m, entry, false, line, column, path, message);
+}
+
+void manifest_add_among(struct manifest *m, size_t entry, const char *path, const char *format, ...)
+{
+    const struct manifest_entry *e = &m->entries[entry];
+    va_list args;
+    va_start(args, format);
+    push_error(m, entry, false, e->line, e->column, path, xvasprintf(format, args))->among = true;
+    va_end(args);
+}
+
+void manifest_drop_among(struct manifest *m)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->n_errors; i++) {
+        struct manifest_error *e = &m->errors[i];
+        if (!e->among) {
+            m->errors[kept++] = *e;
+            continue;
+        }
+        m->entries[e->entry].bad = m->entries[e->entry].bad_text;
+        m->n_wrong -= !e->warning;
+        free(e->path);
+        free(e->message);
+    }
+    m->n_errors = kept;
 }
 
 char *manifest_error_text(const struct manifest *m, const struct manifest_error *e)
 {
-    const char *word = e->warning ? "warning: " : "";
-    const char *colon = *e->path ? ": " : "";
-    if (e->line == 0)
-        return xasprintf("%s: %s%s%s%s", m->file, word, e->path, colon, e->message);
-    return xasprintf("%s:%u:%u: %s%s%s%s", m->file, e->line, e->column, word, e->path, colon, e->message);
+    struct buf b = {0};
+    text_escape(&b, m->file);
+    if (e->line > 0)
+        buf_printf(&b, ":%u:%u", e->line, e->column);
+    buf_adds(&b, e->warning ? ": warning: " : ": ");
+    if (*e->path) {
+        text_escape(&b, e->path);
+        buf_adds(&b, ": ");
+    }
+    text_escape(&b, e->message);
+    return buf_steal(&b);
 }
 
 static int by_place(const void *a, const void *b)
@@ -74,7 +109,14 @@ static int by_place(const void *a, const void *b)
         return x->line < y->line ? -1 : 1;
     if (x->column != y->column)
         return x->column < y->column ? -1 : 1;
-    return strcmp(x->path, y->path);
+    int by_path = strcmp(x->path, y->path);
+    return by_path ? by_path : strcmp(x->message, y->message);
+}
+
+void manifest_sort_errors(struct manifest *m)
+{
+    if (m->n_errors > 1)
+        qsort(m->errors, m->n_errors, sizeof(*m->errors), by_place);
 }
 
 /* Issues of one document to errors of the file. */
@@ -85,8 +127,11 @@ static void place_issues(struct manifest *m, size_t entry, const struct document
         unsigned line = m->entries[entry].line, column = m->entries[entry].column;
         if (is->node)
             document_node_place(doc, is->node, is->at_key, &line, &column);
-        add_errorv(m, entry, is->severity == ISSUE_WARNING, line, column, is->path, steal(&is->message));
+        push_error(m, entry, is->severity == ISSUE_WARNING, line, column, is->path, steal(&is->message));
     }
+    if (issues->left_out > 0)
+        add_error(m, entry, m->entries[entry].line, m->entries[entry].column, "",
+                  "%zu more errors in this document are not listed", issues->left_out);
     issues_fini(issues);
 }
 
@@ -144,22 +189,36 @@ static void read_document(struct manifest *m, size_t index, const struct documen
 /* The same kind and id twice in this file: the later one is in error. */
 static void check_twice(struct manifest *m)
 {
+    struct first {
+        UT_hash_handle hh;
+        size_t entry;
+    } * by_id[RESOURCE_KINDS] = {NULL};
+    if (m->n_entries < 2)
+        return;
+    _cleanup_(freep) struct first *all = xcalloc(m->n_entries, sizeof(*all));
     for (size_t i = 0; i < m->n_entries; i++) {
-        for (size_t k = 0; k < i && m->entries[i].id; k++) {
-            struct manifest_entry *a = &m->entries[k], *b = &m->entries[i];
-            if (a->kind != b->kind || !streq(a->id, b->id))
-                continue;
-            manifest_add_error(m, i, b->line, b->column, "id", "%s \"%s\" is already defined at line %u",
-                               kind_words[b->kind], b->id, a->line);
-            break;
+        struct manifest_entry *e = &m->entries[i];
+        struct first **table = &by_id[e->kind], *found = NULL;
+        if (!e->id)
+            continue;
+        HASH_FIND_STR(*table, e->id, found);
+        if (found) {
+            add_error(m, i, e->line, e->column, "id", "%s \"%s\" is already defined at line %u", kind_words[e->kind],
+                      e->id, m->entries[found->entry].line);
+            continue;
         }
+        all[i].entry = i;
+        HASH_ADD_KEYPTR(hh, *table, e->id, strlen(e->id), &all[i]);
     }
+    for (size_t k = 0; k < RESOURCE_KINDS; k++)
+        HASH_CLEAR(hh, by_id[k]);
 }
 
 static void drop_bad(struct manifest *m)
 {
     for (size_t i = 0; i < m->n_entries; i++) {
         struct manifest_entry *e = &m->entries[i];
+        e->bad_text = e->bad;
         if (!e->bad)
             continue;
         trigger_unref(e->trigger);
@@ -189,15 +248,16 @@ int manifest_parse(const char *file, const char *text, size_t len, struct manife
     }
     for (size_t i = 0; i < set.n_errors; i++) {
         const struct document_error *e = &set.errors[i];
-        add_errorv(ret, e->document < set.n_documents ? e->document : SIZE_MAX, false, e->line, e->column, "",
+        push_error(ret, e->document < set.n_documents ? e->document : SIZE_MAX, false, e->line, e->column, "",
                    xstrdup(e->message));
     }
+    if (set.n_errors_left_out > 0)
+        add_error(ret, SIZE_MAX, 1, 1, "", "%zu more errors in this text are not listed", set.n_errors_left_out);
     for (size_t i = 0; i < set.n_documents; i++)
         read_document(ret, i, &set.documents[i]);
     check_twice(ret);
     drop_bad(ret);
-    if (ret->n_errors > 1)
-        qsort(ret->errors, ret->n_errors, sizeof(*ret->errors), by_place);
+    manifest_sort_errors(ret);
     document_set_fini(&set);
     return ret->n_wrong > 0 ? -EINVAL : 0;
 }
@@ -205,7 +265,15 @@ int manifest_parse(const char *file, const char *text, size_t len, struct manife
 void manifest_unreadable(const char *file, const char *message, struct manifest *ret)
 {
     *ret = (struct manifest){.file = xstrdup(file)};
-    add_errorv(ret, SIZE_MAX, false, 0, 0, "", xstrdup(message));
+    push_error(ret, SIZE_MAX, false, 0, 0, "", xstrdup(message));
+}
+
+void manifest_unread(const char *file, int code, bool is_link, struct manifest *ret)
+{
+    _cleanup_(freep) char *message = code == -EFBIG ? xasprintf("larger than %zu bytes", DOCUMENT_TEXT_MAX)
+                                     : code == -ENOENT && is_link ? xstrdup("the link leads nowhere")
+                                                                  : xasprintf("cannot be read: %s", strerror(-code));
+    manifest_unreadable(file, message, ret);
 }
 
 void manifest_fini(struct manifest *m)

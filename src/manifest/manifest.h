@@ -12,8 +12,6 @@
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
-#include <stdio.h>
-
 enum resource_kind { RESOURCE_TRIGGER, RESOURCE_PIPELINE, RESOURCE_KINDS };
 const char *resource_kind_name(enum resource_kind kind); /* `trigger`, `pipeline` */
 int resource_kind_parse(const char *name);               /* -1: none */
@@ -23,7 +21,8 @@ struct manifest_entry {
     char *id;                  /* NULL: could not be read */
     unsigned line, column;     /* of the document's first node */
     size_t start, end;         /* bytes of its own text in the file */
-    bool bad;                  /* has errors */
+    bool bad;                  /* has errors … */
+    bool bad_text;             /* … in its own text, not only among files */
     struct trigger *trigger;   /* one reference, where good and of that kind */
     struct pipeline *pipeline; /* likewise */
 };
@@ -31,6 +30,7 @@ struct manifest_entry {
 struct manifest_error {
     size_t entry; /* index, or SIZE_MAX: of the file */
     bool warning;
+    bool among;            /* found among files, not in this one's text */
     unsigned line, column; /* 0: of the file as a whole */
     char *path;            /* of the field; "" where there is none */
     char *message;
@@ -53,19 +53,20 @@ bool manifest_name_ok(const char *name);
 int manifest_parse(const char *file, const char *text, size_t len, struct manifest *ret);
 /* A file that could not be read: one error of the file as a whole. */
 void manifest_unreadable(const char *file, const char *message, struct manifest *ret);
-/* Two entries of this one file with one kind and id, and more such: errors between entries. manifest_parse() calls it.
- */
+/* … in the words that everybody uses for a negative errno (-EFBIG: over DOCUMENT_TEXT_MAX). `is_link`: the file is one,
+ * so that -ENOENT is about where it leads. */
+void manifest_unread(const char *file, int code, bool is_link, struct manifest *ret);
 void manifest_fini(struct manifest *m);
 
-/* Add an error that is found only among files (an id taken elsewhere). */
-void manifest_add_error(struct manifest *m, size_t entry, unsigned line, unsigned column, const char *path,
-                        const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* Add an error that is found only among files (an id taken elsewhere), at the place of its entry, or drop all of them.
+ * After adding some, sort. */
+void manifest_add_among(struct manifest *m, size_t entry, const char *path, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void manifest_drop_among(struct manifest *m);
+void manifest_sort_errors(struct manifest *m);
 
-/* `FILE:LINE:COL: field: message`, as validate prints it; without a place `FILE: message`. free() it. */
+/* `FILE:LINE:COL: field: message`, as validate prints it, on one line (text_escape()); without a place `FILE: message`.
+ * free() it. */
 char *manifest_error_text(const struct manifest *m, const struct manifest_error *e);
-
-/* Validate a file, or every manifest below a directory (check.h says which): each error and warning as a line on `out`.
- * Returns how many errors there are. */
-size_t manifest_check_tree(const char *path, FILE *out);
 
 #endif

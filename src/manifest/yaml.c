@@ -5,16 +5,6 @@
 
 #include <stdio.h>
 
-/* The code point of a valid sequence of `n` bytes. */
-static unsigned code_point(const char *s, size_t n)
-{
-    static const unsigned char masks[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-    unsigned code = (unsigned char)s[0] & masks[n];
-    for (size_t i = 1; i < n; i++)
-        code = code << 6 | ((unsigned char)s[i] & 0x3F);
-    return code;
-}
-
 /* The escape for a character that is refused as it stands, NULL for one that is not. */
 static const char *refused_character(unsigned code, char out[16])
 {
@@ -39,7 +29,7 @@ static bool check_characters(const struct yaml_piece *piece, struct document_set
             document_set_error(set, set->n_documents, line, column, "invalid UTF-8 (byte 0x%02x)", (unsigned char)*c);
             return false; /* what follows is a guess */
         }
-        unsigned code = code_point(c, n);
+        unsigned code = utf8_decode(c, n);
         if (code == 0) {
             document_set_error(set, set->n_documents, line, column,
                                "a NUL character (if the text is UTF-16, save it as UTF-8)");

@@ -19,8 +19,10 @@ static void issue_addv(struct issues *is, enum issue_severity severity, const ch
 {
     if (severity == ISSUE_ERROR)
         is->errors++;
-    if (is->n >= ISSUES_MAX)
+    if (is->n >= ISSUES_MAX) {
+        is->left_out += severity == ISSUE_ERROR;
         return;
+    }
     if (is->n == is->cap) {
         is->cap = is->cap ? is->cap * 2 : 8;
         is->items = xreallocarray(is->items, is->cap, sizeof(*is->items));

@@ -21,10 +21,11 @@ struct issue {
 struct issues {
     struct issue *items;
     size_t n, cap;
-    size_t errors; /* how many of them are errors */
+    size_t errors;   /* how many errors were added, kept or not */
+    size_t left_out; /* errors that were not kept */
 };
 #define ISSUES_INIT ((struct issues){0})
-#define ISSUES_MAX 1000 /* more are counted, not kept */
+#define ISSUES_MAX 1000 /* more are not kept, errors among them counted */
 
 void issues_fini(struct issues *is);
 void issue_add(struct issues *is, const char *path, const cJSON *node, const char *format, ...)

@@ -283,49 +283,17 @@ static void remove_due(struct reconcile *r, enum resource_kind kind, int64_t now
 
 /* ---- errors ---- */
 
-static int by_place(const void *a, const void *b)
-{
-    const struct manifest_error *x = a, *y = b;
-    if (x->line != y->line)
-        return x->line < y->line ? -1 : 1;
-    if (x->column != y->column)
-        return x->column < y->column ? -1 : 1;
-    return strcmp(x->path, y->path);
-}
-
-/* Errors of entries that are good in themselves: those that were found among files. */
-static void drop_conflicts(struct file *f)
-{
-    struct manifest *m = &f->manifest;
-    size_t kept = 0;
-    for (size_t i = 0; i < m->n_errors; i++) {
-        struct manifest_error *e = &m->errors[i];
-        if (e->warning || e->entry >= f->n_defs || !f->defs[e->entry].good) {
-            m->errors[kept++] = *e;
-            continue;
-        }
-        m->entries[e->entry].bad = false;
-        m->n_wrong--;
-        free(e->path);
-        free(e->message);
-    }
-    m->n_errors = kept;
-}
-
 static void tell_conflicts(struct file *f)
 {
     struct manifest *m = &f->manifest;
-    drop_conflicts(f);
-    size_t before = m->n_errors;
+    manifest_drop_among(m);
     for (size_t i = 0; i < f->n_defs; i++) {
         const struct resource *res = f->defs[i].res;
-        const struct manifest_entry *e = &m->entries[i];
-        if (f->defs[i].good && res->owner && res->owner != f)
-            manifest_add_error(m, i, e->line, e->column, "id", "%s \"%s\" is already defined in %s:%u",
-                               resource_kind_name(res->kind), res->id, res->owner->path, res->line);
+        if (res && res->owner && res->owner != f)
+            manifest_add_among(m, i, "id", "%s \"%s\" is already defined in %s:%u", resource_kind_name(res->kind),
+                               res->id, res->owner->path, res->line);
     }
-    if (m->n_errors > before)
-        qsort(m->errors, m->n_errors, sizeof(*m->errors), by_place);
+    manifest_sort_errors(m);
     f->stale = false;
 }
 

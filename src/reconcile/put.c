@@ -171,8 +171,8 @@ static void check_edited(struct put *p)
     struct manifest_entry *e = &m->entries[p->entry];
     if (e->kind == p->kind && streq(e->id, p->id))
         return;
-    manifest_add_error(m, p->entry, e->line, e->column, "id", "expected %s \"%s\", got %s \"%s\"",
-                       resource_kind_name(p->kind), p->id, resource_kind_name(e->kind), e->id);
+    manifest_add_among(m, p->entry, "id", "expected %s \"%s\", got %s \"%s\"", resource_kind_name(p->kind), p->id,
+                       resource_kind_name(e->kind), e->id);
     fail_by_manifest(p, p->entry);
 }
 
@@ -307,7 +307,7 @@ static void check_ids(struct put *p)
             continue;
         fail(p, -EEXIST, "%s \"%s\" is already defined in %s:%u", resource_kind_name(e->kind), e->id, res->owner->path,
              res->line);
-        manifest_add_error(m, i, e->line, e->column, "id", "%s", p->message);
+        manifest_add_among(m, i, "id", "%s", p->message);
     }
 }
 

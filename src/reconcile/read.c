@@ -6,12 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void unreadable(struct read_job *job, const char *message)
-{
-    job->status = READ_ERROR;
-    manifest_unreadable(job->path, message, &job->manifest);
-}
-
 /* Can a file be put beside it? */
 static bool is_read_only(const char *path)
 {
@@ -74,12 +68,9 @@ void read_job_run(struct read_job *job)
     if (rc == 0)
         rc = read_all(fd, &text);
     if (rc < 0) {
-        _cleanup_(freep) char *message = rc == -EFBIG ? xasprintf("larger than %zu bytes", DOCUMENT_TEXT_MAX)
-                                         : rc == -ENOENT && job->is_link
-                                             ? xstrdup("the link leads nowhere")
-                                             : xasprintf("cannot be read: %s", strerror(-rc));
         buf_fini(&text);
-        unreadable(job, message);
+        job->status = READ_ERROR;
+        manifest_unread(job->path, rc, job->is_link, &job->manifest);
         return;
     }
     uint64_t hash = hash_bytes(0, text.data ? text.data : "", text.len);

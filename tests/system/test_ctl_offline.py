@@ -252,11 +252,22 @@ def test_links(tmp_path: Path) -> None:
     assert ctl("validate", tmp_path / "entry").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["none.yaml", "-", "fifo"])
+@pytest.mark.parametrize("name", ["none.yaml", "fifo", "link.yaml"])
 def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.yaml").symlink_to("nowhere")
     done = ctl("validate", name, cwd=tmp_path)
     assert done.returncode == 1 and done.stdout.startswith(f"{name}: ")
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    good("validate", "-", input=TRIGGER)
+    good("validate", "-", input=json.dumps({"kind": "pipeline", "id": "p", "steps": [{"id": "s", "exec": {"script": "x"}}]}))
+    done = ctl("validate", "-", "-", input=TRIGGER + "enabled: 1\n")
+    assert done.returncode == 1 and done.stdout == "<stdin>:5:10: enabled: expected true or false, got 1\n"
+    done = ctl("validate", write(tmp_path, "a.yaml", TRIGGER), "-", input=TRIGGER)
+    assert done.stdout == f'<stdin>:1:1: id: trigger "t" is already defined in {tmp_path}/a.yaml:1\n'
+    good("validate", "./-", cwd=write(tmp_path, "-", PIPELINE).parent)
 
 
 def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
@@ -266,7 +277,7 @@ def test_a_file_is_read_whatever_its_name(tmp_path: Path) -> None:
 
 def test_too_large(tmp_path: Path) -> None:
     done = ctl("validate", write(tmp_path, "a.yaml", "# x\n" * (5 << 18)))
-    assert done.returncode == 1 and "too long" in done.stdout
+    assert done.returncode == 1 and done.stdout == f"{tmp_path}/a.yaml: larger than {4 << 20} bytes\n"
 
 
 def test_too_deep(tmp_path: Path) -> None:
@@ -323,6 +334,45 @@ def test_reports(tmp_path: Path) -> None:
         assert json.loads(good("validate", write(tmp_path, "fine.yaml", TRIGGER), "-o", form))
     missing = json.loads(report(tmp_path / "none.yaml", "sarif"))
     assert "region" not in missing["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+
+
+def test_reports_name_files_as_the_tree_does(tmp_path: Path) -> None:
+    """What is below the working directory has no part of it; what is elsewhere is absolute."""
+    bad = TRIGGER + "enabled: no\n"
+    write(tmp_path, "in/a.yaml", bad)
+    write(tmp_path, "b.yaml", bad.replace("name: t", "name: u"))
+    root = tmp_path / "in"
+    args = ("validate", root / "a.yaml", "./a.yaml", "../b.yaml", "-o")
+    github = ctl(*args, "github", cwd=root).stdout.splitlines()
+    assert [line.split("::")[1] for line in github] == ["error file=a.yaml,line=5,col=10", "error file=../b.yaml,line=5,col=10"]
+    run, = json.loads(ctl(*args, "sarif", cwd=root).stdout)["runs"]
+    assert run["originalUriBaseIds"] == {"%SRCROOT%": {"uri": f"file://{root}/"}}
+    assert [r["locations"][0]["physicalLocation"]["artifactLocation"] for r in run["results"]] == [
+        {"uri": "a.yaml", "uriBaseId": "%SRCROOT%"}, {"uri": f"file://{tmp_path}/b.yaml"}]
+
+
+def test_one_line_an_error(tmp_path: Path) -> None:
+    """Whatever a manifest holds, and whatever its file is called."""
+    path = write(tmp_path, "a%\r\nb.yaml", TRIGGER + '"x\\n\\u202ey%": 1\n')
+    text = ctl("validate", path).stdout
+    assert text.count("\n") == 1 and text.startswith(f"{tmp_path}/a%\\r\\nb.yaml:5:1: x\\n\\u202ey%: unknown key; ")
+    github = ctl("validate", path, "-o", "github").stdout
+    assert github.startswith(f"::error file={tmp_path}/a%25%0D%0Ab.yaml,line=5,col=1::x%0A\u202ey%25: unknown key; ")
+    assert github.count("\n") == 1
+    for form in ("json", "sarif"):
+        json.loads(ctl("validate", os.fsdecode(bytes(tmp_path) + b"/\xff.yaml"), "-o", form).stdout)
+
+
+def test_more_errors_than_are_listed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", TRIGGER + "".join(f"k{i}: 1\n" for i in range(1500)))
+    found = ctl("validate", path).stdout.splitlines()
+    assert len(found) == 1001 and sum("unknown key" in line for line in found) == 1000
+    assert f"{path}:1:1: 500 more errors in this document are not listed" in found
+
+
+def test_many_documents_in_one_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "---\n".join(TRIGGER.replace("name: t", f"name: t{i % 9999}") for i in range(10000)))
+    assert ctl("validate", tmp_path).stdout == f'{tmp_path}/a.yaml:49996:1: id: trigger "t0" is already defined at line 1\n'
 
 
 def test_the_examples_are_valid() -> None:
