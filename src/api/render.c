@@ -27,20 +27,20 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
     json_string(b, "description", v.spec->description);
     json_string(b, "pipeline_id", v.spec->pipeline_id);
     json_string(b, "trigger_type", v.spec->trigger_type);
-    json_value(b, "config", v.spec->config_json);
+    json_raw(b, "config", v.spec->config_text);
     json_bool(b, "enabled", v.spec->enabled);
     json_int(b, "max_concurrent", v.spec->max_concurrent);
     cJSON *cooldown = value_number_from_double(v.spec->cooldown_seconds);
     json_value(b, "cooldown_seconds", cooldown);
     cJSON_Delete(cooldown);
-    json_value(b, "default_inputs", v.spec->default_inputs);
+    json_raw(b, "default_inputs", v.spec->default_inputs);
     /* The other settings, where they are not the default. */
     cJSON *all = fields_print(&trigger_fields, v.spec, true);
     static const char *const shown[] = {"id",     "name",    "description",    "pipeline_id",      "trigger_type",
                                         "config", "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
     for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
         cJSON_DeleteItemFromObjectCaseSensitive(all, shown[i]);
-    if (value_get(v.spec->config_json, "input_mapping"))
+    if (v.spec->config_mapping)
         cJSON_DeleteItemFromObjectCaseSensitive(all, "input_mapping");
     for (const cJSON *item = all->child; item; item = item->next)
         json_value(b, item->string, item);

@@ -105,7 +105,7 @@ void channel_leave(struct live_trigger *t)
     while (t->subscriptions) {
         struct subscription *s = t->subscriptions;
         t->subscriptions = s->mine;
-        t->decisions[DECISION_FILTERED] += s->channel->seen - s->joined - s->matched;
+        trigger_counted(t, DECISION_FILTERED, s->channel->seen - s->joined - s->matched);
         matcher_remove(s->channel->matcher, s);
         DL_DELETE(s->channel->subscriptions, s);
         if (--s->channel->n == 0)
@@ -116,7 +116,7 @@ void channel_leave(struct live_trigger *t)
 
 int64_t trigger_filtered_count(const struct live_trigger *t)
 {
-    int64_t n = t->decisions[DECISION_FILTERED];
+    int64_t n = t->decisions ? t->decisions[DECISION_FILTERED] : 0;
     for (const struct subscription *s = t->subscriptions; s; s = s->mine)
         n += s->channel->seen - s->joined - s->matched;
     return n;

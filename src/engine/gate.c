@@ -105,8 +105,8 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
  * run, and does not count either. */
 int rounds_count(struct live_trigger *t, const struct occurrence *o)
 {
-    struct rounds *r = &t->rounds;
-    const char *path = t->type->own_writes ? value_get_string(o->data, "path") : NULL;
+    struct rounds *r = t->rounds;
+    const char *path = r && t->type->own_writes ? value_get_string(o->data, "path") : NULL;
     if (!path || !r->path || strncmp(path, r->path, strlen(r->path)) != 0)
         return 0;
     bool during = o->occurred_ms >= r->started_ms && (r->run || o->occurred_ms <= r->ended_ms + ROUNDS_SLACK_MS);
@@ -122,9 +122,11 @@ int rounds_count(struct live_trigger *t, const struct occurrence *o)
 
 void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev)
 {
-    struct rounds *r = &t->rounds;
     if (!t->type->own_writes)
         return;
+    if (!t->rounds)
+        t->rounds = xcalloc(1, sizeof(*t->rounds));
+    struct rounds *r = t->rounds;
     free(r->path);
     r->path = steal(&ev->path);
     r->run = run;
@@ -136,10 +138,10 @@ void rounds_run_started(struct live_trigger *t, const struct live_run *run, stru
 
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run)
 {
-    if (t->rounds.run != run)
+    if (!t->rounds || t->rounds->run != run)
         return;
-    t->rounds.run = NULL;
-    t->rounds.ended_ms = engine_wall(t->engine);
+    t->rounds->run = NULL;
+    t->rounds->ended_ms = engine_wall(t->engine);
 }
 
 /* Gate 5. True: decided. */

@@ -51,6 +51,7 @@ struct mapping {
 
 struct trigger_program {
     struct pattern *pattern; /* NULL: everything matches */
+    cJSON *inputs;           /* default_inputs; NULL: none */
     struct mapping *mappings;
     size_t n_mappings;
     struct path *concurrency_key; /* NULL: none */
@@ -188,7 +189,7 @@ struct live_trigger {
 
     /* observed */
     struct conditions conditions;
-    int64_t decisions[DECISION_N];
+    int64_t *decisions; /* DECISION_N counters; NULL: all are 0 */
     struct source_host host;
     struct source *source;
     struct create_retry *create_retry; /* while it cannot be made */
@@ -211,7 +212,7 @@ struct live_trigger {
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
-    struct rounds rounds;
+    struct rounds *rounds; /* NULL: no run yet of a source with own_writes */
     UT_hash_handle hh;
 };
 
@@ -379,6 +380,7 @@ void trigger_save(struct live_trigger *t);    /* its state, soon; many changes b
 void trigger_latch(struct live_trigger *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void trigger_reap(struct live_trigger *t); /* frees it if it is removed and nothing holds it */
 void trigger_decided(struct live_trigger *t, enum decision d);
+void trigger_counted(struct live_trigger *t, enum decision d, int64_t n); /* n of them */
 void trigger_fired(struct live_trigger *t, bool internal, int64_t at_ms);
 void trigger_source_start(struct live_trigger *t);
 void trigger_source_stop(struct live_trigger *t);

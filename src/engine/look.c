@@ -3,6 +3,7 @@
 
 void trigger_look(struct live_trigger *t, struct trigger_view *ret)
 {
+    static const int64_t none[DECISION_N];
     *ret = (struct trigger_view){
         .spec = t->spec,
         .status = trigger_status(t),
@@ -16,7 +17,7 @@ void trigger_look(struct live_trigger *t, struct trigger_view *ret)
         .updated_ms = t->updated_ms,
         .last_triggered_ms = t->last_triggered_ms,
         .trigger_count = t->trigger_count,
-        .decisions = t->decisions,
+        .decisions = t->decisions ? t->decisions : none,
         .filtered = trigger_filtered_count(t),
         .pending = t->n_pending,
         .executing = t->n_running,

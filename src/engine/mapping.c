@@ -43,7 +43,7 @@ static bool apply_mapping(const struct trigger_program *p, const cJSON *data, cJ
 char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, const char *text, const char *event_id,
                      char **ret_error)
 {
-    cJSON *inputs = cJSON_Duplicate(t->spec->default_inputs, true);
+    cJSON *inputs = cJSON_Duplicate(t->program->inputs, true);
     if (!inputs)
         inputs = cJSON_CreateObject();
     /* A test carries data of the caller's own making; the type's inputs apply to it as to any other. */

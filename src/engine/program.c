@@ -13,10 +13,19 @@ static struct path *compile_path(const char *text, unsigned flags, const cJSON *
     return p;
 }
 
+/* A text that was printed from an object. */
+static cJSON *object_of(const char *text)
+{
+    cJSON *object = NULL;
+    value_parse(text, strlen(text), &object, NULL);
+    return object;
+}
+
 static void compile_filter(const struct trigger *t, const cJSON *doc, struct issues *issues, struct trigger_program *p)
 {
     /* Nodes of the document, where there is one, so that its positions can be found. */
-    const cJSON *filter = doc ? value_get(value_get(doc, "config"), "filter") : t->filter;
+    _cleanup_(cjson_deletep) cJSON *config = doc || !t->kind->has_filter ? NULL : object_of(t->config_text);
+    const cJSON *filter = value_get(doc ? value_get(doc, "config") : config, "filter");
     if (!filter || cJSON_IsNull(filter))
         return;
     const cJSON *node = NULL;
@@ -65,6 +74,7 @@ int trigger_program_compile(const struct trigger *t, const cJSON *doc, struct is
     size_t before = issues->errors;
     struct trigger_program *p = xcalloc(1, sizeof(*p));
     compile_filter(t, doc, issues, p);
+    p->inputs = t->default_inputs && !streq(t->default_inputs, "{}") ? object_of(t->default_inputs) : NULL;
     compile_mapping(t, doc, issues, p);
     if (t->concurrency_key)
         p->concurrency_key = compile_path(t->concurrency_key, PATH_MAPPING | PATH_EVENT_DATA,
@@ -82,6 +92,7 @@ void trigger_program_free(struct trigger_program *p)
     if (!p)
         return;
     pattern_destroy(p->pattern);
+    cJSON_Delete(p->inputs);
     for (size_t i = 0; i < p->n_mappings; i++) {
         free(p->mappings[i].key);
         path_destroy(p->mappings[i].path);

@@ -340,7 +340,7 @@ const char *source_trigger_id(const struct source_host *host)
 
 void source_debounced(struct source_host *host, uint64_t n)
 {
-    host->trigger->decisions[DECISION_DEBOUNCED] += (int64_t)n;
+    trigger_counted(host->trigger, DECISION_DEBOUNCED, (int64_t)n);
 }
 
 bool source_is_new(const struct source_host *host)
@@ -466,7 +466,8 @@ static void revive(struct live_trigger *t)
     t->created_ms = engine_wall(t->engine);
     t->last_triggered_ms = t->trigger_count = t->failures = t->storm_count = 0;
     t->last_fire_ms = INT64_MIN;
-    memset(t->decisions, 0, sizeof(t->decisions));
+    free(t->decisions);
+    t->decisions = NULL;
 }
 
 /* What a type keeps under the trigger's id; `only` NULL: all types. */
@@ -595,7 +596,10 @@ void trigger_free(struct live_trigger *t)
     create_retry_end(t);
     channel_leave(t);
     recent_fini(&t->recent);
-    free(t->rounds.path);
+    if (t->rounds)
+        free(t->rounds->path);
+    free(t->rounds);
+    free(t->decisions);
     conditions_fini(&t->conditions);
     trigger_program_free(t->program);
     trigger_unref(t->spec);
@@ -616,9 +620,18 @@ void trigger_reap(struct live_trigger *t)
 
 /* ---- counting ---- */
 
+void trigger_counted(struct live_trigger *t, enum decision d, int64_t n)
+{
+    if (n == 0)
+        return;
+    if (!t->decisions)
+        t->decisions = xcalloc(DECISION_N, sizeof(*t->decisions));
+    t->decisions[d] += n;
+}
+
 void trigger_decided(struct live_trigger *t, enum decision d)
 {
-    t->decisions[d]++;
+    trigger_counted(t, d, 1);
 }
 
 void trigger_fired(struct live_trigger *t, bool internal, int64_t at_ms)

@@ -14,6 +14,7 @@ bool condition_set(struct conditions *cs, const char *type, enum condition_statu
     if (fresh) {
         if (cs->n == CONDITIONS_MAX)
             return false;
+        cs->items = xreallocarray(cs->items, cs->n + 1, sizeof(*cs->items));
         c = &cs->items[cs->n++];
         *c = (struct condition){.type = type, .reason = "", .transition_ms = now_ms};
     }
@@ -75,5 +76,6 @@ void conditions_fini(struct conditions *cs)
 {
     for (unsigned i = 0; i < cs->n; i++)
         free(cs->items[i].message);
+    free(cs->items);
     *cs = (struct conditions){0};
 }

@@ -20,7 +20,7 @@ struct condition {
 
 #define CONDITIONS_MAX 8
 struct conditions {
-    struct condition items[CONDITIONS_MAX];
+    struct condition *items; /* at most CONDITIONS_MAX */
     unsigned n;
 };
 

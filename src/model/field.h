@@ -115,7 +115,7 @@ extern const struct field_type
     field_strings; /* [struct strings] a list of strings; one string counts as a list of one */
 extern const struct field_type field_string_map;  /* [cJSON *] an object whose values are strings */
 extern const struct field_type field_json;        /* [cJSON *] any value, kept as it is */
-extern const struct field_type field_json_object; /* [cJSON *] any object, kept as it is */
+extern const struct field_type field_json_object; /* [char *] any object, as compact JSON text */
 extern const struct field_type field_object;      /* [struct] described by `sub`, in place */
 extern const struct field_type field_object_opt;  /* [void *] described by `sub`, NULL when absent */
 

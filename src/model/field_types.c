@@ -452,16 +452,6 @@ static bool json_parse(const struct field *f, const cJSON *v, void *slot, const 
     return true;
 }
 
-static bool json_object_parse(const struct field *f, const cJSON *v, void *slot, const char *path,
-                              struct issues *issues)
-{
-    if (!cJSON_IsObject(v))
-        return wrong(issues, path, v, "an object");
-    if (!length_ok(f, (size_t)cJSON_GetArraySize(v), v, path, issues, "entry"))
-        return false;
-    return json_parse(f, v, slot, path, issues);
-}
-
 static bool string_map_parse(const struct field *f, const cJSON *v, void *slot, const char *path, struct issues *issues)
 {
     if (!cJSON_IsObject(v))
@@ -473,7 +463,8 @@ static bool string_map_parse(const struct field *f, const cJSON *v, void *slot, 
         if (!cJSON_IsString(item))
             ok = wrong(issues, field_path(item_path, path, item->string), item, "a string (quote it)");
     }
-    return ok && json_object_parse(f, v, slot, path, issues);
+    return ok && length_ok(f, (size_t)cJSON_GetArraySize(v), v, path, issues, "entry") &&
+           json_parse(f, v, slot, path, issues);
 }
 
 static cJSON *json_print(const struct field *f, const void *slot)
@@ -502,25 +493,65 @@ static void json_schema(const struct field *f, cJSON *o)
     (void)f, (void)o;
 }
 
-static void json_object_schema(const struct field *f, cJSON *o)
+static void string_map_schema(const struct field *f, cJSON *o)
 {
     (void)f;
     cJSON_AddStringToObject(o, "type", "object");
-}
-
-static void string_map_schema(const struct field *f, cJSON *o)
-{
-    json_object_schema(f, o);
     cJSON *sub = cJSON_AddObjectToObject(o, "additionalProperties");
     cJSON_AddStringToObject(sub, "type", "string");
 }
 
 const struct field_type field_json = {"any",      sizeof(cJSON *), json_parse, json_print,
                                       json_equal, json_fini,       json_schema};
-const struct field_type field_json_object = {"object",   sizeof(cJSON *), json_object_parse, json_print,
-                                             json_equal, json_fini,       json_object_schema};
 const struct field_type field_string_map = {"object of strings", sizeof(cJSON *), string_map_parse, json_print,
                                             json_equal,          json_fini,       string_map_schema};
+
+/* ---- a JSON object kept as its text: a tree takes ten times the room ---- */
+
+static bool json_object_parse(const struct field *f, const cJSON *v, void *slot, const char *path,
+                              struct issues *issues)
+{
+    if (!cJSON_IsObject(v))
+        return wrong(issues, path, v, "an object");
+    if (!length_ok(f, (size_t)cJSON_GetArraySize(v), v, path, issues, "entry"))
+        return false;
+    _cleanup_(freep) char *text = value_print(v);
+    *(char **)slot = xstrdup(text); /* without the room that printing took */
+    return true;
+}
+
+static cJSON *json_text_parse(const char *text)
+{
+    cJSON *v = NULL;
+    if (text)
+        value_parse(text, strlen(text), &v, NULL);
+    return v;
+}
+
+static cJSON *json_object_print(const struct field *f, const void *slot)
+{
+    (void)f;
+    return json_text_parse(*(char *const *)slot);
+}
+
+static bool json_object_equal(const struct field *f, const void *a, const void *b)
+{
+    (void)f;
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    if (streq(x, y))
+        return true;
+    _cleanup_(cjson_deletep) cJSON *v = json_text_parse(x), *w = json_text_parse(y);
+    return value_equal(v, w);
+}
+
+static void json_object_schema(const struct field *f, cJSON *o)
+{
+    (void)f;
+    cJSON_AddStringToObject(o, "type", "object");
+}
+
+const struct field_type field_json_object = {"object",          sizeof(char *), json_object_parse, json_object_print,
+                                             json_object_equal, string_fini,    json_object_schema};
 
 /* ---- objects described by a table ---- */
 

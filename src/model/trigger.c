@@ -37,7 +37,7 @@ static const struct field trigger_rows[] = {
            .doc = "What kind of event it waits for", .example = "\"custom\"")},
     {.name = "config",
      .type = &field_json_object,
-     FIELD(struct trigger, config_json, cJSON *, .flags = FIELD_REQUIRED, .doc = "The settings of its type")},
+     FIELD(struct trigger, config_text, char *, .flags = FIELD_REQUIRED, .doc = "The settings of its type")},
     {.name = "input_mapping",
      .type = &field_string_map,
      FIELD(struct trigger, input_mapping, cJSON *, .flags = FIELD_NULL_OK,
@@ -74,7 +74,7 @@ static const struct field trigger_rows[] = {
                   "turn (the default of message_queue)")},
     {.name = "default_inputs",
      .type = &field_json_object,
-     FIELD(struct trigger, default_inputs, cJSON *, .default_json = "{}", .flags = FIELD_NULL_OK,
+     FIELD(struct trigger, default_inputs, char *, .default_json = "{}", .flags = FIELD_NULL_OK,
            .doc = "Inputs that the event does not give", .example = "{\"mode\": \"batch\"}")},
     {.name = "pause_policy",
      .type = &field_enum,
@@ -167,11 +167,8 @@ static void parse_config(struct trigger *t, const cJSON *doc, struct issues *iss
                            "config", issues);
     if (ok && t->kind->validate)
         t->kind->validate(t->config, config, "config", issues);
-    if (t->kind->has_filter)
-        t->filter = value_get(t->config_json, "filter");
-    if (t->filter && cJSON_IsNull(t->filter))
-        t->filter = NULL;
     const cJSON *mapping = value_get(config, "input_mapping");
+    t->config_mapping = mapping != NULL;
     if (!mapping || cJSON_IsNull(mapping))
         return;
     if (t->input_mapping) {
@@ -207,7 +204,7 @@ int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trig
     settle_id(t, doc, issues);
     if (t->trigger_type)
         settle_type(t, doc, kinds, issues);
-    if (t->kind && t->config_json)
+    if (t->kind && t->config_text)
         parse_config(t, doc, issues);
     if (t->kind && t->kind->lossless && !value_get(doc, "cooldown_policy"))
         t->cooldown_policy = COOLDOWN_QUEUE;

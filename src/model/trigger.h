@@ -21,13 +21,13 @@ struct trigger {
     char *description;
     char *pipeline_id;
     char *trigger_type;
-    cJSON *config_json;   /* as the manifest says, without defaults */
+    char *config_text;    /* JSON, as the manifest says, without defaults */
     cJSON *input_mapping; /* from the top or from config; object of paths; NULL if none */
     bool enabled;
     int64_t max_concurrent;
     double cooldown_seconds;
-    cJSON *default_inputs; /* object, never NULL */
-    int cooldown_policy;   /* enum cooldown_policy; `queue` by default where the type is lossless */
+    char *default_inputs; /* JSON, an object; NULL if none */
+    int cooldown_policy;  /* enum cooldown_policy; `queue` by default where the type is lossless */
     int concurrency_policy;
     char *concurrency_key; /* path text, NULL if none */
     int64_t queue_limit;
@@ -41,7 +41,7 @@ struct trigger {
     /* what comes with it */
     const struct kind *kind; /* of trigger_type */
     void *config;            /* parsed by kind->config */
-    cJSON *filter;           /* borrowed from config_json, NULL if none */
+    bool config_mapping;     /* input_mapping is the one in config */
 };
 
 extern const struct field_table trigger_fields;

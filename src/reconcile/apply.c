@@ -23,6 +23,11 @@ static void unlink_defs(struct file *f)
 void file_forget_manifest(struct reconcile *r, struct file *f)
 {
     (void)r;
+    struct resource *res;
+    DL_FOREACH2(f->owned, res, onext)
+    {
+        resource_keep_text(res);
+    }
     unlink_defs(f);
     manifest_fini(&f->manifest);
     free(f->text);

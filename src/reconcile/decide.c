@@ -104,12 +104,8 @@ static void run_def(struct reconcile *r, struct resource *res, struct def *def)
     if (res->owner && res->owner != f)
         log_info(AREA, "%s \"%s\" moved from %s to %s", resource_kind_name(res->kind), res->id, res->owner->path,
                  f->path);
-    if (!same_text) {
-        free(res->text);
-        res->text = xstrndup(text, len);
-        res->len = len;
-    }
     resource_own(res, f);
+    resource_borrow_text(res, text, len);
     res->line = e->line;
     if (!same_place)
         others_stale(res);
@@ -168,9 +164,9 @@ void decide_remove(struct reconcile *r, struct resource *res)
     res->running = res->lost = res->unreachable = false;
     resource_own(res, NULL);
     res->save = true; /* that there is nothing */
+    resource_copy_text(res, NULL, 0);
     free(res->rejected);
-    free(res->text);
-    res->rejected = res->text = NULL;
+    res->rejected = NULL;
     resource_touch(r, res);
 }
 

@@ -105,28 +105,29 @@ struct file {
 
 struct resource {
     enum resource_kind kind;
-    char *key; /* kind/id */
+    unsigned line;    /* where it was last good … */
+    bool running;     /* the engine has it */
+    bool lost;        /* its last good text does not parse any more (an older version wrote it) */
+    bool read_only;   /* as the engine was told */
+    bool unreachable; /* likewise: ManifestsReachable=False */
+    bool save;
+    bool deleted; /* by a view: without a document it goes at once, whatever else is unclear */
+    bool touched;
+    bool borrowed; /* text is a part of its owner's */
+    char *key;     /* kind/id */
     const char *id;
     UT_hash_handle hh;
     struct def *defs;
     struct file *owner; /* NULL: never had a good document */
     struct resource *oprev, *onext;
-    unsigned line; /* where it was last good … */
-    char *text;    /* … and its own text then */
+    const char *text; /* … its own text then, `len` bytes … */
     size_t len;
     uint64_t dev, ino; /* … and the manifest directory that it was in; 0: not known */
-    bool running;      /* the engine has it */
-    bool lost;         /* its last good text does not parse any more (an older version wrote it) */
-    bool read_only;    /* as the engine was told */
-    char *rejected;    /* likewise; NULL: accepted */
-    bool unreachable;  /* likewise: ManifestsReachable=False */
-    bool save;
-    bool deleted; /* by a view: without a document it goes at once, whatever else is unclear */
+    char *rejected;    /* as the engine was told; NULL: accepted */
     uint64_t mark;
     int64_t due_ms;                 /* deleted then; -1: not missing */
     struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */
-    bool touched;
-    struct resource *tnext; /* of reconcile.touched */
+    struct resource *tnext;         /* of reconcile.touched */
 };
 
 /* ---- reading, on the pool ---- */
@@ -234,6 +235,11 @@ void file_reap(struct reconcile *r, struct file *f);
 struct resource *resource_find(struct reconcile *r, enum resource_kind kind, const char *id);
 struct resource *resource_get(struct reconcile *r, enum resource_kind kind, const char *id);
 void resource_own(struct resource *res, struct file *owner); /* NULL: nobody's */
+/* Its text is this from now on: a part of its owner's, or a copy of its own (NULL: none). */
+void resource_borrow_text(struct resource *res, const char *text, size_t len);
+void resource_copy_text(struct resource *res, const char *text, size_t len);
+/* What it has borrowed is about to go. */
+void resource_keep_text(struct resource *res);
 void resource_touch(struct reconcile *r, struct resource *res);
 void resource_reap(struct reconcile *r, struct resource *res);
 

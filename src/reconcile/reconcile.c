@@ -113,11 +113,33 @@ void resource_own(struct resource *res, struct file *owner)
 {
     if (res->owner == owner)
         return;
+    resource_keep_text(res);
     if (res->owner)
         DL_DELETE2(res->owner->owned, res, oprev, onext);
     res->owner = owner;
     if (owner)
         DL_APPEND2(owner->owned, res, oprev, onext);
+}
+
+void resource_borrow_text(struct resource *res, const char *text, size_t len)
+{
+    if (!res->borrowed)
+        free((char *)res->text);
+    res->text = text;
+    res->len = len;
+    res->borrowed = true;
+}
+
+void resource_copy_text(struct resource *res, const char *text, size_t len)
+{
+    resource_borrow_text(res, text ? xstrndup(text, len) : NULL, len);
+    res->borrowed = false;
+}
+
+void resource_keep_text(struct resource *res)
+{
+    if (res->borrowed)
+        resource_copy_text(res, res->text, res->len);
 }
 
 void resource_touch(struct reconcile *r, struct resource *res)
@@ -132,7 +154,7 @@ void resource_touch(struct reconcile *r, struct resource *res)
 static void resource_free(struct resource *res)
 {
     free(res->key);
-    free(res->text);
+    resource_copy_text(res, NULL, 0);
     free(res->rejected);
     free(res);
 }

@@ -21,9 +21,7 @@ static void load_resource(struct reconcile *r, enum resource_kind kind, const ch
     value_integer(value_get(value, "dev"), &dev);
     value_integer(value_get(value, "ino"), &ino);
     struct resource *res = resource_get(r, kind, id);
-    free(res->text);
-    res->text = xstrdup(text);
-    res->len = strlen(text);
+    resource_copy_text(res, text, strlen(text));
     res->line = (unsigned)line;
     res->dev = (uint64_t)dev;
     res->ino = (uint64_t)ino;
@@ -77,7 +75,8 @@ void state_put(struct state_batch *b, const struct resource *res)
     _cleanup_(cjson_deletep) cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "file", res->owner->path);
     cJSON_AddItemToObject(o, "line", value_number_from_int(res->line));
-    cJSON_AddStringToObject(o, "text", res->text);
+    _cleanup_(freep) char *own = xstrndup(res->text, res->len);
+    cJSON_AddStringToObject(o, "text", own);
     cJSON_AddItemToObject(o, "dev", value_number_from_int((int64_t)res->dev));
     cJSON_AddItemToObject(o, "ino", value_number_from_int((int64_t)res->ino));
     _cleanup_(freep) char *text = value_print(o);
