@@ -24,6 +24,7 @@
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn thread, libuv's pool for
  * system calls on users' paths and for parsing manifests.
  */
+#include "api/feed.h"
 #include "base/inotify.h"
 #include "base/log.h"
 #include "config.h"
@@ -68,6 +69,7 @@ struct daemon {
     struct watcher *watcher;
     struct engine *engine;
     struct reconcile *reconcile;
+    struct feed *feed;
     struct http_server *http;
     struct api api;
     bool stopping;
@@ -186,6 +188,8 @@ static void http_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->http = NULL;
+    feed_destroy(d->feed);
+    d->feed = NULL;
     if (d->reconcile)
         reconcile_stop(d->reconcile, reconcile_gone, d);
     else
@@ -321,7 +325,11 @@ static int open_views(struct daemon *d, struct error *err)
     int r = reconcile_create(&options, &d->reconcile, err);
     if (r < 0)
         return r;
+    r = feed_create(&d->loop, d->engine, clock_system(), &d->feed);
+    if (r < 0)
+        return r;
     d->api = (struct api){.engine = d->engine,
+                          .feed = d->feed,
                           .store = d->store,
                           .reconcile = d->reconcile,
                           .clock = clock_system(),

@@ -11,10 +11,13 @@
 #include "engine/engine.h"
 #include "reconcile/reconcile.h"
 
+struct feed;
+
 struct api {
     struct engine *engine;
     struct store_port *store;
     struct reconcile *reconcile;
+    struct feed *feed;
     struct clock *clock;
     bool firing;  /* false: FLOWMASON_TRIGGERS_ENABLED=false */
     bool started; /* the first reconcile was applied: resources are known */
@@ -84,6 +87,8 @@ struct api_list {
     int64_t page, page_size;
 };
 void api_list_events(struct api *a, const struct api_list *f, struct api_call call);
+/* Status and decision of a filter, -1: any. False: a word is none, and it was answered. */
+bool api_event_words(const struct api_list *f, struct api_call call, int *ret_status, int *ret_decision);
 void api_get_event(struct api *a, const char *id, struct api_call call);
 /* An emit at an endpoint. `data_text` is its JSON, digit for digit. */
 struct api_emit {
@@ -109,7 +114,9 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
 void api_list_runs(struct api *a, const struct api_list *f, struct api_call call);
 void api_get_run(struct api *a, const char *id, struct api_call call);
 void api_cancel_run(struct api *a, const char *id, struct api_call call);
-void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, struct api_call call);
+/* What the step printed so far, from byte `offset` on. */
+void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, int64_t offset,
+                     struct api_call call);
 
 /* ---- manifests ---- */
 

@@ -1,15 +1,9 @@
 /* Operations on events: lists, emits, tests, replays. */
-#include "api/api.h"
+#include "api/internal.h"
 
 #include <errno.h>
 
 /* ---- lists ---- */
-
-struct reading {
-    struct api *api;
-    struct api_call call;
-    char *id;
-};
 
 static void events_read(struct store_read *r, int result)
 {
@@ -30,7 +24,7 @@ static void events_read(struct store_read *r, int result)
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);
-    free(q);
+    reading_free(q);
 }
 
 static int decision_parse(const char *word)
@@ -41,21 +35,26 @@ static int decision_parse(const char *word)
     return -1;
 }
 
-void api_list_events(struct api *a, const struct api_list *f, struct api_call call)
+bool api_event_words(const struct api_list *f, struct api_call call, int *ret_status, int *ret_decision)
 {
-    int status = f->status ? event_status_parse(f->status) : -1;
-    int decision = f->decision ? decision_parse(f->decision) : -1;
-    if (f->status && status < 0) {
+    *ret_status = f->status ? event_status_parse(f->status) : -1;
+    *ret_decision = f->decision ? decision_parse(f->decision) : -1;
+    if (f->status && *ret_status < 0)
         api_problem_at(call, 400, "status",
                        "status: expected one of pending, executing, completed, failed, skipped, cancelled");
-        return;
-    }
-    if (f->decision && decision < 0) {
+    else if (f->decision && *ret_decision < 0)
         api_problem_at(call, 400, "decision", "decision: there is no decision \"%s\"", f->decision);
+    else
+        return true;
+    return false;
+}
+
+void api_list_events(struct api *a, const struct api_list *f, struct api_call call)
+{
+    int status, decision;
+    if (!api_event_words(f, call, &status, &decision))
         return;
-    }
-    struct reading *q = xcalloc(1, sizeof(*q));
-    *q = (struct reading){a, call, NULL};
+    struct reading *q = reading_new(a, call, NULL);
     struct store_read *r = store_read_new(STORE_READ_EVENTS, events_read, q);
     r->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
                                       .pipeline_id = xstrdup0(f->pipeline_id),
@@ -82,13 +81,12 @@ static void event_read(struct store_read *r, int result)
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);
-    free(q);
+    reading_free(q);
 }
 
 void api_get_event(struct api *a, const char *id, struct api_call call)
 {
-    struct reading *q = xcalloc(1, sizeof(*q));
-    *q = (struct reading){a, call, NULL};
+    struct reading *q = reading_new(a, call, NULL);
     struct store_read *r = store_read_new(STORE_READ_EVENT, event_read, q);
     r->id = xstrdup(id);
     a->store->read(a->store, r);
@@ -282,14 +280,12 @@ static void replay_read(struct store_read *r, int result)
         cJSON_Delete(data);
     }
     store_read_free(r);
-    free(q->id);
-    free(q);
+    reading_free(q);
 }
 
 void api_replay(struct api *a, const char *event_id, struct api_call call)
 {
-    struct reading *q = xcalloc(1, sizeof(*q));
-    *q = (struct reading){a, call, xstrdup(event_id)};
+    struct reading *q = reading_new(a, call, event_id);
     struct store_read *r = store_read_new(STORE_READ_EVENT, replay_read, q);
     r->id = xstrdup(event_id);
     a->store->read(a->store, r);

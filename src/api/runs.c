@@ -1,21 +1,9 @@
 /* Operations on pipelines and runs. */
-#include "api/api.h"
+#include "api/internal.h"
 
 #include "base/id.h"
 
 #include <errno.h>
-
-struct reading {
-    struct api *api;
-    struct api_call call;
-};
-
-static struct reading *reading_new(struct api *a, struct api_call call)
-{
-    struct reading *q = xcalloc(1, sizeof(*q));
-    *q = (struct reading){a, call};
-    return q;
-}
 
 /* ---- pipelines ---- */
 
@@ -80,7 +68,7 @@ static void runs_read(struct store_read *r, int result)
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);
-    free(q);
+    reading_free(q);
 }
 
 void api_list_runs(struct api *a, const struct api_list *f, struct api_call call)
@@ -91,7 +79,7 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
                        "status: expected one of pending, running, completed, failed, cancelled, timed_out");
         return;
     }
-    struct store_read *r = store_read_new(STORE_READ_RUNS, runs_read, reading_new(a, call));
+    struct store_read *r = store_read_new(STORE_READ_RUNS, runs_read, reading_new(a, call, NULL));
     r->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
                                       .pipeline_id = xstrdup0(f->pipeline_id),
                                       .status = status,
@@ -175,12 +163,12 @@ static void run_read(struct store_read *r, int result)
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);
-    free(q);
+    reading_free(q);
 }
 
 void api_get_run(struct api *a, const char *id, struct api_call call)
 {
-    struct store_read *r = store_read_new(STORE_READ_RUN, run_read, reading_new(a, call));
+    struct store_read *r = store_read_new(STORE_READ_RUN, run_read, reading_new(a, call, NULL));
     r->id = xstrdup(id);
     a->store->read(a->store, r);
 }
@@ -195,44 +183,52 @@ void api_cancel_run(struct api *a, const char *id, struct api_call call)
     api_get_run(a, id, call);
 }
 
+struct output_reading {
+    struct api_call call;
+    bool standard_error;
+    int64_t offset;
+};
+
+static void answer_output(struct api_call call, const char *data, size_t len)
+{
+    struct api_answer answer = {.status = 200, .len = len, .type = "application/octet-stream"};
+    answer.body = xmalloc(len + 1);
+    if (len > 0)
+        memcpy(answer.body, data, len);
+    answer.body[len] = '\0';
+    call.answer(call.ctx, &answer);
+}
+
 static void step_read(struct store_read *r, int result)
 {
-    struct reading *q = r->ctx;
-    bool standard_error = r->now_ms != 0; /* carried in a field that this read does not use */
+    struct output_reading *q = r->ctx;
     if (result < 0) {
         api_problem(q->call, result == -ENOENT ? 404 : 500, "there is no output of step \"%s\" of run \"%s\"",
                     r->step_id, r->id);
     } else {
-        struct step_row *s = &r->steps[0];
-        struct api_answer answer = {.status = 200,
-                                    .body = standard_error ? steal(&s->err) : steal(&s->out),
-                                    .len = standard_error ? s->err_len : s->out_len,
-                                    .type = "application/octet-stream"};
-        if (!answer.body)
-            answer.body = xstrdup("");
-        q->call.answer(q->call.ctx, &answer);
+        const struct step_row *s = &r->steps[0];
+        const char *data = q->standard_error ? s->err : s->out;
+        size_t len = q->standard_error ? s->err_len : s->out_len, from = MIN((size_t)q->offset, len);
+        answer_output(q->call, data ? data + from : NULL, len - from);
     }
     store_read_free(r);
     free(q);
 }
 
-void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, struct api_call call)
+void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, int64_t offset,
+                     struct api_call call)
 {
     const char *data = NULL;
-    ssize_t n = engine_step_peek(a->engine, run_id, step_id, standard_error, 0, &data);
+    ssize_t n = engine_step_peek(a->engine, run_id, step_id, standard_error, (size_t)offset, &data);
     if (n >= 0) {
-        struct api_answer answer = {.status = 200, .len = (size_t)n, .type = "application/octet-stream"};
-        answer.body = xmalloc((size_t)n + 1);
-        if (n > 0)
-            memcpy(answer.body, data, (size_t)n);
-        answer.body[n] = '\0';
-        call.answer(call.ctx, &answer);
+        answer_output(call, data, (size_t)n);
         return;
     }
-    struct store_read *r = store_read_new(STORE_READ_STEP, step_read, reading_new(a, call));
+    struct output_reading *q = xcalloc(1, sizeof(*q));
+    *q = (struct output_reading){call, standard_error, offset};
+    struct store_read *r = store_read_new(STORE_READ_STEP, step_read, q);
     r->id = xstrdup(run_id);
     r->step_id = xstrdup(step_id);
-    r->now_ms = standard_error;
     a->store->read(a->store, r);
 }
 
@@ -245,17 +241,17 @@ static void run_started(void *ctx, int result, const char *run_id, const char *m
         api_problem(q->call, result == -ENOSPC ? 507 : 503, "%s", message);
     else
         api_get_run(q->api, run_id, q->call);
-    free(q);
+    reading_free(q);
 }
 
 void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent, struct api_call call)
 {
     cJSON *copy = inputs ? cJSON_Duplicate(inputs, true) : cJSON_CreateObject();
-    struct reading *q = reading_new(a, call);
+    struct reading *q = reading_new(a, call, NULL);
     int r = engine_run_pipeline(a->engine, id, copy, traceparent, run_started, q);
     if (r == 0)
         return;
-    free(q);
+    reading_free(q);
     if (r == -ENOENT)
         api_problem(call, 404, "there is no pipeline \"%s\"", id);
     else
@@ -282,7 +278,7 @@ static void reported(void *ctx, const struct intake_result *result)
         json_close(&b, '}');
         api_answer_text(q->call, 200, &b);
     }
-    free(q);
+    reading_free(q);
 }
 
 static bool report_ok(const cJSON *report, struct issues *issues)
@@ -332,7 +328,7 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
     const char *error = value_get_string(report, "error");
     cJSON_AddItemToObject(data, "error", value_string(error));
     struct occurrence o = {.event_type = "pipeline_completed", .data = data, .identity = run_id};
-    engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, reported, reading_new(a, call));
+    engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, reported, reading_new(a, call, NULL));
     cJSON_Delete(data);
     issues_fini(&issues);
 }

@@ -102,6 +102,75 @@ static int failure(const struct client *c, CURLcode code, const char *detail, st
     }
 }
 
+/* ---- streams ---- */
+
+struct following {
+    struct client *client;
+    const struct client_stream *stream;
+    struct buf refusal;
+    bool began, enough;
+};
+
+static size_t take_piece(char *data, size_t size, size_t n, void *ctx)
+{
+    struct following *f = ctx;
+    long status = 0;
+    curl_easy_getinfo(f->client->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200)
+        return take(data, size, n, &f->refusal);
+    f->began = true;
+    f->enough = f->enough || !f->stream->take(f->stream->ctx, data, size * n);
+    return f->enough ? 0 : size * n;
+}
+
+static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
+{
+    (void)total;
+    (void)now;
+    (void)up_total;
+    (void)up_now;
+    struct following *f = ctx;
+    f->enough = f->enough || !f->stream->tick(f->stream->ctx);
+    return f->enough;
+}
+
+int client_follow(struct client *c, const struct client_stream *stream, struct client_reply *ret, bool *ret_began,
+                  struct error *err)
+{
+    struct following f = {.client = c, .stream = stream};
+    char detail[CURL_ERROR_SIZE] = "";
+    struct curl_slist id_header = {0};
+    _cleanup_(freep) char *url = xasprintf("%s%s", c->base, stream->path);
+    _cleanup_(freep) char *id = stream->last_event_id ? xasprintf("Last-Event-ID: %s", stream->last_event_id) : NULL;
+    if (id)
+        id_header = (struct curl_slist){.data = id, .next = c->headers};
+    curl_easy_setopt(c->curl, CURLOPT_URL, url);
+    curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, id ? &id_header : c->headers);
+    curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, detail);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, take_piece);
+    curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &f);
+    curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
+    curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, "GET");
+    curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L);
+    curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, stream->tick ? 0L : 1L);
+    curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, &f);
+    CURLcode code = curl_easy_perform(c->curl);
+    curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, CLIENT_ANSWER_SECONDS);
+    curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 1L);
+    curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
+    *ret_began = f.began;
+    if (code != CURLE_OK && !f.enough) {
+        buf_fini(&f.refusal);
+        return failure(c, code, detail, err);
+    }
+    curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &ret->status);
+    ret->len = f.refusal.len;
+    ret->body = buf_steal(&f.refusal);
+    return 0;
+}
+
 int client_request(struct client *c, const struct client_request *request, struct client_reply *ret, struct error *err)
 {
     struct buf body = {0};

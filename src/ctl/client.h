@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define CLIENT_CONNECT_SECONDS 10L
@@ -31,5 +32,20 @@ struct client_reply {
 };
 /* 0: there is an answer, whatever its status; -ECONNREFUSED: nobody listens; -EIO, -ETIMEDOUT: it broke off. */
 int client_request(struct client *c, const struct client_request *request, struct client_reply *ret, struct error *err);
+
+/* A GET whose answer comes in pieces, for as long as the daemon gives them. */
+struct client_stream {
+    const char *path;
+    const char *last_event_id; /* NULL: none */
+    /* Pieces of an answer with status 200. False: enough. */
+    bool (*take)(void *ctx, const char *data, size_t len);
+    /* About once a second, whatever comes. False: enough. NULL: not needed. */
+    bool (*tick)(void *ctx);
+    void *ctx;
+};
+/* 0: there was an answer; with a status other than 200 *ret has its body. Errors as above; *ret_began: there was a
+ * status 200 before it broke off. */
+int client_follow(struct client *c, const struct client_stream *stream, struct client_reply *ret, bool *ret_began,
+                  struct error *err);
 
 #endif

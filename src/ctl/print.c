@@ -122,11 +122,14 @@ void table_print(struct table *t, bool colour)
     size_t widths[TABLE_COLUMNS_MAX];
     assert(t->columns > 0);
     for (size_t i = 0; i < t->columns; i++)
-        widths[i] = text_width(t->heads[i]);
+        widths[i] = MAX(t->widths ? t->widths[i] : 0, text_width(t->heads[i]));
     for (size_t i = 0; i < t->n; i++)
         widths[i % t->columns] = MAX(widths[i % t->columns], text_width(t->cells[i]));
-    printf("%*s", (int)t->indent, "");
-    for (size_t i = 0; i < t->columns; i++)
+    for (size_t i = 0; t->widths && i < t->columns; i++)
+        t->widths[i] = widths[i];
+    if (!t->bare)
+        printf("%*s", (int)t->indent, "");
+    for (size_t i = 0; i < t->columns && !t->bare; i++)
         print_cell(t, i, t->heads[i], widths[i], colour ? BOLD : NULL);
     for (size_t i = 0; i < t->n; i++) {
         size_t column = i % t->columns;

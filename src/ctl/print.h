@@ -34,6 +34,8 @@ struct table {
     char **cells; /* row by row; escaped */
     size_t n, cap;
     unsigned indent;
+    size_t *widths; /* of columns at least, and as printed; NULL: nobody keeps them */
+    bool bare;      /* without heads */
 };
 void table_column(struct table *t, const char *head, unsigned style);
 /* The next cell, row by row; NULL and "" are shown as `-`. */

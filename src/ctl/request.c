@@ -59,7 +59,7 @@ static cJSON *parse_answer(const struct client_reply *reply)
     return cJSON_ParseWithLength(reply->body, reply->len);
 }
 
-static void tell_problem(const struct client_reply *reply)
+void ctl_tell_problem(const struct client_reply *reply)
 {
     _cleanup_(cjson_deletep) cJSON *problem = parse_answer(reply);
     const char *detail = value_get_string(problem, "detail");
@@ -87,7 +87,7 @@ int ctl_call(struct ctl *c, const struct client_request *request, cJSON **ret)
         return r;
     cJSON *answer = NULL;
     if (reply.status < 200 || reply.status > 299) {
-        tell_problem(&reply);
+        ctl_tell_problem(&reply);
         r = CTL_FAILED;
     } else if (ret && !(answer = parse_answer(&reply))) {
         complain("the daemon's answer is not JSON: %.200s", reply.body);

@@ -19,6 +19,9 @@ int ctl_get(struct ctl *c, const char *path, cJSON **ret);
 /* `body` NULL: none. */
 int ctl_send(struct ctl *c, const char *method, const char *path, const char *body, cJSON **ret);
 
+/* A refusal as it came: the daemon's `detail`, with a line for each of its `errors`. */
+void ctl_tell_problem(const struct client_reply *reply);
+
 /* The answer as it came, whatever its status; says only what went wrong on the way. Free ret->body. */
 int ctl_raw(struct ctl *c, const struct client_request *request, struct client_reply *ret);
 

@@ -30,6 +30,8 @@ const struct option_row option_rows[OPT_N] = {
     [OPT_TIMEOUT] = {"timeout", 0, "S", NULL, "give up after so many seconds, or a duration (5m), with exit 4"},
     [OPT_STEP] = {"step", 0, "S", NULL, "only this step, its bytes as they are"},
     [OPT_BATCH] = {"batch", 0, NULL, NULL, "a JSON line in, a JSON line out"},
+    [OPT_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what comes"},
+    [OPT_WATCH] = {"watch", 'w', NULL, NULL, "go on with what changes"},
 };
 
 static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", NULL};
@@ -47,14 +49,16 @@ const struct verb verbs[] = {
     {.name = "get",
      .group = LOOK,
      .summary = "List triggers, pipelines, events, runs or manifests, or show one of them",
-     .text = "The newest come first. -o name prints ids alone, for scripts; -o json the same objects as REST.",
+     .text = "The newest come first. -o name prints ids alone, for scripts; -o json the same objects as REST. With "
+             "--watch\n"
+             "what there is comes first, then a row for each change; -o json gives a line a row.",
      .example = "triggerctl get triggers --type file_watch\n"
                 "triggerctl get events --status failed --since 1h -o wide\n"
                 "triggerctl get runs run_01HZY3Q8W2V5T9K4M7N1P6R0XD -o json",
      .arguments = {{.name = "triggers|pipelines|events|runs|manifests", .words = list_words},
                    {.name = "ID", .optional = true}},
      .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_TRIGGER) |
-                OPT(OPT_PIPELINE) | OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_LIMIT),
+                OPT(OPT_PIPELINE) | OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_LIMIT) | OPT(OPT_WATCH),
      .run = verb_get},
     {.name = "describe",
      .group = LOOK,
@@ -68,19 +72,24 @@ const struct verb verbs[] = {
      .run = verb_describe},
     {.name = "events",
      .group = LOOK,
-     .summary = "List the newest events, of all triggers or of one",
-     .example = "triggerctl events process-new-csv-files --limit 10",
+     .summary = "List the newest events, of all triggers or of one, or follow them",
+     .text = "-f prints a row each time that an event's status changes, from now on (with --limit also the newest "
+             "before);\n"
+             "-o json a line each. Where the daemon is restarted meanwhile, it goes on with the new one.",
+     .example = "triggerctl events process-new-csv-files --limit 10\n"
+                "triggerctl events -f --status failed -o json",
      .arguments = {{.name = "TRIGGER", .optional = true}},
      .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_SINCE) |
-                OPT(OPT_UNTIL) | OPT(OPT_LIMIT),
+                OPT(OPT_UNTIL) | OPT(OPT_LIMIT) | OPT(OPT_FOLLOW),
      .run = verb_events},
     {.name = "logs",
      .group = LOOK,
      .summary = "Print what the steps of a run wrote, standard output and standard error",
-     .text = "Both are printed on standard output. Without --step each has a title.",
-     .example = "triggerctl logs run_01HZY3Q8W2V5T9K4M7N1P6R0XD --step load",
+     .text =
+         "Both are printed on standard output. Without --step each has a title. -f goes on until the run has ended.",
+     .example = "triggerctl logs run_01HZY3Q8W2V5T9K4M7N1P6R0XD --step load -f",
      .arguments = {{.name = "RUN"}},
-     .options = OPT(OPT_STEP),
+     .options = OPT(OPT_STEP) | OPT(OPT_FOLLOW),
      .run = verb_logs},
     {.name = "stats",
      .group = LOOK,
@@ -106,7 +115,7 @@ const struct verb verbs[] = {
      .text =
          "Ends when the state is reached (exit 0), at any other state that is final (exit 1), or when --timeout runs\n"
          "out (exit 4). Runs and events end as completed, failed, cancelled, timed_out (runs) or skipped (events); a\n"
-         "trigger's state is never final.",
+         "trigger's state is never final, and a trigger that does not exist yet is waited for.",
      .example = "triggerctl wait event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD --timeout 60\n"
                 "triggerctl wait trigger process-new-csv-files --for active --timeout 5",
      .arguments = {{.name = "trigger|run|event", .words = wait_words}, {.name = "ID"}},

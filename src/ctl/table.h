@@ -39,6 +39,8 @@ enum option_id {
     OPT_TIMEOUT,
     OPT_STEP,
     OPT_BATCH,
+    OPT_FOLLOW,
+    OPT_WATCH,
     OPT_N,
 };
 #define OPT(id) (UINT64_C(1) << (id))

@@ -435,6 +435,16 @@ static int describe_run(struct ctl *c, const cJSON *run)
 
 /* ---- event ---- */
 
+/* What its run gets; the event's data, which stands above it, is not shown again. */
+static void inputs_block(const struct ctl *c, const cJSON *event)
+{
+    _cleanup_(cjson_deletep) cJSON *inputs = cJSON_Duplicate(value_get(event, "resolved_inputs"), true);
+    cJSON *about = value_get(inputs, "_trigger_event");
+    if (value_equal(value_get(about, "data"), value_get(event, "event_data")))
+        cJSON_DeleteItemFromObjectCaseSensitive(about, "data");
+    value_block(c, "Inputs of its run (_trigger_event.data is the data)", inputs);
+}
+
 static int describe_event(struct ctl *c, const cJSON *e)
 {
     const char *root = value_get_string(e, "root_event_id");
@@ -458,7 +468,7 @@ static int describe_event(struct ctl *c, const cJSON *e)
         print_line(c->colour, "Chain from", root);
     line_of(c, "Replay of", e, "replay_of");
     value_block(c, "Data", value_get(e, "event_data"));
-    value_block(c, "Inputs of its run", value_get(e, "resolved_inputs"));
+    inputs_block(c, e);
     return CTL_OK;
 }
 

@@ -1,5 +1,7 @@
-/* get and events: lists of what there is, and one of them by its id. */
+/* get and events: lists of what there is, one of them by its id, and what comes and changes. */
+#include "base/clock.h"
 #include "ctl/args.h"
+#include "ctl/follow.h"
 #include "ctl/print.h"
 #include "ctl/request.h"
 #include "ctl/views.h"
@@ -144,47 +146,53 @@ static const struct listing *listing_of(const char *word)
 
 /* ---- printing ---- */
 
-static void add_cell(struct table *t, const cJSON *item, const struct column *col)
+/* free() it; NULL: nothing to show. */
+static char *cell_text(const cJSON *item, const struct column *col)
 {
     const cJSON *v = col->member ? value_get(item, col->member) : NULL;
-    _cleanup_(freep) char *text = NULL;
     switch (col->form) {
     case FORM_TEXT:
-        text = value_text(v);
-        break;
+        return value_text(v);
     case FORM_AGE:
-        text = age_of(cJSON_GetStringValue(v));
-        break;
+        return age_of(cJSON_GetStringValue(v));
     case FORM_COUNT:
-        text = xasprintf("%d", cJSON_GetArraySize(v));
-        break;
+        return xasprintf("%d", cJSON_GetArraySize(v));
     case FORM_SOURCE:
-        text = source_text(item);
-        break;
+        return source_text(item);
     case FORM_TOOK:
-        text = span_of(value_get_string(item, "started_at"), value_get_string(item, "completed_at"));
-        break;
+        return span_of(value_get_string(item, "started_at"), value_get_string(item, "completed_at"));
     case FORM_WHY:
-        text = xstrdup0(why_text(item));
-        break;
+        return xstrdup0(why_text(item));
     case FORM_COMMIT:
-        text = v && cJSON_IsString(v) ? xstrndup(v->valuestring, 12) : NULL;
-        break;
+        return v && cJSON_IsString(v) ? xstrndup(v->valuestring, 12) : NULL;
     }
-    table_cell(t, text);
+    return NULL;
+}
+
+static void add_columns(struct table *t, const struct listing *l, bool wide)
+{
+    for (const struct column *col = l->columns; col->head; col++)
+        if (wide || !col->wide)
+            table_column(t, col->head, wide ? col->style & ~(unsigned)CELL_CUT : col->style);
+}
+
+static void add_row(struct table *t, const struct listing *l, const cJSON *item, bool wide)
+{
+    for (const struct column *col = l->columns; col->head; col++) {
+        if (!wide && col->wide)
+            continue;
+        _cleanup_(freep) char *text = cell_text(item, col);
+        table_cell(t, text);
+    }
 }
 
 static void print_table(const struct listing *l, const cJSON *items, bool wide, bool colour)
 {
     struct table t = {0};
     const cJSON *item;
-    for (const struct column *col = l->columns; col->head; col++)
-        if (wide || !col->wide)
-            table_column(&t, col->head, wide ? col->style & ~(unsigned)CELL_CUT : col->style);
+    add_columns(&t, l, wide);
     cJSON_ArrayForEach (item, items) {
-        for (const struct column *col = l->columns; col->head; col++)
-            if (wide || !col->wide)
-                add_cell(&t, item, col);
+        add_row(&t, l, item, wide);
     }
     table_print(&t, colour);
 }
@@ -362,6 +370,199 @@ static int get_one(struct ctl *c, const struct listing *l, const char *id, cJSON
     return r;
 }
 
+/* ---- watching ---- */
+
+struct row {
+    UT_hash_handle hh;
+    uint64_t digest; /* of what it shows, ages left out */
+    uint64_t round;  /* in which it was last there */
+    char id[];
+};
+
+struct watch {
+    struct ctl *ctl;
+    struct ctl asking; /* with a connection beside the stream's */
+    const struct listing *listing;
+    const char *form, *query, *id;
+    int64_t limit;
+    size_t widths[TABLE_COLUMNS_MAX];
+    bool headed;
+    struct row *rows;
+    uint64_t round;
+    int64_t ended_ms, took_ms; /* of the last look */
+    bool dirty;                /* something happened since */
+    int status;
+};
+
+static void show_row(struct watch *w, const cJSON *item)
+{
+    bool wide = streq(w->form, "wide");
+    if (streq(w->form, "name")) {
+        const char *id = value_get_string(item, w->listing->id);
+        printf("%s\n", id ? id : "");
+    } else if (streq(w->form, "json")) {
+        _cleanup_(freep) char *text = value_print(item);
+        printf("%s\n", text);
+    } else if (streq(w->form, "yaml")) {
+        printf("---\n");
+        print_yaml(item);
+    } else {
+        struct table t = {.widths = w->widths, .bare = w->headed};
+        add_columns(&t, w->listing, wide);
+        add_row(&t, w->listing, item, wide);
+        table_print(&t, w->ctl->colour);
+        w->headed = true;
+    }
+}
+
+/* What would make a row worth printing again. */
+static uint64_t digest_of(const struct watch *w, const cJSON *item)
+{
+    _cleanup_(freep) char *whole = streq(w->form, "json") || streq(w->form, "yaml") ? value_print(item) : NULL;
+    uint64_t digest = whole ? hash_bytes(0, whole, strlen(whole)) : 0;
+    for (const struct column *col = w->listing->columns; !whole && col->head; col++) {
+        _cleanup_(freep) char *text = col->form == FORM_AGE ? NULL : cell_text(item, col);
+        digest = hash_bytes(digest, text ? text : "", text ? strlen(text) + 1 : 1);
+    }
+    return digest;
+}
+
+static void show_gone(const struct watch *w, const char *id)
+{
+    cJSON *o = cJSON_CreateObject();
+    value_set(o, w->listing->id, value_string(id));
+    value_set(o, "deleted", cJSON_CreateTrue());
+    _cleanup_(freep) char *json = value_print(o);
+    struct buf safe = {0};
+    text_escape(&safe, id);
+    if (streq(w->form, "json")) {
+        printf("%s\n", json);
+    } else if (streq(w->form, "yaml")) {
+        printf("---\n");
+        print_yaml(o);
+    } else if (!streq(w->form, "name")) {
+        printf("%s  deleted\n", safe.data);
+    }
+    buf_fini(&safe);
+    cJSON_Delete(o);
+}
+
+static struct row *row_get(struct watch *w, const char *id, bool *ret_new)
+{
+    struct row *row;
+    size_t len = strlen(id);
+    HASH_FIND(hh, w->rows, id, len, row);
+    *ret_new = !row;
+    if (row)
+        return row;
+    row = xcalloc(1, sizeof(*row) + len + 1);
+    memcpy(row->id, id, len);
+    HASH_ADD_KEYPTR(hh, w->rows, row->id, len, row);
+    return row;
+}
+
+static void show_changes(struct watch *w, const cJSON *items)
+{
+    const cJSON *item;
+    struct row *row, *next;
+    w->round++;
+    cJSON_ArrayForEach (item, items) {
+        const char *id = value_get_string(item, w->listing->id);
+        bool is_new;
+        row = row_get(w, id ? id : "", &is_new);
+        uint64_t digest = digest_of(w, item);
+        if (is_new || row->digest != digest)
+            show_row(w, item);
+        row->digest = digest;
+        row->round = w->round;
+    }
+    HASH_ITER (hh, w->rows, row, next) {
+        if (row->round == w->round)
+            continue;
+        if (!w->listing->bounded) /* of those only the newest are looked at */
+            show_gone(w, row->id);
+        HASH_DELETE(hh, w->rows, row);
+        free(row);
+    }
+    fflush(stdout);
+}
+
+/* The newest last, as what follows goes on. */
+static void turn_round(cJSON *items)
+{
+    cJSON *all = items->child, *next;
+    items->child = NULL;
+    for (; all; all = next) {
+        next = all->next;
+        all->next = all->prev = NULL;
+        cJSON_InsertItemInArray(items, 0, all);
+    }
+}
+
+/* False: it failed, and was told. */
+static bool look_again(struct watch *w)
+{
+    double total;
+    int64_t begin = clock_monotonic_ms(clock_system());
+    _cleanup_(cjson_deletep) cJSON *items = cJSON_CreateArray();
+    w->dirty = false;
+    w->status = w->id ? get_one(&w->asking, w->listing, w->id, items)
+                      : fetch(&w->asking, w->listing, w->query, w->limit, items, &total);
+    if (w->listing->bounded)
+        turn_round(items);
+    if (w->status == CTL_OK)
+        show_changes(w, items);
+    w->ended_ms = clock_monotonic_ms(clock_system());
+    w->took_ms = w->ended_ms - begin;
+    return w->status == CTL_OK;
+}
+
+/* Not all that is shown comes with events (pauses, edits): all is looked at again now and then, the less often the more
+ * there is to look at. */
+static bool watch_tick(void *ctx)
+{
+    struct watch *w = ctx;
+    int64_t rest = MAX(w->dirty ? 100 : 1000, 10 * w->took_ms);
+    if (clock_monotonic_ms(clock_system()) - w->ended_ms < rest)
+        return true;
+    return look_again(w);
+}
+
+static bool watch_message(void *ctx, const cJSON *event)
+{
+    struct watch *w = ctx;
+    if (streq(w->listing->word, "events")) {
+        show_row(w, event);
+        return fflush(stdout) == 0;
+    }
+    w->dirty = true;
+    return watch_tick(w);
+}
+
+static void watch_fini(struct watch *w)
+{
+    struct row *row = w->rows, *next;
+    HASH_CLEAR(hh, w->rows); /* the table alone; the items stay linked */
+    for (; row; row = next) {
+        next = row->hh.next;
+        free(row);
+    }
+    client_destroy(w->asking.client);
+}
+
+/* `list_first`: what there is, before what comes. */
+static int watch(struct watch *w, const struct buf *stream, bool list_first)
+{
+    bool events = streq(w->listing->word, "events");
+    const struct follow follow = {
+        .path = stream->data, .message = watch_message, .tick = events ? NULL : watch_tick, .ctx = w};
+    w->asking = (struct ctl){.socket = w->ctl->socket, .colour = w->ctl->colour};
+    int r = !list_first || look_again(w) ? ctl_follow(w->ctl, &follow) : w->status;
+    r = r == CTL_OK ? w->status : r;
+    watch_fini(w);
+    return r;
+}
+
 /* ---- verbs ---- */
 
 static int parse_limit(const struct args *a, const struct listing *l, int64_t *ret)
@@ -379,16 +580,30 @@ static int parse_limit(const struct args *a, const struct listing *l, int64_t *r
     return -1;
 }
 
-static int list(struct ctl *c, const struct args *a, const struct listing *l, const char *id, const char *trigger)
+/* The filters that were given, to a list or to the stream. -1: fine; else the exit code of what was said. */
+static int add_filters(const struct args *a, const struct listing *l, const char *id, struct buf *url)
 {
     static const int filters[] = {OPT_TYPE, OPT_STATUS, OPT_DECISION, OPT_TRIGGER, OPT_PIPELINE, OPT_SINCE, OPT_UNTIL};
+    if (a->values[OPT_STATUS] && l->states && args_check_word(a, "--status", a->values[OPT_STATUS], l->states) >= 0)
+        return CTL_USAGE;
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++) {
+        const char *value = a->values[filters[i]];
+        if (value && (!l->params[filters[i]] || id))
+            return args_refuse(a, "--%s does not apply to %s", option_rows[filters[i]].name,
+                               id ? "one by its id" : l->word);
+        if (l->params[filters[i]])
+            url_param(url, l->params[filters[i]], value);
+    }
+    return -1;
+}
+
+static int list(struct ctl *c, const struct args *a, const struct listing *l, const char *id, const char *trigger)
+{
     const char *form = a->values[OPT_OUTPUT] ? a->values[OPT_OUTPUT] : "table";
     struct buf url = {0};
     double total = 1;
     int64_t limit;
     int r = parse_limit(a, l, &limit);
-    if (r < 0 && a->values[OPT_STATUS] && l->states)
-        r = args_check_word(a, "--status", a->values[OPT_STATUS], l->states);
     if (trigger) {
         url_add(&url, "/api/v1/triggers/");
         url_part(&url, trigger);
@@ -396,14 +611,7 @@ static int list(struct ctl *c, const struct args *a, const struct listing *l, co
     } else {
         url_add(&url, l->path);
     }
-    for (size_t i = 0; r < 0 && i < ARRAY_SIZE(filters); i++) {
-        const char *value = a->values[filters[i]];
-        if (value && (!l->params[filters[i]] || id))
-            r = args_refuse(a, "--%s does not apply to %s", option_rows[filters[i]].name,
-                            id ? "one by its id" : l->word);
-        else if (l->params[filters[i]])
-            url_param(&url, l->params[filters[i]], value);
-    }
+    r = r < 0 ? add_filters(a, l, id, &url) : r;
     if (r < 0) {
         _cleanup_(cjson_deletep) cJSON *items = cJSON_CreateArray();
         r = id ? get_one(c, l, id, items) : fetch(c, l, url.data, limit, items, &total);
@@ -414,12 +622,58 @@ static int list(struct ctl *c, const struct args *a, const struct listing *l, co
     return r;
 }
 
+/* What comes, at the events' stream; `list_first` before it what there is. */
+static int go_on(struct ctl *c, const struct args *a, const struct listing *l, const char *id, const char *trigger,
+                 bool list_first)
+{
+    bool events = streq(l->word, "events");
+    struct buf query = {0}, stream = {0};
+    struct watch w = {
+        .ctl = c, .listing = l, .form = a->values[OPT_OUTPUT] ? a->values[OPT_OUTPUT] : "table", .id = id};
+    int r = parse_limit(a, l, &w.limit);
+    url_add(&query, l->path);
+    url_add(&stream, "/api/v1/events/stream");
+    r = r < 0 ? add_filters(a, l, id, &query) : r;
+    if (r < 0 && (a->values[OPT_SINCE] || a->values[OPT_UNTIL]))
+        r = args_refuse(a, "--since and --until do not go with --watch or --follow");
+    if (r < 0 && events)
+        r = add_filters(a, l, id, &stream);
+    if (r < 0) {
+        url_param(&query, "trigger_id", trigger);
+        url_param(&stream, "trigger_id", trigger);
+        w.query = query.data;
+        r = watch(&w, &stream, list_first);
+    }
+    buf_fini(&query);
+    buf_fini(&stream);
+    return r;
+}
+
 int verb_get(struct ctl *c, const struct args *a)
 {
-    return list(c, a, listing_of(a->words[0]), a->n > 1 ? a->words[1] : NULL, NULL);
+    const struct listing *l = listing_of(a->words[0]);
+    const char *id = a->n > 1 ? a->words[1] : NULL;
+    return a->values[OPT_WATCH] ? go_on(c, a, l, id, NULL, true) : list(c, a, l, id, NULL);
+}
+
+/* A name that is misspelt would be waited for in vain. */
+static int check_trigger(struct ctl *c, const char *id)
+{
+    struct buf url = {0};
+    url_add(&url, "/api/v1/triggers/");
+    url_part(&url, id);
+    cJSON *found = NULL;
+    int r = ctl_get(c, url.data, &found);
+    cJSON_Delete(found);
+    buf_fini(&url);
+    return r;
 }
 
 int verb_events(struct ctl *c, const struct args *a)
 {
-    return list(c, a, listing_of("events"), NULL, a->n > 0 ? a->words[0] : NULL);
+    const char *trigger = a->n > 0 ? a->words[0] : NULL;
+    if (!a->values[OPT_FOLLOW])
+        return list(c, a, listing_of("events"), NULL, trigger);
+    int r = trigger ? check_trigger(c, trigger) : CTL_OK;
+    return r == CTL_OK ? go_on(c, a, listing_of("events"), NULL, trigger, a->values[OPT_LIMIT] != NULL) : r;
 }

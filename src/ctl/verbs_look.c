@@ -4,7 +4,9 @@
 #include "ctl/request.h"
 #include "ctl/views.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 int verb_stats(struct ctl *c, const struct args *a)
 {
@@ -96,25 +98,71 @@ int verb_version(struct ctl *c, const struct args *a)
 
 /* ---- logs ---- */
 
-static int print_output(struct ctl *c, const char *run, const char *step, const char *stream, bool titled, bool *any)
+#define LOGS_POLL_MS 150
+
+/* One output of a step, as far as it was printed. */
+struct output {
+    char *step;
+    const char *stream;
+    int64_t offset;
+    double attempt; /* of the step; another one begins anew */
+};
+
+struct logs {
+    struct ctl *ctl;
+    const char *run, *only; /* `only` NULL: all steps, with titles */
+    struct output *outputs;
+    size_t n;
+    char *titled; /* what the last title said; NULL: none yet */
+    bool line_open;
+};
+
+static struct output *output_of(struct logs *l, const char *step, const char *stream)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (streq(l->outputs[i].step, step) && streq(l->outputs[i].stream, stream))
+            return &l->outputs[i];
+    l->outputs = xreallocarray(l->outputs, l->n + 1, sizeof(*l->outputs));
+    l->outputs[l->n] = (struct output){.step = xstrdup(step), .stream = stream};
+    return &l->outputs[l->n++];
+}
+
+/* With --step the bytes alone, so that they can be piped; else a title over each output. */
+static void print_piece(struct logs *l, const struct output *o, const char *data, size_t len)
+{
+    if (!l->only) {
+        _cleanup_(freep) char *title = xasprintf("==> %s %s <==", o->step, o->stream);
+        if (!streq(title, l->titled)) {
+            printf("%s%s%s\n", l->line_open ? "\n" : "", l->titled ? "\n" : "", title);
+            free(l->titled);
+            l->titled = steal(&title);
+        }
+    }
+    fwrite(data, 1, len, stdout);
+    l->line_open = data[len - 1] != '\n';
+}
+
+static int print_output(struct logs *l, const cJSON *step, const char *stream)
 {
     struct buf url = {0};
     struct client_reply reply = {0};
+    const char *id = value_get_string(step, "id");
+    double attempt = cJSON_GetNumberValue(value_get(step, "attempt"));
+    struct output *o = output_of(l, id, stream);
+    if (o->attempt != attempt)
+        o->offset = 0;
+    o->attempt = attempt;
     url_add(&url, "/api/v1/runs/");
-    url_part(&url, run);
+    url_part(&url, l->run);
     url_add(&url, "/steps/");
-    url_part(&url, step);
-    buf_printf(&url, "/%s", stream);
-    int r = ctl_raw(c, &(struct client_request){.method = "GET", .path = url.data}, &reply);
+    url_part(&url, id);
+    buf_printf(&url, "/%s?offset=%" PRId64, stream, o->offset);
+    int r = ctl_raw(l->ctl, &(struct client_request){.method = "GET", .path = url.data}, &reply);
     if (r == CTL_OK && reply.status == 200 && reply.len > 0) {
-        if (titled)
-            printf("%s==> %s %s <==\n", *any ? "\n" : "", step, stream);
-        fwrite(reply.body, 1, reply.len, stdout);
-        if (titled && reply.body[reply.len - 1] != '\n')
-            printf("\n");
-        *any = true;
+        print_piece(l, o, reply.body, reply.len);
+        o->offset += (int64_t)reply.len;
     } else if (r == CTL_OK && reply.status != 200 && reply.status != 404) {
-        complain("step \"%s\": the daemon answered %ld", step, reply.status);
+        complain("step \"%s\": the daemon answered %ld", id, reply.status);
         r = CTL_FAILED;
     }
     free(reply.body);
@@ -132,28 +180,49 @@ static const cJSON *find_step(const cJSON *steps, const char *id)
     return NULL;
 }
 
-/* With --step the bytes alone, so that they can be piped; else a title over each output. */
-int verb_logs(struct ctl *c, const struct args *a)
+/* One round over the run's steps. */
+static int print_outputs(struct logs *l, const char *path, bool *ret_ended)
 {
-    const char *only = a->values[OPT_STEP];
-    struct buf url = {0};
     _cleanup_(cjson_deletep) cJSON *run = NULL;
-    bool any = false;
-    url_add(&url, "/api/v1/runs/");
-    url_part(&url, a->words[0]);
-    int r = ctl_get(c, url.data, &run);
-    buf_fini(&url);
+    int r = ctl_get(l->ctl, path, &run);
     const cJSON *step, *steps = value_get(run, "steps");
-    if (r == CTL_OK && only && !find_step(steps, only)) {
-        complain("run \"%s\" has no step \"%s\"", a->words[0], only);
+    if (r != CTL_OK)
+        return r;
+    const char *status = value_get_string(run, "status");
+    *ret_ended = !streq(status, "pending") && !streq(status, "running");
+    if (l->only && !find_step(steps, l->only)) {
+        complain("run \"%s\" has no step \"%s\"", l->run, l->only);
         return CTL_FAILED;
     }
     cJSON_ArrayForEach (step, steps) {
         const char *id = value_get_string(step, "id");
-        if (r != CTL_OK || !id || (only && !streq(only, id)))
+        if (r != CTL_OK || !id || (l->only && !streq(l->only, id)) ||
+            streq(value_get_string(step, "status"), "pending"))
             continue;
-        r = print_output(c, a->words[0], id, "stdout", !only, &any);
-        r = r == CTL_OK ? print_output(c, a->words[0], id, "stderr", !only, &any) : r;
+        r = print_output(l, step, "stdout");
+        r = r == CTL_OK ? print_output(l, step, "stderr") : r;
     }
+    return r;
+}
+
+int verb_logs(struct ctl *c, const struct args *a)
+{
+    struct logs l = {.ctl = c, .run = a->words[0], .only = a->values[OPT_STEP]};
+    struct buf url = {0};
+    bool ended = false;
+    url_add(&url, "/api/v1/runs/");
+    url_part(&url, l.run);
+    int r = print_outputs(&l, url.data, &ended);
+    while (r == CTL_OK && a->values[OPT_FOLLOW] && !ended && fflush(stdout) == 0) {
+        nanosleep(&(struct timespec){.tv_nsec = LOGS_POLL_MS * 1000000L}, NULL);
+        r = print_outputs(&l, url.data, &ended);
+    }
+    if (!l.only && l.line_open)
+        printf("\n");
+    for (size_t i = 0; i < l.n; i++)
+        free(l.outputs[i].step);
+    free(l.outputs);
+    free(l.titled);
+    buf_fini(&url);
     return r;
 }

@@ -17,11 +17,12 @@ static const struct waitable {
     const char *const *states;
     size_t open;        /* the first `open` states are not final */
     const char *wanted; /* without --for */
+    bool may_come;      /* one that does not exist is waited for */
     void (*show)(const struct args *a, const cJSON *v);
 } waitables[] = {
-    {"trigger", "/api/v1/triggers/", trigger_states, SIZE_MAX, "active", NULL},
-    {"run", "/api/v1/runs/", run_states, STATES_OPEN, "completed", show_run},
-    {"event", "/api/v1/triggers/events/", event_states, STATES_OPEN, "completed", show_event},
+    {"trigger", "/api/v1/triggers/", trigger_states, SIZE_MAX, "active", true, NULL},
+    {"run", "/api/v1/runs/", run_states, STATES_OPEN, "completed", false, show_run},
+    {"event", "/api/v1/triggers/events/", event_states, STATES_OPEN, "completed", false, show_event},
 };
 
 static bool is_final(const struct waitable *w, const char *status)
@@ -49,7 +50,23 @@ int parse_timeout(const struct args *a, int64_t *ret)
     return args_refuse(a, "--timeout: expected seconds or a duration such as 5m, got \"%s\"", text);
 }
 
-/* Ask until the state is `wanted` or final. */
+/* Ask for it. CTL_OK with *ret NULL: it does not exist, and may come. */
+static int look(struct ctl *c, const struct waitable *w, const char *path, cJSON **ret)
+{
+    struct client_reply reply = {0};
+    int r = ctl_raw(c, &(struct client_request){.method = "GET", .path = path}, &reply);
+    *ret = NULL;
+    if (r == CTL_OK && reply.status == 200 && value_parse(reply.body, reply.len, ret, NULL) < 0)
+        *ret = cJSON_ParseWithLength(reply.body, reply.len);
+    if (r == CTL_OK && reply.status != 200 && !(w->may_come && (reply.status == 404 || reply.status == 503))) {
+        ctl_tell_problem(&reply);
+        r = CTL_FAILED;
+    }
+    free(reply.body);
+    return r;
+}
+
+/* Ask until the state is `wanted` or final. CTL_TIMEOUT: *ret is as it was last, NULL: it did not come to exist. */
 static int wait_state(struct ctl *c, const struct waitable *w, const char *id, const char *wanted, int64_t timeout_ms,
                       cJSON **ret)
 {
@@ -60,12 +77,12 @@ static int wait_state(struct ctl *c, const struct waitable *w, const char *id, c
     url_part(&url, id);
     for (;;) {
         cJSON *v = NULL;
-        r = ctl_get(c, url.data, &v);
+        r = look(c, w, url.data, &v);
         if (r != CTL_OK)
             break;
         const char *status = value_get_string(v, "status");
         int64_t left = timeout_ms < 0 ? POLL_MS : timeout_ms - (clock_monotonic_ms(clock_system()) - begin);
-        bool ended = streq(status, wanted) || is_final(w, status);
+        bool ended = v && (streq(status, wanted) || is_final(w, status));
         if (ended || left <= 0) {
             *ret = v;
             r = ended ? CTL_OK : CTL_TIMEOUT;
@@ -107,9 +124,11 @@ int verb_wait(struct ctl *c, const struct args *a)
     r = wait_state(c, w, a->words[1], wanted, timeout_ms, &v);
     if (r != CTL_OK && r != CTL_TIMEOUT)
         return r;
-    show(a, w, v);
+    if (v)
+        show(a, w, v);
     if (r == CTL_TIMEOUT) {
-        complain("%s \"%s\" is not %s within --timeout %s", w->kind, a->words[1], wanted, a->values[OPT_TIMEOUT]);
+        complain(v ? "%s \"%s\" is not %s within --timeout %s" : "there is no %s \"%s\", to be %s, within --timeout %s",
+                 w->kind, a->words[1], wanted, a->values[OPT_TIMEOUT]);
         return CTL_TIMEOUT;
     }
     return streq(value_get_string(v, "status"), wanted) ? CTL_OK : CTL_FAILED;

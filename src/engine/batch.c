@@ -5,14 +5,25 @@
 
 struct snapshot {
     struct snapshot *next;
-    struct live_run *run; /* held by `writes`; NULL: none */
-    bool tell;            /* an event: the feed hears of it once it is on disk */
+    struct live_run *run;  /* held by `writes`; NULL: none */
+    struct live_event *ev; /* the feed hears of it once it is on disk; NULL: not an event. It goes with this batch or a
+                              later one, after what is told here */
     bool owns_texts;
     union {
         struct event event;
         struct run_row row;
     };
 };
+
+/* As it was recorded, with the texts that never change. */
+static void tell(struct engine *e, const struct snapshot *s)
+{
+    struct event shown = s->event;
+    shown.data = s->ev->rec.data;
+    shown.resolved_inputs = s->ev->rec.resolved_inputs;
+    if (shown.data) /* else it waits, with its data left in the store */
+        feed_tell(e, &shown);
+}
 
 static void batch_group_done(struct store_group *g, int result)
 {
@@ -29,8 +40,8 @@ static void batch_group_done(struct store_group *g, int result)
         }
         b->snapshots = reversed;
         for (struct snapshot *s = b->snapshots; s; s = s->next)
-            if (s->tell)
-                feed_tell(e, &s->event);
+            if (s->ev)
+                tell(e, s);
     }
     if (b->done)
         b->done(b, result);
@@ -81,7 +92,7 @@ static struct snapshot *event_picture(struct batch *b, struct live_event *ev)
     s->event.reason = xstrdup0(ev->rec.reason);
     s->event.error_message = xstrdup0(ev->rec.error_message);
     s->owns_texts = true;
-    s->tell = true;
+    s->ev = ev;
     return s;
 }
 

@@ -1,5 +1,7 @@
 #include "http/routes.h"
 
+#include "http/event_stream.h"
+
 #include "base/clock.h"
 
 #include <errno.h>
@@ -21,6 +23,7 @@ struct exchange {
     /* query parameters, parsed */
     struct api_list list;
     bool enabled_only, dry_run, discard;
+    int64_t offset;
     const char *trigger_type;
 };
 
@@ -251,6 +254,20 @@ static void replay(struct exchange *x)
         api_replay(x->api, id, call_of(x));
 }
 
+static void stream_events(struct exchange *x)
+{
+    int status, decision;
+    if (!api_event_words(&x->list, call_of(x), &status, &decision))
+        return;
+    const struct feed_filter filter = {.trigger_id = x->list.trigger_id,
+                                       .pipeline_id = x->list.pipeline_id,
+                                       .event_type = x->list.event_type,
+                                       .status = status,
+                                       .decision = decision};
+    event_stream_open(x->api->feed, &filter, x->request);
+    exchange_free(x);
+}
+
 static void list_pipelines(struct exchange *x)
 {
     api_list_pipelines(x->api, x->list.page, x->list.page_size, call_of(x));
@@ -296,12 +313,12 @@ static void cancel_run(struct exchange *x)
 
 static void step_stdout(struct exchange *x)
 {
-    api_step_output(x->api, x->args[0], x->args[1], false, call_of(x));
+    api_step_output(x->api, x->args[0], x->args[1], false, x->offset, call_of(x));
 }
 
 static void step_stderr(struct exchange *x)
 {
-    api_step_output(x->api, x->args[0], x->args[1], true, call_of(x));
+    api_step_output(x->api, x->args[0], x->args[1], true, x->offset, call_of(x));
 }
 
 static void list_manifests(struct exchange *x)
@@ -368,6 +385,7 @@ static const struct route routes[] = {
     {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard"},
     {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run"},
     {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL},
+    {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision"},
     {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE},
     {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL},
     {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL},
@@ -376,8 +394,8 @@ static const struct route routes[] = {
     {"GET", "api/v1/runs", list_runs, BODY_NONE, "pipeline_id trigger_id status since until " PAGE},
     {"GET", "api/v1/runs/*", get_run, BODY_NONE, NULL},
     {"POST", "api/v1/runs/*/cancel", cancel_run, BODY_OPTIONAL, NULL},
-    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, NULL},
-    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, NULL},
+    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset"},
+    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset"},
     {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL},
     {"GET", "api/v1/status", status, BODY_NONE, NULL},
     {"GET", "healthz", healthz, BODY_NONE, NULL},
@@ -517,12 +535,12 @@ static bool parse_bool(const char *text, bool *ret)
     return true;
 }
 
-static bool parse_count(const char *text, int64_t max, int64_t *ret)
+static bool parse_count(const char *text, int64_t min, int64_t max, int64_t *ret)
 {
     char *end = NULL;
     errno = 0;
     long long n = strtoll(text, &end, 10);
-    if (errno || end == text || *end || n < 1 || n > max || strchr("+ ", *text))
+    if (errno || end == text || *end || n < min || n > max || strchr("+ ", *text))
         return false;
     *ret = n;
     return true;
@@ -548,9 +566,11 @@ static const char *take_param(struct exchange *x, const char *key, const char *v
             return NULL;
         }
     if (streq(key, "page"))
-        return parse_count(value, INT64_C(1000000000), &x->list.page) ? NULL : "a number from 1";
+        return parse_count(value, 1, INT64_C(1000000000), &x->list.page) ? NULL : "a number from 1";
     if (streq(key, "page_size"))
-        return parse_count(value, 100, &x->list.page_size) ? NULL : "a number from 1 to 100";
+        return parse_count(value, 1, 100, &x->list.page_size) ? NULL : "a number from 1 to 100";
+    if (streq(key, "offset"))
+        return parse_count(value, 0, INT64_MAX, &x->offset) ? NULL : "a number of bytes";
     if (streq(key, "enabled_only"))
         return parse_bool(value, &x->enabled_only) ? NULL : "true or false";
     if (streq(key, "dry_run"))

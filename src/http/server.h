@@ -22,6 +22,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct http_server;
 struct http_request;
@@ -86,6 +87,11 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
                                       void *ctx);
 /* Queue bytes (copied; dropped after the end). Returns the bytes now waiting to be sent: the owner bounds them. */
 size_t http_stream_write(struct http_stream *s, const void *data, size_t len);
+/* A stream that queues nothing: when the client can take bytes and none wait, `pull` is asked (with `closed`'s ctx) to
+ * put at most `max` of them at `to`; it gives their number, 0: nothing now, it is asked again after http_stream_wake();
+ * negative: the stream ends here. */
+void http_stream_pull(struct http_stream *s, ssize_t (*pull)(void *ctx, char *to, size_t max));
+void http_stream_wake(struct http_stream *s);
 void http_stream_end(struct http_stream *s);
 
 #endif

@@ -17,6 +17,7 @@ struct http_stream {
     struct buf queue;
     size_t sent; /* bytes of the queue */
     bool ended, gone;
+    ssize_t (*pull)(void *ctx, char *to, size_t max);
     int fd; /* dup() of the connection's */
     struct loop_poll poll;
     struct loop_task task;
@@ -94,8 +95,12 @@ static ssize_t on_room(void *cls, uint64_t pos, char *to, size_t max)
     (void)pos;
     struct conn *c = cls;
     struct http_stream *stream = c->request.stream;
-    if (!stream || stream->gone)
+    if (!stream)
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    /* Not as an error: a connection that is closed from in here is only cleaned up when libmicrohttpd comes by it again,
+     * which idle older ones put off for ever. The last chunk then meets the closed socket. */
+    if (stream->gone)
+        return MHD_CONTENT_READER_END_OF_STREAM;
     size_t n = MIN(max, waiting(stream));
     if (n) {
         memcpy(to, stream->queue.data + stream->sent, n);
@@ -109,6 +114,9 @@ static ssize_t on_room(void *cls, uint64_t pos, char *to, size_t max)
     }
     if (stream->ended)
         return MHD_CONTENT_READER_END_OF_STREAM;
+    ssize_t pulled = stream->pull ? stream->pull(stream->ctx, to, max) : 0;
+    if (pulled != 0)
+        return pulled > 0 ? pulled : MHD_CONTENT_READER_END_OF_STREAM;
     conn_suspend(c);
     return 0;
 }
@@ -158,6 +166,17 @@ size_t http_stream_write(struct http_stream *stream, const void *data, size_t le
     buf_add(&stream->queue, data, len);
     wake(stream);
     return waiting(stream);
+}
+
+void http_stream_pull(struct http_stream *stream, ssize_t (*pull)(void *ctx, char *to, size_t max))
+{
+    stream->pull = pull;
+}
+
+void http_stream_wake(struct http_stream *stream)
+{
+    if (stream->conn)
+        wake(stream);
 }
 
 void http_stream_end(struct http_stream *stream)

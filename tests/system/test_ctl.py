@@ -223,7 +223,6 @@ def test_edit(daemon: Daemon) -> None:
     assert "# mine" in (daemon.manifests / "m.yaml").read_text()
 
 
-@pytest.mark.skip(reason="events -f comes with the streams")
 def test_following(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t"))
     with subprocess.Popen([str(daemon.build / "triggerctl"), "--socket", str(daemon.socket), "events", "-f", "t"],

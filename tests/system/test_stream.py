@@ -1,0 +1,348 @@
+"""GET /api/v1/events/stream: server-sent events, and the verbs of triggerctl that follow them."""
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import ECHO, PATIENCE, Daemon, Gate, custom, pipeline, script, wait_for
+
+MIB = 1 << 20
+
+
+def sockets(daemon: Daemon) -> int:
+    """How many the daemon has open."""
+    found = 0
+    for fd in Path(f"/proc/{daemon.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += os.readlink(fd).startswith("socket:")
+    return found
+
+
+class Stream:
+    """One connection, read by hand so that a test can stop reading."""
+
+    def __init__(self, daemon: Daemon, query: str = "", last: str | None = None) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(daemon.socket))
+        header = f"Last-Event-ID: {last}\r\n" if last is not None else ""
+        self.sock.sendall(f"GET /api/v1/events/stream{query} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
+        self.raw = b""
+        self.body = b""
+        while b"\r\n\r\n" not in self.raw:
+            self.raw += self.sock.recv(65536)
+        self.head, self.raw = self.raw.split(b"\r\n\r\n", 1)
+
+    def unchunk(self) -> None:
+        while b"\r\n" in self.raw:
+            size, rest = self.raw.split(b"\r\n", 1)
+            n = int(size, 16)
+            if n == 0:
+                raise EOFError(self.body)
+            if len(rest) < n + 2:
+                return
+            self.body += rest[:n]
+            self.raw = rest[n + 2:]
+
+    def next(self) -> dict[str, Any]:
+        """The next message: its `id`, `event` (message unless told) and `data`, parsed."""
+        while True:
+            self.unchunk()
+            if b"\n\n" in self.body:
+                text, self.body = self.body.split(b"\n\n", 1)
+                fields = dict(line.split(": ", 1) for line in text.decode().split("\n"))
+                assert fields.keys() <= {"id", "event", "data"}
+                return {"event": "message", **fields, "data": json.loads(fields["data"])}
+            piece = self.sock.recv(65536)
+            if not piece:
+                raise EOFError(self.body)
+            self.raw += piece
+
+    def until(self, id: str, status: str) -> list[dict[str, Any]]:
+        seen = []
+        while not seen or (seen[-1]["data"].get("id"), seen[-1]["data"].get("status")) != (id, status):
+            seen.append(self.next())
+        return seen
+
+    def silent(self, seconds: float = 0.3) -> bool:
+        self.unchunk()
+        return not self.body and not select.select([self.sock], [], [], seconds)[0]
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextmanager
+def streaming(daemon: Daemon, query: str = "", last: str | None = None) -> Iterator[Stream]:
+    stream = Stream(daemon, query, last)
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def test_headers_at_once_and_no_greeting(daemon: Daemon) -> None:
+    with streaming(daemon) as s:
+        assert s.head.startswith(b"HTTP/1.1 200 ") and b"text/event-stream" in s.head
+        assert s.silent(), "nothing has happened"
+
+
+def test_a_message_for_each_change_of_status(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with streaming(daemon) as s:
+        id = daemon.emit1("t", {"n": 12345678901234567890})["id"]
+        seen = s.until(id, "completed")
+        statuses = [m["data"]["status"] for m in seen]
+        assert statuses[-1] == "completed" and "executing" in statuses and len(statuses) == len(set(statuses))
+        assert seen[-1]["data"] == daemon.event(id)
+        assert seen[-1]["data"]["event_data"] == {"n": 12345678901234567890}
+        positions = [int(m["id"]) for m in seen]
+        assert positions == sorted(set(positions))
+
+
+def test_filters(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, pipeline("q", script("exit 1")), custom("a"), custom("b", "q"), custom("c", cooldown_seconds=600))
+    queries = {"?trigger_id=a": {"a"}, "?pipeline_id=q": {"b"}, "?status=failed": {"b"}, "?decision=cooldown": {"c"},
+               "?event_type=custom_c&status=completed": {"c"}}
+    streams = {q: Stream(daemon, q) for q in queries}
+    for endpoint in ("a", "b", "c", "c"):
+        daemon.emit(endpoint)
+    daemon.settle()
+    for q, wanted in queries.items():
+        assert streams[q].next()["data"]["trigger_id"] in wanted
+        while not streams[q].silent():
+            assert streams[q].next()["data"]["trigger_id"] in wanted
+        streams[q].close()
+    for bad in ("?status=finished", "?decision=x", "?page=1"):
+        daemon.http("GET", f"/api/v1/events/stream{bad}").problem(400)
+
+
+def test_last_event_id_resumes(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with streaming(daemon) as s:
+        seen = s.until(daemon.emit1("t")["id"], "completed")
+    daemon.fire("t")
+    last = daemon.emit1("t")["id"]
+    daemon.settle()
+    with streaming(daemon, last=seen[0]["id"]) as s:
+        again = s.until(last, "completed")
+    assert again[:len(seen) - 1] == seen[1:], "from there on, the same again"
+    assert [int(m["id"]) for m in again] == list(range(int(seen[0]["id"]) + 1, int(again[-1]["id"]) + 1))
+    with streaming(daemon, "?trigger_id=none", last=seen[0]["id"]) as s:
+        assert s.silent()
+
+
+@pytest.mark.parametrize("last", ["", "x", "0", "1", "9" * 30, "-1"])
+def test_what_is_no_position_is_a_gap(daemon: Daemon, last: str) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with streaming(daemon, last=last) as s:
+        assert s.next() | {"id": ""} == {"id": "", "event": "gap", "data": {"gap": None}}
+        s.until(daemon.emit1("t")["id"], "completed")
+
+
+def test_over_a_restart(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with streaming(daemon) as s:
+        before = s.until(daemon.emit1("t")["id"], "completed")[-1]["id"]
+        daemon.restart()
+        with pytest.raises(EOFError):
+            s.next()
+    with streaming(daemon, last=before) as s:
+        gap = s.next()
+        assert gap["event"] == "gap" and gap["data"] == {"gap": None}
+        after = s.until(daemon.emit1("t")["id"], "completed")
+        assert int(after[0]["id"]) > int(before), "positions grow from life to life"
+
+
+def test_a_reader_that_stops_is_told_how_much_it_missed(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, *(custom(f"t{n}", endpoint="e", enabled=False) for n in range(100)))
+    stuck, other = Stream(daemon), Stream(daemon, "?trigger_id=t7")
+    rounds = 120
+    for n in range(rounds):
+        daemon.emit("e", {"x": "y" * 500})
+        assert other.next()["data"]["status"] == "skipped", "who reads misses nothing, and waits for nobody"
+    got = gap = position = 0
+    while got + gap < rounds * 100:
+        try:
+            m = stuck.next()
+        except EOFError:  # in the middle of a message that was dropped: go on after the last whole one
+            stuck.close()
+            stuck = Stream(daemon, last=str(position))
+            continue
+        assert int(m["id"]) > position
+        position = int(m["id"])
+        got, gap = (got, gap + m["data"]["gap"]) if m["event"] == "gap" else (got + 1, gap)
+    assert got + gap == rounds * 100 and gap > 0 and stuck.silent()
+    stuck.close()
+    other.close()
+
+
+def test_a_message_that_is_half_read_when_it_is_dropped(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t", enabled=False))
+    stuck = Stream(daemon)
+    daemon.emit("t")
+    seen = [stuck.next()]
+    for _ in range(30):  # the ring holds 8 MiB, the socket less than one message
+        daemon.emit("t", {"x": "y" * (MIB // 2)})
+    last = daemon.emit1("t")["id"]
+    while seen[-1]["data"].get("id") != last:
+        try:
+            seen.append(stuck.next())
+        except EOFError:  # broken off: what it had last says where to go on
+            stuck.close()
+            stuck = Stream(daemon, last=seen[-1]["id"])
+    stuck.close()
+    gaps = [m["data"]["gap"] for m in seen if m["event"] == "gap"]
+    assert gaps and len(seen) - len(gaps) < 32
+    assert sorted({int(m["id"]) for m in seen}) == [int(m["id"]) for m in seen]
+
+
+def test_readers_cost_no_threads(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    threads = len(os.listdir(f"/proc/{daemon.pid}/task"))
+    streams = [Stream(daemon) for _ in range(300)]
+    assert len(os.listdir(f"/proc/{daemon.pid}/task")) <= threads
+    id = daemon.emit1("t")["id"]
+    for s in streams:
+        s.until(id, "completed")
+        s.close()
+    wait_for(lambda: sockets(daemon) < 50, what="the readers' sockets closed")
+
+
+# ---- triggerctl ----
+
+
+class Following:
+    def __init__(self, daemon: Daemon, *args: str) -> None:
+        self.out = daemon.data / f"out{time.monotonic_ns()}"
+        self.err = self.out.with_suffix(".err")
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = subprocess.Popen([str(daemon.build / "triggerctl"), "--socket", str(daemon.socket), *args],
+                                            stdout=out, stderr=err)
+
+    def lines(self) -> list[str]:
+        return self.out.read_text().splitlines()
+
+    def has(self, text: str) -> None:
+        wait_for(lambda: text in self.out.read_text() or self.process.poll() is not None, what=text)
+        assert text in self.out.read_text(), self.err.read_text()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        assert "Sanitizer" not in self.err.read_text(), self.err.read_text()
+
+
+@contextmanager
+def following(daemon: Daemon, *args: str) -> Iterator[Following]:
+    f = Following(daemon, *args)
+    try:
+        yield f
+    finally:
+        f.stop()
+
+
+def test_events_follow(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"), custom("u"))
+    before = sockets(daemon)
+    with following(daemon, "events", "-f", "t", "-o", "json") as f:
+        wait_for(lambda: sockets(daemon) > before)
+        time.sleep(0.2)
+        daemon.fire("u")
+        id = daemon.emit1("t")["id"]
+        f.has('"completed"')
+        shown = [json.loads(line) for line in f.lines()]
+        assert {e["id"] for e in shown} == {id} and shown[-1] == daemon.event(id)
+    assert daemon.ctl("events", "-f", "none").returncode == 1, "a name that is misspelt is told at once"
+    daemon.stop()
+    assert daemon.ctl("events", "-f").returncode == 3
+
+
+def test_events_follow_goes_on_with_the_next_daemon(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with following(daemon, "events", "-f") as f:
+        wait_for(lambda: daemon.fire("t")["status"] and f.lines())
+        assert "STATUS" in f.lines()[0]
+        daemon.restart()
+        wait_for(lambda: "gone" in f.err.read_text())
+        wait_for(lambda: daemon.emit1("t")["id"] in f.out.read_text())
+        assert sum("STATUS" in line for line in f.lines()) == 1
+
+
+def test_a_reader_of_ours_that_is_closed_is_no_error(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, *(custom(f"t{n}") for n in range(50)))
+    done = subprocess.run(f"{daemon.build}/triggerctl --socket {daemon.socket} get triggers | head -n 1",
+                          shell=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.count("\n") == 1 and not done.stderr
+
+
+def test_watching_triggers(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("a"), custom("b"))
+    with following(daemon, "get", "triggers", "--watch") as f:
+        wait_for(lambda: len(f.lines()) == 3)
+        assert f.lines()[0].split()[:2] == ["ID", "STATUS"]
+        daemon.ctl("pause", "b")
+        f.has("paused")
+        daemon.fire("a")
+        wait_for(lambda: [line for line in f.lines()[3:] if line.split()[0] == "a" and " 1 " in line])
+        daemon.ctl("delete", "trigger", "b")
+        f.has("b  deleted")
+        daemon.put("c.yaml", custom("c"))
+        wait_for(lambda: any(line.startswith("c ") for line in f.lines()))
+        assert sum(line.startswith("ID ") for line in f.lines()) == 1
+
+
+def test_watching_runs_and_one_by_its_id(daemon: Daemon) -> None:
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step()), custom("t"))
+    with following(daemon, "get", "runs", "-w", "-o", "json") as f, \
+            following(daemon, "get", "triggers", "t", "-w", "-o", "name") as one:
+        wait_for(lambda: len(one.lines()) == 1)
+        daemon.emit("t")
+        f.has('"running"')
+        gate.open()
+        f.has('"completed"')
+        runs = [json.loads(line) for line in f.lines()]
+        assert len({r["id"] for r in runs}) == 1 and runs[-1]["status"] == "completed"
+
+
+def test_logs_follow(daemon: Daemon) -> None:
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", script("echo first", "one"), gate.step("two", "echo last; echo err >&2", needs=["one"])),
+               custom("t"))
+    event = daemon.emit1("t")["id"]
+    run = wait_for(lambda: daemon.event(event)["run_id"])
+    with following(daemon, "logs", run, "-f") as f, following(daemon, "logs", run, "--step", "two", "-f") as two:
+        f.has("first")
+        assert f.process.poll() is None
+        gate.open()
+        assert f.process.wait(20) == 0 and two.process.wait(20) == 0, "it ends with the run"
+        assert f.out.read_text() == "==> one stdout <==\nfirst\n\n==> two stdout <==\nlast\n\n==> two stderr <==\nerr\n"
+        assert sorted(two.lines()) == ["err", "last"]
+
+
+def test_wait_for_what_comes(daemon: Daemon) -> None:
+    done = daemon.ctl("wait", "trigger", "t", "--timeout", "0.3")
+    assert done.returncode == 4 and "no trigger" in done.stderr
+    with following(daemon, "wait", "trigger", "t", "--timeout", "30") as f:
+        time.sleep(0.3)
+        assert f.process.poll() is None
+        daemon.put("m.yaml", ECHO, custom("t"))
+        assert f.process.wait(20) == 0
+    assert daemon.ctl("wait", "run", "run_none", "--timeout", "5").returncode == 1
+
+
+def test_an_events_data_is_shown_once(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    id = daemon.emit1("t", {"needle": 1})["id"]
+    daemon.settle()
+    assert daemon.ctl("describe", "event", id).stdout.count("needle") == 1
