@@ -32,7 +32,8 @@
 #include "base/error.h"
 #include "model/event.h"
 
-#define STORE_LAZY_MS 5
+/* With the commit itself within the 5 ms that are promised between a step's exit and its record. */
+#define STORE_LAZY_MS 2
 
 /* ---- operations ---- */
 

@@ -320,6 +320,7 @@ class Daemon:
         assert self.process is not None
         self.node_id()
         self.process.kill()
+        self.killed_at = time.time()
         self.process.wait()
 
     def kill_tree(self) -> None:
