@@ -73,6 +73,13 @@ static const struct field rows[] = {
      .type = &field_object,
      FIELD(struct config, retention, struct config_retention, .sub = &retention_fields, .doc = "What is kept",
            .example = "{\"days\": 30}")},
+    {.name = "secrets_dirs",
+     .type = &field_strings,
+     FIELD(struct config, secrets_dirs, struct strings,
+           .default_json = "[\"/run/secrets\", \"$CREDENTIALS_DIRECTORY\", \".\"]", .max = 100,
+           .doc = "Directories below which ${file:PATH} in manifests reads; \".\" is the manifest's own, "
+                  "\"$CREDENTIALS_DIRECTORY\" what systemd made for the service",
+           .example = "[\"/etc/triggerd/secrets\"]")},
 };
 const struct field_table config_fields = {"config", "triggerd.yaml", sizeof(struct config), rows, ARRAY_SIZE(rows)};
 
@@ -365,6 +372,9 @@ int config_read(int argc, char **argv, struct config *ret)
     make_absolute(&ret->socket);
     for (size_t i = 0; i < ret->manifests.n; i++)
         make_absolute(&ret->manifests.items[i]);
+    for (size_t i = 0; i < ret->secrets_dirs.n; i++)
+        if (!streq(ret->secrets_dirs.items[i], ".") && ret->secrets_dirs.items[i][0] != '$')
+            make_absolute(&ret->secrets_dirs.items[i]);
     return 0;
 }
 

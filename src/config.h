@@ -20,6 +20,7 @@ struct config {
     int64_t max_runs;
     int64_t max_chain_depth;
     struct config_retention retention;
+    struct strings secrets_dirs;
     /* not in the file */
     bool check;
     bool firing; /* FLOWMASON_TRIGGERS_ENABLED */

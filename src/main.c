@@ -2,11 +2,11 @@
  *
  * The map of the tree, lowest first; a folder calls only folders before it:
  *
- *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify
+ *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify, masks
  *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers,
  *               pipelines, events, runs, conditions
  *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron,
- *               globs, JSON Schema
+ *               globs, JSON Schema, references to secrets
  *   store/      what happened: SQLite, one writer thread with group commit, reader threads
  *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans, the sweeper
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
@@ -299,7 +299,8 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .ledger = d->ledger,
                      .sweeper = d->sweeper,
                      .node_id = store_node_id(d->store),
-                     .socket_path = d->config.socket},
+                     .socket_path = d->config.socket,
+                     .secrets_dirs = &d->config.secrets_dirs},
         .source_types = source_types,
         .step_types = step_types,
         .firing = d->config.firing,

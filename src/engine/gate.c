@@ -19,8 +19,9 @@ void verdict_fini(struct verdict *v)
 {
     free(v->key);
     free(v->inputs);
+    free(v->referring);
     free(v->error);
-    v->key = v->inputs = v->error = NULL;
+    v->key = v->inputs = v->referring = v->error = NULL;
 }
 
 /* Gate 3. True: decided (and where it waits, the mapping is still to be made). */
@@ -243,7 +244,7 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
     gate_concurrency(t, o, v);
     if (v->outcome == OUTCOME_SKIP || v->outcome == OUTCOME_FULL)
         return;
-    v->inputs = mapping_inputs(t, o, text, v->event_id, &v->error);
+    v->inputs = mapping_inputs(t, o, text, v->event_id, &v->referring, &v->error);
     if (!v->inputs) {
         decide(v, OUTCOME_FAIL, DECISION_MAPPING_ERROR, "%s", v->error);
         return;
@@ -296,6 +297,7 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     rec->event_type = xstrdup(o->event_type);
     rec->data = xstrdup(text);
     rec->resolved_inputs = steal(&v->inputs);
+    rec->referring = steal(&v->referring);
     rec->reason = *v->reason ? xstrdup(v->reason) : NULL;
     rec->error_message = steal(&v->error);
     rec->chain = xstrdup0(o->chain);

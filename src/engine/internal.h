@@ -20,6 +20,7 @@
 #include "lang/path.h"
 #include "lang/pattern.h"
 #include "lang/schema.h"
+#include "lang/template.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -55,6 +56,8 @@ struct trigger_program {
     struct mapping *mappings;
     size_t n_mappings;
     struct path *concurrency_key; /* NULL: none */
+    char **referring;             /* keys of default_inputs whose values hold references */
+    size_t n_referring;
 };
 
 struct output {
@@ -69,6 +72,8 @@ struct pipeline_program {
     void **steps;             /* by step: the type's program */
     struct output *outputs;
     size_t n_outputs;
+    struct strings references;   /* of all steps */
+    bool *referring;             /* by step: it holds some; NULL: none does */
     const struct pipeline *spec; /* borrowed: the program is freed first */
 };
 
@@ -283,8 +288,10 @@ struct live_run {
     struct live_event *event; /* NULL: by hand */
     struct live_step *steps;
     size_t n_steps;
-    size_t running; /* steps with a call under way */
-    cJSON *context; /* built when first asked for */
+    size_t running;          /* steps with a call under way */
+    cJSON *context;          /* built when first asked for */
+    struct secrets *secrets; /* what its references stand for; NULL: none was looked at so far */
+    bool secrets_read;       /* all of them, at least once */
     struct timer timeout;
     enum run_status ending; /* RUN_CANCELLED or RUN_TIMED_OUT: why steps are being ended; else RUN_RUNNING */
     char *ending_why;
@@ -340,6 +347,30 @@ static inline int64_t engine_now(struct engine *e)
 }
 void engine_say(struct engine *e, const char *trigger_id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* ---- secret.c: what references stand for, attempt by attempt ---- */
+
+/* One attempt of a step, with the texts that the step_call shows. */
+struct attempt {
+    struct step_call call;
+    struct live_step *step;
+    char *idempotency_key;
+    /* where the run refers to secrets */
+    struct template_secrets secrets;
+    char *dir, *trigger_dir;     /* of the manifests */
+    struct secret_read *reading; /* under way, before the type's start() */
+    struct timer gave_up;        /* ended while reading: told later */
+    cJSON *context;              /* with references in the inputs replaced; NULL: not asked for yet */
+    char *inputs_text;           /* likewise */
+};
+
+/* Read what the run refers to, where it does, then start() the call. */
+void attempt_start(struct attempt *a);
+/* Ask it for an early end. */
+void attempt_cancel(struct attempt *a);
+/* Nothing that it printed or said holds a secret of the run. */
+void attempt_mask(struct attempt *a, struct step_result *result);
+void attempt_fini(struct attempt *a);
 
 /* ---- batch.c: groups of the store with the snapshots that they borrow ---- */
 
@@ -415,11 +446,12 @@ struct verdict {
     enum decision decision;
     char event_id[ID_SIZE];
     char reason[512];
-    char *key;    /* of the lane; owned */
-    char *inputs; /* JSON text, NULL where it does not get so far; owned */
-    char *error;  /* owned */
-    bool latest;  /* takes the place of the trigger's latest */
-    bool replace; /* cancels the oldest run of its lane */
+    char *key;       /* of the lane; owned */
+    char *inputs;    /* JSON text, NULL where it does not get so far; owned */
+    char *referring; /* of its event; owned */
+    char *error;     /* owned */
+    bool latest;     /* takes the place of the trigger's latest */
+    bool replace;    /* cancels the oldest run of its lane */
 };
 /* Decide in memory; changes nothing. `v` is filled, verdict_fini() it. */
 void gate_decide(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v);
@@ -438,9 +470,10 @@ void gate_release(struct live_event *ev);
 
 /* ---- mapping.c ---- */
 
-/* The inputs as JSON text; NULL with *ret_error set (owned) where they cannot be made. */
+/* The inputs as JSON text; NULL with *ret_error set (owned) where they cannot be made. *ret_referring: as of the event,
+ * NULL if none. */
 char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, const char *text, const char *event_id,
-                     char **ret_error);
+                     char **ret_referring, char **ret_error);
 
 /* ---- dispatch.c: lanes, slots, waiting ---- */
 

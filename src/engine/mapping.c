@@ -23,8 +23,35 @@ static void add_trigger_event(struct buf *b, const struct live_trigger *t, const
     buf_addc(b, '}');
 }
 
-static bool apply_mapping(const struct trigger_program *p, const cJSON *data, cJSON *inputs, char **ret_error)
+/* Inputs while they are made; `own`: which of the program's referring keys are still the manifest's own. */
+struct made {
+    const struct trigger_program *program;
+    cJSON *inputs;
+    bool *own; /* NULL: there are none */
+};
+
+static void set_input(struct made *m, const char *key, cJSON *value)
 {
+    for (size_t i = 0; m->own && i < m->program->n_referring; i++)
+        if (streq(m->program->referring[i], key))
+            m->own[i] = false;
+    value_set(m->inputs, key, value);
+}
+
+static char *still_referring(const struct made *m)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (size_t i = 0; m->own && i < m->program->n_referring; i++)
+        if (m->own[i])
+            cJSON_AddItemToArray(list, cJSON_CreateString(m->program->referring[i]));
+    char *text = list->child ? value_print(list) : NULL;
+    cJSON_Delete(list);
+    return text;
+}
+
+static bool apply_mapping(struct made *made, const cJSON *data, char **ret_error)
+{
+    const struct trigger_program *p = made->program;
     for (size_t i = 0; i < p->n_mappings; i++) {
         const struct mapping *m = &p->mappings[i];
         cJSON *value = NULL;
@@ -35,17 +62,22 @@ static bool apply_mapping(const struct trigger_program *p, const cJSON *data, cJ
             return false;
         }
         if (r > 0)
-            value_set(inputs, m->key, value);
+            set_input(made, m->key, value);
     }
     return true;
 }
 
 char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, const char *text, const char *event_id,
-                     char **ret_error)
+                     char **ret_referring, char **ret_error)
 {
     cJSON *inputs = cJSON_Duplicate(t->program->inputs, true);
     if (!inputs)
         inputs = cJSON_CreateObject();
+    struct made made = {t->program, inputs, NULL};
+    _cleanup_(freep) bool *own = t->program->n_referring ? xmalloc(t->program->n_referring * sizeof(bool)) : NULL;
+    for (size_t i = 0; own && i < t->program->n_referring; i++)
+        own[i] = true;
+    made.own = own;
     /* A test carries data of the caller's own making; the type's inputs apply to it as to any other. */
     char *type_error = NULL;
     cJSON *given = t->type->inputs ? t->type->inputs(t->spec->config, o->data, &type_error) : NULL;
@@ -58,11 +90,11 @@ char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, c
     while (given && given->child) {
         cJSON *item = cJSON_DetachItemViaPointer(given, given->child);
         char *key = xstrdup(item->string);
-        value_set(inputs, key, item);
+        set_input(&made, key, item);
         free(key);
     }
     cJSON_Delete(given);
-    if (!apply_mapping(t->program, o->data, inputs, ret_error)) {
+    if (!apply_mapping(&made, o->data, ret_error)) {
         cJSON_Delete(inputs);
         return NULL;
     }
@@ -75,5 +107,6 @@ char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, c
     add_trigger_event(&b, t, o, text, event_id, o->occurred_ms ? o->occurred_ms : engine_wall(t->engine));
     buf_addc(&b, '}');
     cJSON_Delete(inputs);
+    *ret_referring = own ? still_referring(&made) : NULL;
     return buf_steal(&b);
 }

@@ -68,6 +68,24 @@ static void compile_mapping(const struct trigger *t, const cJSON *doc, struct is
     }
 }
 
+/* Which of the default inputs hold references; malformed ones are errors. */
+static void compile_references(const struct trigger *t, const cJSON *doc, struct issues *issues,
+                               struct trigger_program *p)
+{
+    const cJSON *node = doc ? value_get(doc, "default_inputs") : NULL;
+    if (node)
+        reference_check(node, "default_inputs", issues);
+    const cJSON *item;
+    cJSON_ArrayForEach (item, p->inputs) {
+        if (streq(item->string, "_trigger_event") || !reference_in(item))
+            continue;
+        p->referring = xreallocarray(p->referring, p->n_referring + 1, sizeof(*p->referring));
+        p->referring[p->n_referring++] = xstrdup(item->string);
+    }
+    if (doc)
+        reference_check_fields(t->kind->config, value_get(doc, "config"), false, "config", issues);
+}
+
 int trigger_program_compile(const struct trigger *t, const cJSON *doc, struct issues *issues,
                             struct trigger_program **ret)
 {
@@ -76,6 +94,7 @@ int trigger_program_compile(const struct trigger *t, const cJSON *doc, struct is
     compile_filter(t, doc, issues, p);
     p->inputs = t->default_inputs && !streq(t->default_inputs, "{}") ? object_of(t->default_inputs) : NULL;
     compile_mapping(t, doc, issues, p);
+    compile_references(t, doc, issues, p);
     if (t->concurrency_key)
         p->concurrency_key = compile_path(t->concurrency_key, PATH_MAPPING | PATH_EVENT_DATA,
                                           doc ? value_get(doc, "concurrency_key") : NULL, "concurrency_key", issues);
@@ -98,6 +117,9 @@ void trigger_program_free(struct trigger_program *p)
         path_destroy(p->mappings[i].path);
     }
     free(p->mappings);
+    for (size_t i = 0; i < p->n_referring; i++)
+        free(p->referring[i]);
+    free(p->referring);
     path_destroy(p->concurrency_key);
     free(p);
 }
@@ -146,6 +168,24 @@ static const struct step_type *type_of(const struct step_type *const *types, con
     return NULL;
 }
 
+struct reference_list {
+    struct pipeline_program *program;
+    size_t n_steps, step;
+};
+
+static void add_reference(void *ctx, const char *text)
+{
+    struct reference_list *l = ctx;
+    struct strings *all = &l->program->references;
+    if (!l->program->referring)
+        l->program->referring = xcalloc(l->n_steps, sizeof(bool));
+    l->program->referring[l->step] = true;
+    if (strings_have(all, text))
+        return;
+    all->items = xreallocarray(all->items, all->n + 1, sizeof(*all->items));
+    all->items[all->n++] = xstrdup(text);
+}
+
 static void compile_step(const struct pipeline *spec, size_t i, const cJSON *node, const struct step_type *const *types,
                          struct issues *issues, struct pipeline_program *p)
 {
@@ -169,6 +209,11 @@ static void compile_step(const struct pipeline *spec, size_t i, const cJSON *nod
         struct step_reference ref = {spec, config, path, issues};
         type->each_path(p->steps[i], check_reference, &ref);
     }
+    if (node)
+        reference_check_fields(s->kind->config, config, true, path, issues);
+    struct reference_list list = {p, spec->n_steps, i};
+    if (p->steps[i] && type->each_reference)
+        type->each_reference(p->steps[i], add_reference, &list);
 }
 
 static void compile_outputs(const struct pipeline *spec, const cJSON *doc, struct issues *issues,
@@ -237,6 +282,10 @@ void pipeline_program_unref(struct pipeline_program *p)
     }
     free(p->conditions);
     free(p->steps);
+    for (size_t i = 0; i < p->references.n; i++)
+        free(p->references.items[i]);
+    free(p->references.items);
+    free(p->referring);
     for (size_t i = 0; i < p->n_outputs; i++) {
         free(p->outputs[i].key);
         path_destroy(p->outputs[i].path);

@@ -10,16 +10,7 @@
  */
 #include "engine/internal.h"
 
-#include "lang/template.h"
-
 #include <math.h>
-
-/* One attempt, with the texts that the step_call shows. */
-struct attempt {
-    struct step_call call;
-    struct live_step *step;
-    char *idempotency_key;
-};
 
 static void step_timer(struct timer *timer, void *ctx);
 static void run_timer(struct timer *timer, void *ctx);
@@ -103,6 +94,7 @@ void run_free(struct live_run *run)
     }
     free(run->steps);
     cJSON_Delete(run->context);
+    secrets_destroy(run->secrets);
     free(run->ending_why);
     /* Of the row, what was borrowed from the event or the pipeline stays theirs. */
     if (!run->event && !run->row.event_id[0]) {
@@ -218,7 +210,7 @@ static void start_attempt(struct live_step *s)
     s->started_once = true;
     if (s->spec->timeout_seconds > 0)
         timer_start(e->timers, &s->timer, engine_now(e) + (int64_t)ceil(s->spec->timeout_seconds * 1000));
-    type->start(s->call);
+    attempt_start(a);
 }
 
 /* Ask its attempt for an early end, once. */
@@ -227,7 +219,7 @@ static void cancel_call(struct live_step *s)
     if (!s->call || s->cancelled)
         return;
     s->cancelled = true;
-    s->call->type->cancel(s->call);
+    attempt_cancel(container_of(s->call, struct attempt, call));
 }
 
 static void step_timer(struct timer *timer, void *ctx)
@@ -288,9 +280,9 @@ void step_done(struct step_call *call, struct step_result *result)
     timer_stop(e->timers, &s->timer);
     s->call = NULL;
     run->running--;
+    attempt_mask(a, result);
     take_result(s, result);
-    free(a->idempotency_key);
-    free(a);
+    attempt_fini(a);
     enum step_status status = result->status;
     if (s->timed_out && status != STEP_COMPLETED) {
         status = STEP_TIMED_OUT;

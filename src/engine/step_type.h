@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/timer.h"
+#include "lang/template.h"
 #include "model/event.h"
 #include "model/pipeline.h"
 
@@ -30,11 +31,12 @@ struct step_env {
     struct clock *clock;
     struct random *random;
     struct spawner *spawner;
-    struct ledger *ledger;   /* where children are noted, NULL: nowhere */
-    struct engine *engine;   /* for the `emit` step */
-    struct sweeper *sweeper; /* ends what steps left behind, NULL: nobody */
-    const char *node_id;     /* for TRIGGERD_NODE_ID, by which orphans are found */
-    const char *socket_path; /* for TRIGGERD_SOCKET; NULL: none */
+    struct ledger *ledger;              /* where children are noted, NULL: nowhere */
+    struct engine *engine;              /* for the `emit` step */
+    struct sweeper *sweeper;            /* ends what steps left behind, NULL: nobody */
+    const char *node_id;                /* for TRIGGERD_NODE_ID, by which orphans are found */
+    const char *socket_path;            /* for TRIGGERD_SOCKET; NULL: none */
+    const struct strings *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */
 };
 
 struct step_type {
@@ -46,6 +48,8 @@ struct step_type {
     void (*free_program)(void *program);
     /* Called for each path that the step's templates use, so that a validator can check them. NULL: none. */
     void (*each_path)(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
+    /* Called for each reference to a secret that the step itself holds. NULL: none. */
+    void (*each_reference)(const void *program, void (*fn)(void *ctx, const char *text), void *ctx);
     void (*start)(struct step_call *call);
     void (*cancel)(struct step_call *call);
     /* What it printed so far: bytes from `offset`; *ret_data is borrowed until the next call. NULL: nothing to look at.
@@ -59,7 +63,7 @@ struct step_call {
     const struct step *step;
     const struct step_env *env;
     const void *program;
-    const char *inputs_text; /* the run's inputs as JSON text */
+    const char *inputs_text; /* the run's inputs as JSON text, as they are stored: references are not replaced */
     const char *run_id;
     const char *pipeline_id;
     const char *event_id;   /* "" where the run was started by hand */
@@ -67,7 +71,10 @@ struct step_call {
     const char *traceparent;
     const char *idempotency_key; /* run and step: the same at every attempt */
     int attempt;                 /* of the step, from 1; attempts of interrupted runs count */
-    void *state;                 /* the type's own */
+    /* What the references of the run stand for: of the step's own texts with it as it is, of inputs through
+     * step_context_expanded(). What the step prints is masked with it. NULL: nothing of the run refers to secrets. */
+    const struct template_secrets *secrets;
+    void *state; /* the type's own */
 };
 
 struct step_result {
@@ -83,8 +90,14 @@ struct step_result {
 };
 #define STEP_RESULT_INIT ((struct step_result){.exit_code = -1})
 
-/* What templates see: {inputs, steps, run}; borrowed, built when first asked for. Implemented by the engine. */
+/* What templates see: {inputs, steps, run}; borrowed, built when first asked for. Implemented by the engine. Here
+ * references are text: for what is stored or looked at. */
 const cJSON *step_context(struct step_call *call);
+/* The same with the references in the manifest's own inputs replaced, for what a program or a server is given, and the
+ * inputs as JSON text likewise (either may be NULL); borrowed until the end of the call. -ENOENT: a reference could not
+ * be read. */
+int step_context_expanded(struct step_call *call, const cJSON **ret_context, const char **ret_inputs_text,
+                          struct error *err);
 
 /* The end of an attempt; implemented by the engine (or by a test that stands in for it). Frees `call`. */
 void step_done(struct step_call *call, struct step_result *result);

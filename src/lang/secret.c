@@ -38,26 +38,33 @@ static bool begins(const char *open, enum secret_kind *ret_kind, const char **re
     return false;
 }
 
-static int parse(const char *text, const char *open, enum secret_kind kind, const char *name, struct reference *ret,
-                 struct error *err)
+static bool parse(const char *text, const char *open, enum secret_kind kind, const char *name, struct reference *ret,
+                  struct error *err)
 {
     unsigned column = column_of(text, open);
     const char *end = strchr(name, '}');
-    if (!end)
-        return error_set_at(err, -EINVAL, 1, column, "`${%s:` without `}`", kind_words[kind]);
+    if (!end) {
+        error_set_at(err, -EINVAL, 1, column, "`${%s:` without `}`", kind_words[kind]);
+        return false;
+    }
     size_t n = (size_t)(end - name);
-    if (n == 0)
-        return error_set_at(err, -EINVAL, 1, column, "`${%s:}` names no %s", kind_words[kind],
-                            kind == SECRET_ENV ? "variable" : "file");
-    if (kind == SECRET_ENV && (strspn(name, UPPER LOWER DIGIT "_") < n || strchr(DIGIT, *name)))
-        return error_set_at(err, -EINVAL, 1, column,
-                            "`${env:%.*s}`: expected a variable's name ([A-Za-z_][A-Za-z0-9_]*)",
-                            (int)MIN(n, (size_t)100), name);
+    if (n == 0) {
+        error_set_at(err, -EINVAL, 1, column, "`${%s:}` names no %s", kind_words[kind],
+                     kind == SECRET_ENV ? "variable" : "file");
+        return false;
+    }
+    if (kind == SECRET_ENV && (strspn(name, UPPER LOWER DIGIT "_") < n || strchr(DIGIT, *name))) {
+        error_set_at(err, -EINVAL, 1, column, "`${env:%.*s}`: expected a variable's name ([A-Za-z_][A-Za-z0-9_]*)",
+                     (int)MIN(n, (size_t)100), name);
+        return false;
+    }
     for (size_t i = 0; kind == SECRET_FILE && i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return error_set_at(err, -EINVAL, 1, column, "`${file:…}`: a path holds no control characters");
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f) {
+            error_set_at(err, -EINVAL, 1, column, "`${file:…}`: a path holds no control characters");
+            return false;
+        }
     *ret = (struct reference){kind, open, (size_t)(end + 1 - open), name, n};
-    return 1;
+    return true;
 }
 
 int reference_next(const char *text, struct reference *ret, struct error *err)
@@ -66,14 +73,14 @@ int reference_next(const char *text, struct reference *ret, struct error *err)
         enum secret_kind kind;
         const char *name;
         if (begins(p, &kind, &name))
-            return parse(text, p, kind, name, ret, err);
+            return parse(text, p, kind, name, ret, err) ? 1 : -EINVAL;
     }
     return 0;
 }
 
 bool reference_in(const cJSON *tree)
 {
-    struct reference r;
+    struct reference r = {0};
     if (cJSON_IsString(tree))
         return reference_next(tree->valuestring, &r, NULL) != 0;
     for (const cJSON *child = tree ? tree->child : NULL; child; child = child->next)
@@ -139,7 +146,7 @@ static void check_one(void *ctx, const cJSON *node, const char *path)
 {
     struct issues *issues = ctx;
     struct error err = ERROR_INIT;
-    struct reference r;
+    struct reference r = {0};
     int rc = 1;
     unsigned before = 0;
     for (const char *p = node->valuestring; (rc = reference_next(p, &r, &err)) > 0; p = r.start + r.len)
@@ -163,7 +170,7 @@ struct unused {
 static void warn_one(void *ctx, const cJSON *node, const char *path)
 {
     struct unused *u = ctx;
-    struct reference r;
+    struct reference r = {0};
     if (reference_next(node->valuestring, &r, NULL) > 0)
         issue_warn(u->issues, path, node, "%.*s: %s", (int)MIN(r.len, (size_t)100), r.start, u->why);
 }
@@ -173,6 +180,23 @@ void reference_check_unused(const cJSON *tree, const char *path, const char *why
     struct unused u = {why, issues};
     struct walk w = {warn_one, &u};
     each_string(tree, path, &w);
+}
+
+void reference_check_fields(const struct field_table *t, const cJSON *object, bool compiled, const char *path,
+                            struct issues *issues)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach (item, object) {
+        const struct field *f = fields_find(t, item->string);
+        char at[FIELD_PATH_MAX];
+        field_path(at, path, item->string);
+        if (f && f->sub && cJSON_IsObject(item))
+            reference_check_fields(f->sub, item, compiled, at, issues);
+        else if (!f || !(f->flags & FIELD_REFERS))
+            reference_check_unused(item, at, "is not replaced here", issues);
+        else if (!compiled)
+            reference_check(item, at, issues);
+    }
 }
 
 /* ---- values ---- */
@@ -218,7 +242,7 @@ static struct secret *find(const struct secrets *s, const struct reference *r, c
 
 void secrets_want(struct secrets *s, const char *text, const char *dir)
 {
-    struct reference r;
+    struct reference r = {0};
     for (; reference_next(text, &r, NULL) > 0; text = r.start + r.len) {
         if (find(s, &r, dir))
             continue;
@@ -270,7 +294,7 @@ const char *secrets_value(const struct secrets *s, const struct reference *r, co
 int secrets_expand(const struct secrets *s, const char *text, const char *dir, char **ret, struct error *err)
 {
     struct buf out = {0};
-    struct reference r;
+    struct reference r = {0};
     for (; reference_next(text, &r, NULL) > 0; text = r.start + r.len) {
         const char *value = secrets_value(s, &r, dir, err);
         if (!value) {

@@ -17,9 +17,7 @@
 #define TRIGGERD_LANG_SECRET_H
 
 #include "base/mask.h"
-#include "model/issue.h"
-
-#include "base/error.h"
+#include "model/field.h"
 
 enum secret_kind { SECRET_ENV, SECRET_FILE };
 
@@ -39,6 +37,11 @@ bool reference_in(const cJSON *tree);
 void reference_check(const cJSON *tree, const char *path, struct issues *issues);
 /* The same where references have no effect: a warning that says `why` for each string that holds one. */
 void reference_check_unused(const cJSON *tree, const char *path, const char *why, struct issues *issues);
+
+/* The same for an object described by a table: warnings for the fields whose references are not replaced (no
+ * FIELD_REFERS), errors for those whose are, unless `compiled`: then something else looks at these. */
+void reference_check_fields(const struct field_table *t, const cJSON *object, bool compiled, const char *path,
+                            struct issues *issues);
 
 /* ---- values ---- */
 

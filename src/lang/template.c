@@ -57,7 +57,7 @@ static int add_literal(struct template *t, const char *whole, const char *text, 
         return 0;
     }
     _cleanup_(freep) char *copy = xstrndup(text, len);
-    struct reference r;
+    struct reference r = {0};
     struct error inner = ERROR_INIT;
     const char *p = copy;
     int rc;
@@ -207,7 +207,7 @@ static int resolve(const struct path *p, const cJSON *root, cJSON **ret, struct 
 /* What a reference stands for; NULL: an error was set. */
 static const char *refer(const char *text, const struct template_secrets *with, struct error *err)
 {
-    struct reference r;
+    struct reference r = {0};
     reference_next(text, &r, NULL); /* it was found when the template was compiled */
     return secrets_value(with ? with->secrets : NULL, &r, with ? with->dir : NULL, err);
 }

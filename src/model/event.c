@@ -56,6 +56,7 @@ void event_fini(struct event *e)
     free(e->event_type);
     free(e->data);
     free(e->resolved_inputs);
+    free(e->referring);
     free(e->reason);
     free(e->error_message);
     free(e->chain);

@@ -79,6 +79,8 @@ struct event {
     char *event_type;
     char *data;            /* JSON text, digit for digit as it came */
     char *resolved_inputs; /* JSON text, NULL until mapped */
+    char *referring;       /* JSON array of the inputs (their keys) that are the manifest's own and hold `${…}`: they
+                              are replaced when a step starts. NULL if none */
     char *reason;          /* of the decision, NULL if none */
     char *error_message;   /* NULL if none */
     char *chain;           /* trigger ids of the chain before this one, `/a/b/`; NULL: it starts one */

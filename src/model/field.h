@@ -51,6 +51,7 @@ enum {
     FIELD_MIN_OPEN = 1 << 2,  /* the minimum itself is out of range */
     FIELD_NULL_OK = 1 << 3,   /* null means absent */
     FIELD_NOT_EMPTY = 1 << 4, /* strings, lists, objects: at least one character or entry */
+    FIELD_REFERS = 1 << 5,    /* references to secrets in its strings are replaced when they are used (lang/secret.h) */
 };
 
 struct field {

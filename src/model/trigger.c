@@ -74,8 +74,10 @@ static const struct field trigger_rows[] = {
                   "turn (the default of message_queue)")},
     {.name = "default_inputs",
      .type = &field_json_object,
-     FIELD(struct trigger, default_inputs, char *, .default_json = "{}", .flags = FIELD_NULL_OK,
-           .doc = "Inputs that the event does not give", .example = "{\"mode\": \"batch\"}")},
+     FIELD(struct trigger, default_inputs, char *, .default_json = "{}", .flags = FIELD_NULL_OK | FIELD_REFERS,
+           .doc = "Inputs that the event does not give; references to secrets (${env:NAME}, ${file:PATH}) in them are "
+                  "replaced when a step starts",
+           .example = "{\"mode\": \"batch\"}")},
     {.name = "pause_policy",
      .type = &field_enum,
      FIELD(struct trigger, pause_policy, int, .default_json = "\"skip\"", .words = pause_words,

@@ -36,12 +36,14 @@ struct pipe_end {
     struct loop_poll poll;
     bool polled;
     struct buf kept;
+    struct mask_stream unmasked; /* where the run has secrets: what may be the beginning of one */
     uint64_t dropped;
 };
 
 struct exec {
     struct step_call *call; /* NULL once it was told */
     const struct exec_config *config;
+    const struct mask *mask; /* NULL: the run has no secrets */
     struct loop_group group;
     struct spawn_request *request; /* while STARTING */
     pid_t pid;
@@ -90,12 +92,35 @@ static int make_pipe(int *ret_ours, int *ret_theirs, bool we_write)
     return 0;
 }
 
+/* Of `kept`, what is past the bound goes. */
+static void bound(const struct exec *x, struct pipe_end *p)
+{
+    size_t limit = (size_t)x->config->max_output_bytes;
+    if (p->kept.len > limit) {
+        p->dropped += p->kept.len - limit;
+        p->kept.len = limit;
+    }
+}
+
+static void keep(struct exec *x, struct pipe_end *p, const char *data, size_t len)
+{
+    if (x->mask) {
+        mask_feed(x->mask, &p->unmasked, data, len, &p->kept);
+        bound(x, p);
+        return;
+    }
+    size_t limit = (size_t)x->config->max_output_bytes;
+    size_t room = limit > p->kept.len ? limit - p->kept.len : 0;
+    size_t take = MIN(room, len);
+    buf_add(&p->kept, data, take);
+    p->dropped += (uint64_t)len - take;
+}
+
 /* Read all there is; closes at the end. */
 static void drain(struct exec *x, struct pipe_end *p)
 {
     char chunk[16384];
     while (p->fd >= 0) {
-        size_t limit = (size_t)x->config->max_output_bytes;
         ssize_t n = read(p->fd, chunk, sizeof(chunk));
         if (n < 0 && errno == EINTR)
             continue;
@@ -105,10 +130,7 @@ static void drain(struct exec *x, struct pipe_end *p)
             end_close(x, p);
             return;
         }
-        size_t room = limit > p->kept.len ? limit - p->kept.len : 0;
-        size_t take = MIN(room, (size_t)n);
-        buf_add(&p->kept, chunk, take);
-        p->dropped += (uint64_t)n - take;
+        keep(x, p, chunk, (size_t)n);
     }
 }
 
@@ -163,6 +185,8 @@ static void gone(void *ctx)
         close(x->pidfd);
     buf_fini(&x->out.kept);
     buf_fini(&x->err.kept);
+    mask_stream_fini(&x->out.unmasked);
+    mask_stream_fini(&x->err.unmasked);
     free(x->input);
     free(x->failure);
     free(x);
@@ -232,9 +256,19 @@ static void tell(struct exec *x, struct step_result *r)
     step_done(call, r);
 }
 
+static void flush(struct exec *x, struct pipe_end *p)
+{
+    if (!x->mask)
+        return;
+    mask_flush(x->mask, &p->unmasked, &p->kept);
+    bound(x, p);
+}
+
 static void finish(struct exec *x)
 {
     struct step_result r = STEP_RESULT_INIT;
+    flush(x, &x->out);
+    flush(x, &x->err);
     r.exit_code = x->status.exit_code;
     r.term_signal = x->status.signal;
     bool ok = x->status.exit_code == 0;
@@ -414,39 +448,61 @@ static void set_inputs(struct spawn_request *r, const cJSON *inputs)
     }
 }
 
+/* The script, and a variable for each of its references. */
+static int set_script(struct exec *x, struct spawn_request *r, struct error *err)
+{
+    const struct exec_program *p = x->call->program;
+    spawn_request_arg(r, "/bin/sh");
+    spawn_request_arg(r, "-eu");
+    spawn_request_arg(r, "-c");
+    spawn_request_arg(r, p->script);
+    for (size_t i = 0; i < p->secrets.n; i++) {
+        char name[64];
+        char *value = NULL;
+        const struct template_secrets *with = x->call->secrets;
+        int e = secrets_expand(with->secrets, p->secrets.items[i], with->dir, &value, err);
+        if (e < 0)
+            return error_wrap(err, "script");
+        snprintf(name, sizeof(name), SECRET_VARIABLE "%zu", i + 1);
+        spawn_request_env(r, name, value);
+        secret_free(value);
+    }
+    return 0;
+}
+
 /* Everything of the request but its descriptors. */
 static int fill(struct exec *x, struct spawn_request *r, struct error *err)
 {
     struct step_call *call = x->call;
     const struct exec_config *c = x->config;
     const struct exec_program *p = call->program;
+    const cJSON *context = NULL;
+    const char *inputs_text = NULL;
+    if (step_context_expanded(call, &context, &inputs_text, err) < 0)
+        return err->code;
     const char *home = getenv("HOME");
     spawn_request_env(r, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     spawn_request_env(r, "HOME", home ? home : "/");
     spawn_request_env(r, "LANG", "C.UTF-8");
-    set_inputs(r, value_get(step_context(call), "inputs"));
+    set_inputs(r, value_get(context, "inputs"));
     step_env_each(call, set_variable, r);
     spawn_request_env(r, ORPHANS_TAG_VARIABLE, strchr(x->mark, '=') + 1);
     for (size_t i = 0; i < p->n_env; i++) {
         _cleanup_(freep) char *text = NULL;
-        int e = template_expand_text(p->env[i].value, step_context(call), &text, err);
+        int e = template_expand_text_with(p->env[i].value, context, call->secrets, &text, err);
         if (e < 0)
             return error_wrap(err, "env.%s", p->env[i].name);
         spawn_request_env(r, p->env[i].name, text);
     }
-    if (c->script) {
-        spawn_request_arg(r, "/bin/sh");
-        spawn_request_arg(r, "-eu");
-        spawn_request_arg(r, "-c");
-        spawn_request_arg(r, c->script);
-    }
+    if (p->script && set_script(x, r, err) < 0)
+        return err->code;
     for (size_t i = 0; i < p->n_args; i++) {
         _cleanup_(freep) char *text = NULL;
-        if (template_expand_text(p->args[i], step_context(call), &text, err) < 0)
+        if (template_expand_text_with(p->args[i], context, call->secrets, &text, err) < 0)
             return error_wrap(err, "command[%zu]", i);
         spawn_request_arg(r, text);
     }
-    if (p->cwd && template_expand_text(p->cwd, step_context(call), &r->cwd, err) < 0)
+    if (p->cwd && template_expand_text_with(p->cwd, context, call->secrets, &r->cwd, err) < 0)
         return error_wrap(err, "cwd");
     if (c->user) {
         int e = exec_user(c->user, r, err);
@@ -456,6 +512,8 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
     r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
                                       (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
     snprintf(r->tag, sizeof(r->tag), "%s", call->run_id);
+    x->input = xasprintf("%s\n", inputs_text);
+    x->input_len = strlen(x->input);
     return 0;
 }
 
@@ -474,6 +532,7 @@ static void exec_start(struct step_call *call)
     struct exec *x = xcalloc(1, sizeof(*x));
     x->call = call;
     x->config = call->step->config;
+    x->mask = call->secrets ? secrets_mask(call->secrets->secrets) : NULL;
     x->pidfd = x->in.fd = x->out.fd = x->err.fd = -1;
     x->slot = SPAWN_NO_SLOT;
     call->state = x;
@@ -490,8 +549,6 @@ static void exec_start(struct step_call *call)
         loop_defer(call->env->loop, &x->failed);
         return;
     }
-    x->input = xasprintf("%s\n", call->inputs_text);
-    x->input_len = strlen(x->input);
     send_input(x);
     r->done = started;
     r->ctx = x;
@@ -526,6 +583,7 @@ const struct step_type step_exec = {
     .compile = exec_compile,
     .free_program = exec_program_free,
     .each_path = exec_each_path,
+    .each_reference = exec_each_reference,
     .start = exec_start,
     .cancel = exec_cancel,
     .peek = exec_peek,

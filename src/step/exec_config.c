@@ -31,23 +31,25 @@ static const struct field_table limit_fields = {"limits", "Limits of the step's 
 static const struct field rows[] = {
     {.name = "command",
      .type = &field_strings,
-     FIELD(struct exec_config, command, struct strings, .default_json = "[]", .max = 10000,
+     FIELD(struct exec_config, command, struct strings, .default_json = "[]", .flags = FIELD_REFERS, .max = 10000,
            .doc = "The program and its arguments, never seen by a shell; templates are filled in",
            .example = "[\"./import.sh\", \"{{ $.inputs.file_path }}\"]")},
     {.name = "script",
      .type = &field_string,
-     FIELD(struct exec_config, script, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 100000,
+     FIELD(struct exec_config, script, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY | FIELD_REFERS, .max = 100000,
            .doc = "A script for /bin/sh -eu instead of a command; it sees inputs only as INPUT_<NAME> variables and on "
-                  "standard input, nothing is pasted into its text",
+                  "standard input, nothing is pasted into its text; a reference (${env:NAME}, ${file:PATH}) in it "
+                  "becomes a variable",
            .example = "\"wc -l \\\"$INPUT_FILE_PATH\\\"\"")},
     {.name = "cwd",
      .type = &field_string,
-     FIELD(struct exec_config, cwd, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+     FIELD(struct exec_config, cwd, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY | FIELD_REFERS, .max = 4096,
            .doc = "The directory that it runs in; by default that of triggerd", .example = "\"/srv/import\"")},
     {.name = "env",
      .type = &field_string_map,
-     FIELD(struct exec_config, env, cJSON *, .flags = FIELD_NULL_OK,
-           .doc = "Variables beside PATH, HOME, LANG, INPUT_<NAME> and TRIGGERD_…; templates are filled in",
+     FIELD(struct exec_config, env, cJSON *, .flags = FIELD_NULL_OK | FIELD_REFERS,
+           .doc = "Variables beside PATH, HOME, LANG, INPUT_<NAME> and TRIGGERD_…; templates are filled in, and "
+                  "references to secrets (${env:NAME}, ${file:PATH}) replaced",
            .example = "{\"MODE\": \"batch\"}")},
     {.name = "user",
      .type = &field_string,
@@ -94,9 +96,57 @@ static struct template *compile_text(const char *text, const cJSON *node, const 
 {
     struct template *t = NULL;
     struct error err = ERROR_INIT;
-    if (template_compile(text, TEMPLATE_TEXT, &t, &err) < 0)
+    if (template_compile(text, TEMPLATE_TEXT | TEMPLATE_SECRETS, &t, &err) < 0)
         issue_add(issues, path, node, "%s (at character %u)", err.message, err.column);
     return t;
+}
+
+static void add_reference(void *ctx, const char *text)
+{
+    struct buf *b = ctx;
+    if (b->len == 0)
+        buf_adds(b, text);
+}
+
+static size_t strings_index(struct strings *s, const char *text, size_t len)
+{
+    size_t i = 0;
+    while (i < s->n && (strlen(s->items[i]) != len || strncmp(s->items[i], text, len) != 0))
+        i++;
+    if (i == s->n) {
+        s->items = xreallocarray(s->items, s->n + 1, sizeof(*s->items));
+        s->items[s->n++] = xstrndup(text, len);
+    }
+    return i;
+}
+
+/* Each reference becomes a variable, which the shell replaces where it replaces variables. */
+static void compile_script(const char *script, const cJSON *node, const char *path, struct exec_program *p,
+                           struct issues *issues)
+{
+    struct buf b = {0};
+    struct reference r = {0};
+    const char *at = script;
+    for (; reference_next(at, &r, NULL) > 0; at = r.start + r.len) {
+        buf_add(&b, at, (size_t)(r.start - at));
+        buf_printf(&b, "${" SECRET_VARIABLE "%zu}", strings_index(&p->secrets, r.start, r.len) + 1);
+    }
+    buf_adds(&b, at);
+    p->script = buf_steal(&b);
+    cJSON *text = node ? NULL : cJSON_CreateString(script);
+    reference_check(node ? node : text, path, issues);
+    cJSON_Delete(text);
+}
+
+/* What a program is called with is seen by everyone on the machine. */
+static void warn_of_argument(const struct template *t, const cJSON *node, const char *path, struct issues *issues)
+{
+    struct buf found = {0};
+    if (t)
+        template_each_reference(t, add_reference, &found);
+    if (found.len > 0)
+        issue_warn(issues, path, node, "%s: arguments are seen in the list of processes; `env` is not", found.data);
+    buf_fini(&found);
 }
 
 int exec_compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
@@ -111,8 +161,11 @@ int exec_compile(const struct step *step, const cJSON *node, const char *path, v
     p->args = xcalloc(c->command.n, sizeof(*p->args));
     for (size_t i = 0; i < c->command.n; i++) {
         const cJSON *item = cJSON_IsArray(command) ? cJSON_GetArrayItem(command, (int)i) : command;
-        p->args[p->n_args++] = compile_text(c->command.items[i], item, field_path_index(item_path, at, i), issues);
+        p->args[p->n_args] = compile_text(c->command.items[i], item, field_path_index(item_path, at, i), issues);
+        warn_of_argument(p->args[p->n_args++], item, item_path, issues);
     }
+    if (c->script)
+        compile_script(c->script, value_get(node, "script"), field_path(at, path, "script"), p, issues);
     if (c->cwd)
         p->cwd = compile_text(c->cwd, value_get(node, "cwd"), field_path(at, path, "cwd"), issues);
     p->env = xcalloc(c->env ? (size_t)cJSON_GetArraySize(c->env) : 0, sizeof(*p->env));
@@ -140,6 +193,10 @@ void exec_program_free(void *program)
         template_destroy(p->args[i]);
     free(p->args);
     template_destroy(p->cwd);
+    free(p->script);
+    for (size_t i = 0; i < p->secrets.n; i++)
+        free(p->secrets.items[i]);
+    free(p->secrets.items);
     for (size_t i = 0; i < p->n_env; i++) {
         free(p->env[i].name);
         template_destroy(p->env[i].value);
@@ -170,6 +227,19 @@ void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path)
         template_each_path(p->cwd, tell_path, &t);
     for (size_t i = 0; i < p->n_env; i++)
         template_each_path(p->env[i].value, tell_path, &t);
+}
+
+void exec_each_reference(const void *program, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    const struct exec_program *p = program;
+    for (size_t i = 0; i < p->n_args; i++)
+        template_each_reference(p->args[i], fn, ctx);
+    if (p->cwd)
+        template_each_reference(p->cwd, fn, ctx);
+    for (size_t i = 0; i < p->n_env; i++)
+        template_each_reference(p->env[i].value, fn, ctx);
+    for (size_t i = 0; i < p->secrets.n; i++)
+        fn(ctx, p->secrets.items[i]);
 }
 
 int exec_user(const char *user, struct spawn_request *r, struct error *err)

@@ -24,12 +24,17 @@ struct exec_program {
     struct template **args;
     size_t n_args;
     struct template *cwd;
+    char *script;           /* with a variable for each reference: SECRET_VARIABLE and its number */
+    struct strings secrets; /* the references of the script, in order of their numbers */
     struct exec_variable {
         char *name;
         struct template *value;
     } * env;
     size_t n_env;
 };
+
+/* The variables that stand for the references of a script, from 1: a value is never pasted into the text. */
+#define SECRET_VARIABLE "TRIGGERD_SECRET_"
 
 extern const struct field_table exec_fields;
 
@@ -38,6 +43,7 @@ int exec_compile(const struct step *step, const cJSON *node, const char *path, v
                  struct issues *issues);
 void exec_program_free(void *program);
 void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
+void exec_each_reference(const void *program, void (*fn)(void *ctx, const char *text), void *ctx);
 
 /* Whom a step runs as: uid, gid and supplementary groups of a name or a number, into the request. */
 int exec_user(const char *user, struct spawn_request *r, struct error *err);

@@ -7,7 +7,7 @@ static const char *const statement_texts[ST_N] = {
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_TOUCH] = "REPLACE INTO meta VALUES('touched',?1)",
     [ST_EVENT_INSERT] = "INSERT INTO events VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
-                        "?20,?21,?22)",
+                        "?20,?21,?22,?23)",
     [ST_EVENT_STATE] = "SELECT status,decision,occurred_ms,trigger_id,pipeline_id,event_type FROM events WHERE seq=?1",
     [ST_EVENT_UPDATE] = "UPDATE events SET status=?2,decision=?3,attempt=?4,started_ms=?5,completed_ms=?6,run_id=?7,"
                         "reason=coalesce(?8,reason),error_message=coalesce(?9,error_message),"
@@ -125,6 +125,7 @@ static int event_insert(struct writer *w, const struct event *e)
     bind_text(st, i++, e->error_message);
     bind_text(st, i++, e->resolved_inputs);
     bind_text(st, i++, e->data);
+    bind_text(st, i++, e->referring);
     int rc = statement_run(st);
     if (rc == SQLITE_OK) {
         counts_add(&w->counts, COUNT_EVENTS, e->trigger_id, e->pipeline_id, e->event_type, (int)e->status,

@@ -49,7 +49,7 @@ void store_add_event_insert(struct store_group *g, struct event *e)
 {
     size_t bytes = sizeof(*e) + length(e->trigger_id) + length(e->pipeline_id) + length(e->event_type) +
                    length(e->data) + length(e->resolved_inputs) + length(e->reason) + length(e->error_message) +
-                   length(e->chain) + length(e->concurrency_key);
+                   length(e->chain) + length(e->concurrency_key) + length(e->referring);
     add(g, STORE_EVENT_INSERT, bytes)->event = e;
 }
 

@@ -11,6 +11,8 @@
 static const char *const steps[] = {
 #include "store/schema.inc"
     ,
+    /* Inputs that hold references to secrets; event.referring. */
+    "ALTER TABLE events ADD COLUMN referring TEXT",
 };
 
 static bool system_is_full(int e)

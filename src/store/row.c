@@ -4,7 +4,7 @@
 const char event_columns[] =
     "e.seq,e.status,e.decision,e.depth,e.attempt,e.occurred_ms,e.started_ms,e.completed_ms,"
     "e.id,e.trigger_id,e.pipeline_id,e.event_type,e.run_id,e.root_event_id,e.replay_of,"
-    "e.chain,e.concurrency_key,e.traceparent,e.reason,e.error_message,e.resolved_inputs,e.data";
+    "e.chain,e.concurrency_key,e.traceparent,e.reason,e.error_message,e.resolved_inputs,e.data,e.referring";
 const char run_columns[] = "r.seq,r.status,r.attempt,r.created_ms,r.started_ms,r.completed_ms,r.id,r.event_id,"
                            "r.pipeline_id,r.trigger_id,r.traceparent,r.error_message,r.inputs,r.outputs";
 const char step_columns[] = "s.step_id,s.status,s.attempt,s.exit_code,s.term_signal,s.started_ms,s.completed_ms,"
@@ -54,6 +54,7 @@ void event_from_row(sqlite3_stmt *st, struct event *ret)
     ret->error_message = column_dup(st, i++);
     ret->resolved_inputs = column_dup(st, i++);
     ret->data = column_dup(st, i++);
+    ret->referring = column_dup(st, i++);
 }
 
 void run_from_row(sqlite3_stmt *st, struct run_row *ret)

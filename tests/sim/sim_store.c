@@ -52,6 +52,7 @@ static void copy_event(struct event *to, const struct event *e)
     to->chain = xstrdup0(e->chain);
     to->concurrency_key = xstrdup0(e->concurrency_key);
     to->traceparent = xstrdup0(e->traceparent);
+    to->referring = xstrdup0(e->referring);
 }
 
 static void copy_run(struct run_row *to, const struct run_row *r)

@@ -35,6 +35,7 @@ static void assert_event(const struct event *a, const struct event *b)
     assert_text(a->event_type, b->event_type);
     assert_text(a->data, b->data);
     assert_text(a->resolved_inputs, b->resolved_inputs);
+    assert_text(a->referring, b->referring);
     assert_text(a->reason, b->reason);
     assert_text(a->error_message, b->error_message);
     assert_text(a->chain, b->chain);
@@ -56,6 +57,7 @@ static struct event full_event(struct owner *o, unsigned n)
     strcpy(e.root_event_id, "evt_00000000000000000000000777");
     strcpy(e.replay_of, "evt_00000000000000000000000778");
     e.resolved_inputs = xstrdup("{\"a\":1.10}");
+    e.referring = xstrdup("[\"a\"]");
     e.reason = xstrdup("because \xc3\xa9");
     e.error_message = xstrdup("no");
     e.chain = xstrdup("/a/b/");
