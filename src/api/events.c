@@ -2,6 +2,7 @@
 #include "api/internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* ---- lists ---- */
 
@@ -212,7 +213,8 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
                        "starting with \".\"");
         return;
     }
-    _cleanup_(freep) char *type = xasprintf("custom_%s", e->endpoint);
+    char type[sizeof("custom_") + ENDPOINT_MAX];
+    snprintf(type, sizeof(type), "custom_%s", e->endpoint);
     _cleanup_(freep) char *chain = NULL;
     struct occurrence o = {.event_type = type,
                            .data = e->data,

@@ -6,19 +6,41 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static void quoted_plain(struct buf *b, const char *s, size_t len)
+{
+    char *to = buf_reserve(b, len + 2);
+    to[0] = '"';
+    memcpy(to + 1, s, len);
+    to[len + 1] = '"';
+    to[len + 2] = '\0';
+    b->len += len + 2;
+}
+
+/* Up to the first byte that has to be escaped, or the end. */
+static size_t plain_length(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    while (*p >= 0x20 && *p != '"' && *p != '\\')
+        p++;
+    return (size_t)(p - (const unsigned char *)s);
+}
+
 static void quoted(struct buf *b, const char *s)
 {
     static const char hex[] = "0123456789abcdef";
+    size_t plain = plain_length(s);
+    if (!s[plain]) {
+        quoted_plain(b, s, plain);
+        return;
+    }
     buf_addc(b, '"');
     const char *from = s;
-    for (const char *p = s;; p++) {
+    for (const char *p = s + plain;; p += plain_length(p)) {
         unsigned char c = (unsigned char)*p;
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
         buf_add(b, from, (size_t)(p - from));
         if (!c)
             break;
-        from = p + 1;
+        from = ++p;
         char escape[7] = {'\\', (char)c, 0};
         if (c == '\n')
             escape[1] = 'n';
@@ -35,7 +57,8 @@ static void quoted(struct buf *b, const char *s)
 
 static void begin(struct buf *b, const char *key)
 {
-    if (b->len > 0 && !strchr("{[:", b->data[b->len - 1]))
+    char last = b->len > 0 ? b->data[b->len - 1] : '[';
+    if (last != '{' && last != '[' && last != ':')
         buf_addc(b, ',');
     if (key) {
         quoted(b, key);

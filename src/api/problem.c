@@ -133,6 +133,6 @@ void api_problem_manifest(struct api_call call, int status, const char *detail, 
 void api_answer_text(struct api_call call, int status, struct buf *body)
 {
     size_t len = body->len;
-    struct api_answer answer = {.status = status, .body = buf_steal(body), .len = len};
+    struct api_answer answer = {.status = status, .body = buf_take(body), .len = len};
     call.answer(call.ctx, &answer);
 }

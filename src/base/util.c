@@ -130,13 +130,18 @@ void buf_printf(struct buf *b, const char *format, ...)
     buf_adds(b, text);
 }
 
-char *buf_steal(struct buf *b)
+char *buf_take(struct buf *b)
 {
     char *data = b->data ? b->data : xcalloc(1, 1);
-    if (b->cap > 1024 && b->cap / 2 > b->len) /* it is kept: give back what is not used */
-        data = xrealloc(data, b->len + 1);
     *b = (struct buf){0};
     return data;
+}
+
+char *buf_steal(struct buf *b)
+{
+    size_t len = b->len, cap = b->cap;
+    char *data = buf_take(b);
+    return cap > 1024 && cap / 2 > len ? xrealloc(data, len + 1) : data;
 }
 
 void buf_fini(struct buf *b)

@@ -69,8 +69,10 @@ void buf_addc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for `extra` more bytes (and the NUL); returns where they go. */
 char *buf_reserve(struct buf *b, size_t extra);
-/* Hand the bytes to the caller (never NULL; free() them) and leave the buffer empty. */
+/* Hand the bytes to the caller (never NULL; free() them) and leave the buffer empty: buf_steal() gives unused memory
+ * back, for what is kept; buf_take() does not. */
 char *buf_steal(struct buf *b);
+char *buf_take(struct buf *b);
 void buf_fini(struct buf *b);
 
 /* The nearest of `n` names to `word` by edit distance (any distance; ties: the first), NULL when n is 0: for "did you

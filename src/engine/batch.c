@@ -58,7 +58,7 @@ static void batch_group_done(struct store_group *g, int result)
         }
         free(s);
     }
-    store_group_free(g);
+    store_group_fini(g);
     free(b);
     e->batches--;
     drain_progress(e);
@@ -70,7 +70,7 @@ struct batch *batch_new(struct engine *e, unsigned flags, void (*done)(struct ba
     b->engine = e;
     b->done = done;
     b->ctx = ctx;
-    b->group = store_group_new(flags, batch_group_done, b);
+    store_group_init(&b->group, flags, batch_group_done, b);
     return b;
 }
 
@@ -99,7 +99,7 @@ static struct snapshot *event_picture(struct batch *b, struct live_event *ev)
 void batch_event_insert(struct batch *b, struct live_event *ev)
 {
     ev->rec.seq = b->engine->store->next_seq(b->engine->store);
-    store_add_event_insert(b->group, &ev->rec); /* nothing of it changes until it is recorded */
+    store_add_event_insert(&b->group, &ev->rec); /* nothing of it changes until it is recorded */
 }
 
 void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs)
@@ -108,7 +108,7 @@ void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs
     struct snapshot *s = event_picture(b, ev);
     if (!with_inputs)
         s->event.resolved_inputs = NULL;
-    store_add_event_update(b->group, &s->event);
+    store_add_event_update(&b->group, &s->event);
 }
 
 static struct snapshot *run_picture(struct batch *b, struct live_run *run)
@@ -122,29 +122,29 @@ void batch_run_insert(struct batch *b, struct live_run *run)
 {
     run->row.seq = b->engine->store->next_seq(b->engine->store);
     struct snapshot *s = run_picture(b, run);
-    store_add_run_insert(b->group, &s->row);
+    store_add_run_insert(&b->group, &s->row);
 }
 
 void batch_run_update(struct batch *b, struct live_run *run)
 {
     struct snapshot *s = run_picture(b, run);
-    store_add_run_update(b->group, &s->row);
+    store_add_run_update(&b->group, &s->row);
 }
 
 void batch_step(struct batch *b, struct live_step *step)
 {
     picture(b, step->run);
     step->recorded = true;
-    store_add_step(b->group, step->run->row.seq, &step->row);
+    store_add_step(&b->group, step->run->row.seq, &step->row);
 }
 
 void batch_submit(struct batch *b)
 {
     b->engine->batches++;
-    b->engine->store->submit(b->engine->store, b->group);
+    b->engine->store->submit(b->engine->store, &b->group);
 }
 
 void batch_fired(struct batch *b, const struct live_trigger *t, int64_t at_ms)
 {
-    store_add_kv_tally(b->group, "fired", t->id, at_ms);
+    store_add_kv_tally(&b->group, "fired", t->id, at_ms);
 }

@@ -3,11 +3,17 @@
  * that an event costs nothing for the triggers that it does not reach. */
 #include "engine/internal.h"
 
-static void recent_drop(struct recent_ring *ring, struct recent *r)
+static size_t recent_take(struct recent_ring *ring, struct recent *r)
 {
     DL_DELETE(ring->list, r);
     ring->n--;
     ring->bytes -= r->bytes;
+    return r->bytes;
+}
+
+static void recent_drop(struct recent_ring *ring, struct recent *r)
+{
+    recent_take(ring, r);
     free(r);
 }
 
@@ -21,9 +27,16 @@ void recent_add(struct recent_ring *ring, int64_t number, const struct occurrenc
         text = instead;
     }
     size_t bytes = sizeof(struct recent) + type_len + len;
-    while (ring->list && (ring->n >= RECENT_MAX || ring->bytes + bytes > RECENT_BYTES_MAX))
-        recent_drop(ring, ring->list);
-    struct recent *r = xmalloc(bytes); /* with its texts behind it */
+    struct recent *r = NULL;
+    while (ring->list && (ring->n >= RECENT_MAX || ring->bytes + bytes > RECENT_BYTES_MAX)) {
+        struct recent *oldest = ring->list;
+        if (!r && oldest->bytes >= bytes && oldest->bytes / 2 <= bytes)
+            bytes = recent_take(ring, r = oldest); /* its memory is used again */
+        else
+            recent_drop(ring, oldest);
+    }
+    if (!r)
+        r = xmalloc(bytes); /* with its texts behind it */
     *r = (struct recent){.number = number, .occurred_ms = o->occurred_ms, .bytes = bytes};
     r->event_type = (char *)(r + 1);
     r->data = r->event_type + type_len;
@@ -134,8 +147,32 @@ bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, s
     return false;
 }
 
-static void match_one(struct channel *c, const struct occurrence *o, const char *text, struct live_trigger ***ret,
-                      size_t *n)
+void targets_init(struct targets *t)
+{
+    t->list = t->few;
+    t->n = 0;
+    t->cap = TARGETS_FEW;
+}
+
+void targets_add(struct targets *t, struct live_trigger *trigger)
+{
+    if (t->n == t->cap) {
+        t->cap *= 2;
+        if (t->list == t->few)
+            t->list = memcpy(xcalloc(t->cap, sizeof(*t->list)), t->few, sizeof(t->few));
+        else
+            t->list = xreallocarray(t->list, t->cap, sizeof(*t->list));
+    }
+    t->list[t->n++] = trigger;
+}
+
+void targets_fini(struct targets *t)
+{
+    if (t->list != t->few)
+        free(t->list);
+}
+
+static void match_one(struct channel *c, const struct occurrence *o, const char *text, struct targets *ret)
 {
     c->seen++;
     void *const *owners = NULL;
@@ -149,35 +186,30 @@ static void match_one(struct channel *c, const struct occurrence *o, const char 
         s->matched++;
         taken++;
         bool twice = false; /* it may listen here by a name and by a pattern */
-        for (size_t k = 0; k < *n && c->glob; k++)
-            twice = twice || (*ret)[k] == t;
-        if (twice)
-            continue;
-        if ((*n & (*n - 1)) == 0) /* grow at powers of two */
-            *ret = xreallocarray(*ret, *n ? *n * 2 : 1, sizeof(**ret));
-        (*ret)[(*n)++] = t;
+        for (size_t k = 0; k < ret->n && c->glob; k++)
+            twice = twice || ret->list[k] == t;
+        if (!twice)
+            targets_add(ret, t);
     }
     if (taken < c->n)
         recent_add(&c->recent, c->seen, o, text);
 }
 
-size_t channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
-                     struct live_trigger ***ret)
+void channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
+                   struct targets *ret)
 {
     char key[512];
-    size_t n = 0;
     struct channel *c = NULL, *tmp;
     snprintf(key, sizeof(key), "%s/%s", type, name);
     HASH_FIND_STR(e->channels, key, c);
     if (c)
-        match_one(c, o, text, ret, &n);
+        match_one(c, o, text, ret);
     size_t type_len = strlen(type);
     HASH_ITER (hh, e->globs, c, tmp) {
         if (strncmp(c->key, type, type_len) == 0 && c->key[type_len] == '/' && c->pattern &&
             glob_match(c->pattern, name))
-            match_one(c, o, text, ret, &n);
+            match_one(c, o, text, ret);
     }
-    return n;
 }
 
 void trigger_each_filtered(struct live_trigger *t, void (*fn)(void *ctx, const struct filtered_entry *f), void *ctx)

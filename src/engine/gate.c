@@ -278,8 +278,7 @@ static char *traceparent_for(struct engine *e, const char *given, enum outcome o
     return out;
 }
 
-static struct live_event *event_make(struct live_trigger *t, const struct occurrence *o, const char *text,
-                                     struct verdict *v)
+static struct live_event *event_make(struct live_trigger *t, const struct occurrence *o, char *text, struct verdict *v)
 {
     struct live_event *ev = xcalloc(1, sizeof(*ev));
     struct event *rec = &ev->rec;
@@ -295,7 +294,7 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     rec->trigger_id = ev->spec->id;
     rec->pipeline_id = ev->spec->pipeline_id;
     rec->event_type = xstrdup(o->event_type);
-    rec->data = xstrdup(text);
+    rec->data = text;
     rec->resolved_inputs = steal(&v->inputs);
     rec->referring = steal(&v->referring);
     rec->reason = *v->reason ? xstrdup(v->reason) : NULL;
@@ -329,7 +328,7 @@ void fire_settle(struct live_event *ev, bool recorded)
     ev->reserved_fire_ms = 0;
 }
 
-struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v)
+struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, char *text, struct verdict *v)
 {
     struct engine *e = t->engine;
     struct live_event *ev = event_make(t, o, text, v);

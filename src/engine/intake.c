@@ -4,19 +4,20 @@
 
 struct intake {
     struct engine *engine;
-    struct live_trigger **targets; /* pinned */
-    size_t n;
+    struct targets targets; /* pinned */
     /* copies, for what happens after an asynchronous step */
     struct occurrence o;
     char *event_type, *identity, *traceparent, *root_event_id, *chain, *replay_of, *text;
+    char *printed; /* the data as text, where we printed it: the last event takes it */
     cJSON *data;
     /* settlement of an active source */
     uint64_t epoch, token;
     intake_done_fn *done;
     void *ctx;
-    struct live_event **events;
+    struct live_event **events; /* as many as targets at most */
     size_t n_events;
     int64_t triggered;
+    struct live_event *few_events[TARGETS_FEW];
     /* dedup */
     char *scope;
     uint64_t body_hash;
@@ -42,11 +43,11 @@ static void intake_look_up(struct intake *in);
 
 static void intake_free(struct intake *in)
 {
-    for (size_t i = 0; i < in->n; i++) {
-        in->targets[i]->pins--;
-        trigger_reap(in->targets[i]);
+    for (size_t i = 0; i < in->targets.n; i++) {
+        in->targets.list[i]->pins--;
+        trigger_reap(in->targets.list[i]);
     }
-    free(in->targets);
+    targets_fini(&in->targets);
     free(in->event_type);
     free(in->identity);
     free(in->traceparent);
@@ -54,8 +55,10 @@ static void intake_free(struct intake *in)
     free(in->chain);
     free(in->replay_of);
     free(in->text);
+    free(in->printed);
     cJSON_Delete(in->data);
-    free(in->events);
+    if (in->events != in->few_events)
+        free(in->events);
     free(in->scope);
     free(in->message);
     free(in->duplicate_events);
@@ -66,9 +69,9 @@ static void intake_free(struct intake *in)
 
 static void settle_source(struct intake *in, bool recorded, const char *why)
 {
-    if (!in->epoch || in->n == 0)
+    if (!in->epoch || in->targets.n == 0)
         return;
-    struct live_trigger *t = in->targets[0];
+    struct live_trigger *t = in->targets.list[0];
     uint64_t epoch = in->epoch;
     in->epoch = 0;
     if (!t->source || t->source_epoch != epoch)
@@ -106,7 +109,10 @@ static void answer(struct intake *in)
                               .duplicate = in->duplicate_events != NULL,
                               .duplicate_events = in->duplicate_events,
                               .message = in->message};
-    _cleanup_(freep) const struct event **rows = xcalloc(in->n_events, sizeof(*rows));
+    const struct event *few[TARGETS_FEW];
+    _cleanup_(freep) const struct event **many =
+        in->n_events > TARGETS_FEW ? xcalloc(in->n_events, sizeof(*many)) : NULL;
+    const struct event **rows = many ? many : few;
     for (size_t i = 0; i < in->n_events; i++)
         rows[i] = &in->events[i]->rec;
     r.events = rows;
@@ -223,8 +229,8 @@ static char *dedup_value(const struct intake *in)
 static double dedup_window(const struct intake *in)
 {
     double longest = 0;
-    for (size_t i = 0; i < in->n; i++)
-        longest = MAX(longest, in->targets[i]->spec->dedup_window_seconds);
+    for (size_t i = 0; i < in->targets.n; i++)
+        longest = MAX(longest, in->targets.list[i]->spec->dedup_window_seconds);
     return longest;
 }
 
@@ -232,9 +238,9 @@ static double dedup_window(const struct intake *in)
  * nothing is reserved. */
 static bool reserve_all(struct intake *in, const struct occurrence *o, const char *text)
 {
-    in->events = xcalloc(in->n, sizeof(*in->events));
-    for (size_t i = 0; i < in->n; i++) {
-        struct live_trigger *t = in->targets[i];
+    in->events = in->targets.n <= TARGETS_FEW ? in->few_events : xcalloc(in->targets.n, sizeof(*in->events));
+    for (size_t i = 0; i < in->targets.n; i++) {
+        struct live_trigger *t = in->targets.list[i];
         struct verdict v;
         gate_decide(t, o, text, &v);
         if (v.outcome == OUTCOME_FULL) {
@@ -248,7 +254,8 @@ static bool reserve_all(struct intake *in, const struct occurrence *o, const cha
             return false;
         }
         enum outcome outcome = v.outcome;
-        struct live_event *ev = gate_reserve(t, o, text, &v);
+        char *own = i + 1 == in->targets.n ? steal(&in->printed) : NULL;
+        struct live_event *ev = gate_reserve(t, o, own ? own : xstrdup(text), &v);
         in->events[in->n_events++] = ev;
         in->triggered += outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ||
                          (outcome == OUTCOME_FAIL && ev->rec.decision == DECISION_FIRED);
@@ -262,16 +269,16 @@ static bool reserve_all(struct intake *in, const struct occurrence *o, const cha
 static void drop_removed(struct intake *in)
 {
     size_t n = 0;
-    for (size_t i = 0; i < in->n; i++) {
-        struct live_trigger *t = in->targets[i];
+    for (size_t i = 0; i < in->targets.n; i++) {
+        struct live_trigger *t = in->targets.list[i];
         if (!t->removed) {
-            in->targets[n++] = t;
+            in->targets.list[n++] = t;
             continue;
         }
         t->pins--;
         trigger_reap(t);
     }
-    in->n = n;
+    in->targets.n = n;
 }
 
 /* Decide, reserve, record. With `joined` the batch is the caller's. */
@@ -279,7 +286,7 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
 {
     struct engine *e = in->engine;
     drop_removed(in);
-    if (in->n == 0) {
+    if (in->targets.n == 0) {
         refuse(in, 0, NULL);
         return;
     }
@@ -290,18 +297,18 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
         return;
     }
     struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
-    for (size_t i = 0; i < in->n; i++) {
+    for (size_t i = 0; i < in->targets.n; i++) {
         batch_event_insert(b, in->events[i]);
         const struct event *rec = &in->events[i]->rec;
         if (rec->decision == DECISION_FIRED)
-            batch_fired(b, in->targets[i], rec->started_ms ? rec->started_ms : rec->completed_ms);
+            batch_fired(b, in->targets.list[i], rec->started_ms ? rec->started_ms : rec->completed_ms);
         if (in->events[i]->run)
             batch_run_insert(b, in->events[i]->run);
-        trigger_source_flow(in->targets[i]);
+        trigger_source_flow(in->targets.list[i]);
     }
     if (in->scope) {
         _cleanup_(freep) char *value = dedup_value(in);
-        store_add_dedup(b->group, in->scope, in->identity, value, engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
+        store_add_dedup(&b->group, in->scope, in->identity, value, engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
     }
     if (!joined)
         batch_submit(b);
@@ -322,8 +329,8 @@ static void looked_up(struct store_read *r, int result)
             cJSON *ids = value_get(entry, "events");
             if (in->redelivery || streq(value_get_string(entry, "body"), hash)) {
                 in->duplicate_events = value_print(ids);
-                for (size_t i = 0; i < in->n; i++)
-                    trigger_decided(in->targets[i], DECISION_DUPLICATE);
+                for (size_t i = 0; i < in->targets.n; i++)
+                    trigger_decided(in->targets.list[i], DECISION_DUPLICATE);
                 refuse(in, 0, NULL);
             } else {
                 refuse(in, -EEXIST, "this idempotency key was used here with another body");
@@ -389,18 +396,37 @@ static void keep_copies(struct intake *in, const struct occurrence *o, const cha
 
 /* ---- the doors ---- */
 
-static struct intake *intake_new(struct engine *e, struct live_trigger **targets, size_t n, intake_done_fn *done,
-                                 void *ctx)
+static struct intake *intake_new(struct engine *e, intake_done_fn *done, void *ctx)
 {
     struct intake *in = xcalloc(1, sizeof(*in));
     in->engine = e;
-    in->targets = targets;
-    in->n = n;
     in->done = done;
     in->ctx = ctx;
-    for (size_t i = 0; i < n; i++)
-        targets[i]->pins++;
+    targets_init(&in->targets);
     return in;
+}
+
+/* The targets are known: from now on they stay, even deleted. */
+static void intake_pin(struct intake *in)
+{
+    for (size_t i = 0; i < in->targets.n; i++)
+        in->targets.list[i]->pins++;
+}
+
+static struct intake *intake_for(struct engine *e, struct live_trigger *t, intake_done_fn *done, void *ctx)
+{
+    struct intake *in = intake_new(e, done, ctx);
+    targets_add(&in->targets, t);
+    intake_pin(in);
+    return in;
+}
+
+/* The data as text: as it came, or printed. Borrowed from the intake or the occurrence. */
+static const char *intake_text(struct intake *in, const struct occurrence *o)
+{
+    if (!o->data_text)
+        in->printed = value_print(o->data);
+    return o->data_text ? o->data_text : in->printed;
 }
 
 /* May anything be taken in now? 0, or the code to refuse with. */
@@ -434,7 +460,7 @@ static void intake_take(struct intake *in, const struct occurrence *o, const cha
     int r = may_take(in->engine, o->internal, &message);
     if (r < 0) {
         refuse(in, r, message);
-    } else if (in->n == 0) {
+    } else if (in->targets.n == 0) {
         refuse(in, 0, NULL);
     } else if (o->identity && scope) {
         keep_copies(in, o, text);
@@ -452,13 +478,11 @@ void engine_publish(struct engine *e, const char *type, const char *channel, con
     struct occurrence o = *given;
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
-    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = printed ? printed : o.data_text;
-    struct live_trigger **targets = NULL;
-    size_t n = !e->started || (e->draining && !o.internal) || !e->options.firing
-                   ? 0
-                   : channel_match(e, type, channel, &o, text, &targets);
-    struct intake *in = intake_new(e, targets, n, done, ctx);
+    struct intake *in = intake_new(e, done, ctx);
+    const char *text = intake_text(in, &o);
+    if (e->started && (!e->draining || o.internal) && e->options.firing)
+        channel_match(e, type, channel, &o, text, &in->targets);
+    intake_pin(in);
     _cleanup_(freep) char *scope = o.identity ? xasprintf("%s/%s", type, channel) : NULL;
     intake_take(in, &o, text, scope);
 }
@@ -472,11 +496,8 @@ int engine_occur(struct engine *e, const char *trigger_id, const struct occurren
     struct occurrence o = *given;
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
-    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = printed ? printed : o.data_text;
-    struct live_trigger **targets = xcalloc(1, sizeof(*targets));
-    targets[0] = t;
-    struct intake *in = intake_new(e, targets, 1, done, ctx);
+    struct intake *in = intake_for(e, t, done, ctx);
+    const char *text = intake_text(in, &o);
     _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
     intake_take(in, &o, text, scope);
     return 0;
@@ -489,8 +510,8 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     struct occurrence o = *given;
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
-    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = printed ? printed : o.data_text;
+    struct intake *in = intake_for(e, t, NULL, NULL);
+    const char *text = intake_text(in, &o);
     t->seen++;
     bool wanted = trigger_wants(t, o.data, NULL, 0);
     o.round = wanted ? rounds_count(t, &o) : 0;
@@ -498,9 +519,6 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
         trigger_decided(t, DECISION_FILTERED);
         recent_add(&t->recent, t->seen, &o, text);
     }
-    struct live_trigger **targets = xcalloc(1, sizeof(*targets));
-    targets[0] = t;
-    struct intake *in = intake_new(e, targets, 1, NULL, NULL);
     in->redelivery = true;
     in->epoch = t->source_epoch;
     in->token = token;
@@ -518,15 +536,14 @@ struct intake *intake_join(struct engine *e, const char *type, const char *chann
     struct occurrence o = *given;
     if (!o.occurred_ms)
         o.occurred_ms = engine_wall(e);
-    _cleanup_(freep) char *printed = o.data_text ? NULL : value_print(o.data);
-    const char *text = printed ? printed : o.data_text;
-    struct live_trigger **targets = NULL;
-    size_t n = channel_match(e, type, channel, &o, text, &targets);
-    if (n == 0) {
-        free(targets);
+    struct intake *in = intake_new(e, NULL, NULL);
+    const char *text = intake_text(in, &o);
+    channel_match(e, type, channel, &o, text, &in->targets);
+    if (in->targets.n == 0) {
+        intake_free(in);
         return NULL;
     }
-    struct intake *in = intake_new(e, targets, n, NULL, NULL);
+    intake_pin(in);
     intake_gate(in, &o, text, b);
     return in;
 }

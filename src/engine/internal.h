@@ -376,7 +376,7 @@ void attempt_fini(struct attempt *a);
 
 struct batch {
     struct engine *engine;
-    struct store_group *group;
+    struct store_group group;
     struct snapshot *snapshots;
     void (*done)(struct batch *b, int result); /* the batch is freed after it */
     void *ctx;
@@ -424,9 +424,19 @@ void trigger_source_flow(struct live_trigger *t); /* pause or resume the source 
 void channel_join(struct live_trigger *t);
 void channel_leave(struct live_trigger *t);
 void channel_free_all(struct engine *e);
-/* Triggers that want it, into *ret (grown; the caller frees), counting and remembering what was turned away. */
-size_t channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
-                     struct live_trigger ***ret);
+/* A list of triggers; few cost no memory of their own. */
+#define TARGETS_FEW 2
+struct targets {
+    struct live_trigger **list;
+    size_t n, cap;
+    struct live_trigger *few[TARGETS_FEW];
+};
+void targets_init(struct targets *t);
+void targets_add(struct targets *t, struct live_trigger *trigger);
+void targets_fini(struct targets *t);
+/* Adds the triggers that want it to *ret, counting and remembering what was turned away. */
+void channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
+                   struct targets *ret);
 int64_t trigger_filtered_count(const struct live_trigger *t);
 /* Does its type and filter want it? Writes the reason where not. */
 bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, size_t cap);
@@ -460,9 +470,8 @@ void verdict_fini(struct verdict *v);
 int rounds_count(struct live_trigger *t, const struct occurrence *o);
 void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev); /* takes ev->path */
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
-/* Act on it: the event, with its slot or its place in the queue. Takes what v owns. */
-struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, const char *text,
-                                struct verdict *v);
+/* Act on it: the event, with its slot or its place in the queue. Takes `text` and what v owns. */
+struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, char *text, struct verdict *v);
 /* What it did to the cooldown is on disk, or never happened. */
 void fire_settle(struct live_event *ev, bool recorded);
 /* Its record failed: undo. Frees it. */

@@ -47,7 +47,7 @@ static void save(struct live_pipeline *p)
     _cleanup_(freep) char *text = value_print(o);
     cJSON_Delete(o);
     struct batch *b = batch_new(p->engine, STORE_LAZY | STORE_KEEP, NULL, NULL);
-    store_add_kv_put(b->group, "pipeline", p->id, strlen(p->id), text, strlen(text));
+    store_add_kv_put(&b->group, "pipeline", p->id, strlen(p->id), text, strlen(text));
     batch_submit(b);
 }
 
@@ -130,7 +130,7 @@ void engine_remove_pipeline(struct engine *e, const char *id)
     engine_say(e, NULL, "pipeline %s: deleted", id);
     p->present = false;
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
-    store_add_kv_delete(b->group, "pipeline", id, strlen(id));
+    store_add_kv_delete(&b->group, "pipeline", id, strlen(id));
     batch_submit(b);
     /* Those who waited for a slot find that it is gone: lanes when their triggers are looked at below, runs here. */
     struct live_run *run, *tmp;

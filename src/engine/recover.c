@@ -166,7 +166,7 @@ static void close_row(struct engine *e, struct run_row *row)
     free(copy->error_message);
     copy->error_message = xstrdup("interrupted by a restart of triggerd, and its pipeline cannot be read any more");
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, row_closed, copy);
-    store_add_run_update(b->group, copy);
+    store_add_run_update(&b->group, copy);
     batch_submit(b);
 }
 
@@ -328,7 +328,7 @@ static void forget_unclaimed(struct engine *e)
         if (!b)
             b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
         *slash = '\0';
-        store_add_kv_delete(b->group, s->key, slash + 1, strlen(slash + 1));
+        store_add_kv_delete(&b->group, s->key, slash + 1, strlen(slash + 1));
         if (streq(s->key, "trigger"))
             trigger_forget(e, b, slash + 1, NULL);
         HASH_DELETE(hh, e->saved, s);

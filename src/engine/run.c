@@ -507,7 +507,7 @@ void run_start_recorded(struct live_run *run, struct batch *b)
     run->note = store->note_start(store, run->row.id);
     bool noted = run->note >= 0;
     if (!noted)
-        b->group->flags &= ~(unsigned)STORE_LAZY;
+        b->group.flags &= ~(unsigned)STORE_LAZY;
     b->done = start_recorded;
     b->ctx = run;
     batch_submit(b);

@@ -159,7 +159,7 @@ static void state_saved(struct batch *b, int result)
 static void put_state(struct live_trigger *t, struct batch *b)
 {
     _cleanup_(freep) char *text = state_text(t);
-    store_add_kv_put(b->group, "trigger", t->id, strlen(t->id), text, strlen(text));
+    store_add_kv_put(&b->group, "trigger", t->id, strlen(t->id), text, strlen(text));
     t->state_dirty = false;
 }
 
@@ -476,7 +476,7 @@ void trigger_forget(struct engine *e, struct batch *b, const char *id, const str
     for (size_t i = 0; e->options.source_types[i]; i++) {
         const struct source_type *type = e->options.source_types[i];
         if (type->forget && (!only || type == only))
-            type->forget(b->group, id);
+            type->forget(&b->group, id);
     }
 }
 
@@ -558,8 +558,8 @@ void engine_remove_trigger(struct engine *e, const char *id)
     timer_stop(e->timers, &t->cooldown);
     cancel_pending(t, EVENT_CANCELLED, DECISION_FIRED, true, "the trigger was deleted");
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
-    store_add_kv_delete(b->group, "trigger", t->id, strlen(t->id));
-    store_add_kv_delete(b->group, "fired", t->id, strlen(t->id));
+    store_add_kv_delete(&b->group, "trigger", t->id, strlen(t->id));
+    store_add_kv_delete(&b->group, "fired", t->id, strlen(t->id));
     trigger_forget(e, b, t->id, NULL);
     batch_submit(b);
     trigger_pump(t); /* those who waited behind it; frees it where nothing holds it */

@@ -126,7 +126,8 @@ struct strings {
 };
 bool strings_have(const struct strings *s, const char *word);
 
-bool id_text_valid(const char *s);       /* the rule of field_id */
+bool id_text_valid(const char *s); /* the rule of field_id */
+#define ENDPOINT_MAX 128
 bool endpoint_text_valid(const char *s); /* the rule of field_endpoint */
 
 #endif

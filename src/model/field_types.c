@@ -209,7 +209,7 @@ bool id_text_valid(const char *s)
 
 bool endpoint_text_valid(const char *s)
 {
-    return text_has_only(s, LOWER UPPER DIGIT "_-", LOWER UPPER DIGIT "_.-", 128);
+    return text_has_only(s, LOWER UPPER DIGIT "_-", LOWER UPPER DIGIT "_.-", ENDPOINT_MAX);
 }
 
 static bool id_parse(const struct field *f, const cJSON *v, void *slot, const char *path, struct issues *issues)

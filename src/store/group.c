@@ -3,26 +3,36 @@
 
 #include "base/util.h"
 
+void store_group_init(struct store_group *g, unsigned flags, void (*done)(struct store_group *, int), void *ctx)
+{
+    *g = (struct store_group){.flags = flags, .done = done, .ctx = ctx};
+}
+
 struct store_group *store_group_new(unsigned flags, void (*done)(struct store_group *, int), void *ctx)
 {
-    struct store_group *g = xcalloc(1, sizeof(*g));
-    g->flags = flags;
-    g->done = done;
-    g->ctx = ctx;
+    struct store_group *g = xmalloc(sizeof(*g));
+    store_group_init(g, flags, done, ctx);
     return g;
+}
+
+void store_group_fini(struct store_group *g)
+{
+    size_t i = 0;
+    for (struct store_op *op = g->ops, *next; op; op = next) {
+        next = op->next;
+        free(op->scope);
+        free(op->key);
+        free(op->value);
+        if (i++ >= STORE_FEW_OPS)
+            free(op);
+    }
 }
 
 void store_group_free(struct store_group *g)
 {
     if (!g)
         return;
-    for (struct store_op *op = g->ops, *next; op; op = next) {
-        next = op->next;
-        free(op->scope);
-        free(op->key);
-        free(op->value);
-        free(op);
-    }
+    store_group_fini(g);
     free(g);
 }
 
@@ -33,7 +43,7 @@ static size_t length(const char *text)
 
 static struct store_op *add(struct store_group *g, enum store_op_type type, size_t bytes)
 {
-    struct store_op *op = xcalloc(1, sizeof(*op));
+    struct store_op *op = g->n_ops < STORE_FEW_OPS ? &g->few[g->n_ops] : xcalloc(1, sizeof(*op));
     op->type = type;
     if (g->last)
         g->last->next = op;

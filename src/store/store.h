@@ -69,9 +69,12 @@ struct store_op {
 
 enum { STORE_LAZY = 1 << 0, STORE_KEEP = 1 << 1 };
 
+#define STORE_FEW_OPS 2
+
 struct store_group {
     struct store_group *next; /* the store's */
     struct store_op *ops, *last;
+    struct store_op few[STORE_FEW_OPS]; /* the first of `ops`: most groups need no memory but their own */
     size_t n_ops;
     size_t bytes; /* about what it holds, for the queue's bound */
     unsigned flags;
@@ -83,6 +86,9 @@ struct store_group {
 
 struct store_group *store_group_new(unsigned flags, void (*done)(struct store_group *, int), void *ctx);
 void store_group_free(struct store_group *g);
+/* The same for a group inside something larger. */
+void store_group_init(struct store_group *g, unsigned flags, void (*done)(struct store_group *, int), void *ctx);
+void store_group_fini(struct store_group *g);
 void store_add_event_insert(struct store_group *g, struct event *e);
 void store_add_event_update(struct store_group *g, struct event *e);
 void store_add_run_insert(struct store_group *g, struct run_row *r);

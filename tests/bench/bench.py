@@ -88,7 +88,8 @@ class Bench:
 
     @contextmanager
     def floor(self, dir: Path, mode: str, options: list[str], command: list[str]) -> Iterator[None]:
-        with subprocess.Popen([self.tool("floor"), mode, "--db", str(dir / "db"), *options, *command],
+        with subprocess.Popen([self.tool("floor"), mode, "--db", str(dir / "db"), "--schema",
+                               str(ROOT / "src/store/schema.sql"), *options, *command],
                               stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout and process.stdout.readline() == "ready\n", "floor did not start"

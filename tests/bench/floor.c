@@ -1,16 +1,22 @@
 /* floor: the least program that does the daemon's work and nothing else, to measure the daemon against.
  *
- *   floor emit --db FILE [--socket PATH] [--port N]                    POST → one row, answered when it is on disk
- *   floor run  --db FILE [--socket PATH] [--port N] [-j N] COMMAND...  the same, and then a process for each event
- *   floor file --db FILE --dir DIR [-j N] COMMAND...                   a file closed in DIR → one row → COMMAND... PATH
+ *   floor emit --db FILE --schema FILE [--socket PATH] [--port N]                    POST → one row, answered when it is
+ *                                                                                    on disk
+ *   floor run  --db FILE --schema FILE [--socket PATH] [--port N] [-j N] COMMAND...  the same, and a process an event
+ *   floor file --db FILE --schema FILE --dir DIR [-j N] COMMAND...                   a file closed in DIR → COMMAND...
  *
  * One epoll loop, and one writer thread that commits what has gathered as one transaction with one sync (WAL,
  * synchronous=FULL). Ends of processes ride on the next commit, or get one after END_WAIT_MS. At most -j processes run
- * at a time (default 64); the others wait in order. The body of a POST is stored as it came: no JSON is parsed, no
- * trigger is looked for, no output is captured. `GET /` answers {"events": recorded, "ended": ends recorded}. `ready`
- * on standard output tells that it listens. It trusts its client and ends by a signal.
+ * at a time (default 64); the others wait in order.
+ *
+ * The same work: a body is parsed as JSON (cJSON) and answered with its event; the rows are the daemon's, with its
+ * indexes (--schema is its schema.sql): the event, and for a process also the run and the step with their ends. A
+ * process gets its event as JSON on standard input, and both its outputs are captured. Nothing else: no filters but one
+ * comparison, no gates, no templates, no limits, no counts, no recovery. `GET /` answers {"events": recorded, "ended":
+ * ends recorded}. `ready` on standard output tells that it listens. It trusts its client and ends by a signal.
  */
 #include <arpa/inet.h>
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -29,6 +35,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -58,9 +65,12 @@ struct event {
     struct handle child; /* its process, by pidfd */
     struct event *next;
     struct connection *from; /* NULL: none waits for the record */
-    int64_t id, time_ms;
-    char *data;
-    size_t len;
+    int64_t seq, started_ms, ended_ms;
+    char id[32], run_id[32];
+    char *data; /* JSON */
+    char *path; /* of the file, else NULL */
+    char *out, *err;
+    int out_fd, err_fd;
     int status;
 };
 
@@ -76,7 +86,7 @@ struct writer {
     int64_t ends_since_ms;
     int wake; /* eventfd: `recorded` has something */
     sqlite3 *db;
-    sqlite3_stmt *insert, *end;
+    sqlite3_stmt *event, *run, *event_end, *run_end, *step;
 };
 
 struct floor {
@@ -144,7 +154,27 @@ static void step(struct writer *w, sqlite3_stmt *s)
     }
 }
 
-static void writer_open(struct writer *w, const char *path)
+static sqlite3_stmt *prepare(struct writer *w, const char *text)
+{
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(w->db, text, -1, &s, NULL) != SQLITE_OK) {
+        fprintf(stderr, "%s: %s\n", text, sqlite3_errmsg(w->db));
+        exit(1);
+    }
+    return s;
+}
+
+static char *file_read(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    char *text = calloc(1, 65536);
+    if (!f || fread(text, 1, 65535, f) == 0)
+        die(path);
+    fclose(f);
+    return text;
+}
+
+static void writer_open(struct writer *w, const char *path, const char *schema)
 {
     if (sqlite3_open(path, &w->db) != SQLITE_OK) {
         fprintf(stderr, "%s: %s\n", path, sqlite3_errmsg(w->db));
@@ -152,9 +182,17 @@ static void writer_open(struct writer *w, const char *path)
     }
     sql(w, "PRAGMA journal_mode=WAL");
     sql(w, "PRAGMA synchronous=FULL");
-    sql(w, "CREATE TABLE events(id INTEGER PRIMARY KEY, trigger_id TEXT, data TEXT, status TEXT, time INTEGER)");
-    sqlite3_prepare_v2(w->db, "INSERT INTO events VALUES(?, 'floor', ?, 'pending', ?)", -1, &w->insert, NULL);
-    sqlite3_prepare_v2(w->db, "UPDATE events SET status = ? WHERE id = ?", -1, &w->end, NULL);
+    char *text = file_read(schema);
+    sql(w, text);
+    free(text);
+    w->event = prepare(w, "INSERT INTO events(seq, status, decision, depth, attempt, occurred_ms, started_ms, "
+                          "completed_ms, id, trigger_id, pipeline_id, event_type, run_id, resolved_inputs, data) "
+                          "VALUES(?1, ?2, ?7, 0, 1, ?3, ?3, 0, ?4, 'floor', 'floor', 'custom_bench', ?5, ?8, ?6)");
+    w->run = prepare(w, "INSERT INTO runs(seq, status, attempt, created_ms, started_ms, completed_ms, id, event_id, "
+                        "pipeline_id, trigger_id, inputs) VALUES(?1, 1, 1, ?2, ?2, 0, ?3, ?4, 'floor', 'floor', ?5)");
+    w->event_end = prepare(w, "UPDATE events SET status = ?2, completed_ms = ?3 WHERE seq = ?1");
+    w->run_end = prepare(w, "UPDATE runs SET status = ?2, completed_ms = ?3, outputs = ?4 WHERE seq = ?1");
+    w->step = prepare(w, "INSERT INTO steps VALUES(?1, 's', ?2, 1, ?3, 0, ?4, ?5, NULL, ?6)");
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -185,6 +223,56 @@ static void writer_take(struct writer *w, struct list *inserts, struct list *end
     pthread_mutex_unlock(&w->lock);
 }
 
+static void event_free(struct event *e)
+{
+    free(e->data);
+    free(e->path);
+    free(e->out);
+    free(e->err);
+    free(e);
+}
+
+static void record(struct writer *w, struct event *e, bool runs)
+{
+    sqlite3_bind_int64(w->event, 1, e->seq);
+    sqlite3_bind_int64(w->event, 2, runs ? 1 : 4);
+    sqlite3_bind_int64(w->event, 3, e->started_ms);
+    sqlite3_bind_text(w->event, 4, e->id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(w->event, 5, runs ? e->run_id : NULL, -1, SQLITE_STATIC);
+    sqlite3_bind_text(w->event, 6, e->data, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(w->event, 7, runs ? 12 : 3); /* fired, or held back */
+    sqlite3_bind_text(w->event, 8, runs ? e->data : NULL, -1, SQLITE_STATIC);
+    step(w, w->event);
+    if (!runs)
+        return;
+    sqlite3_bind_int64(w->run, 1, e->seq);
+    sqlite3_bind_int64(w->run, 2, e->started_ms);
+    sqlite3_bind_text(w->run, 3, e->run_id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(w->run, 4, e->id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(w->run, 5, e->data, -1, SQLITE_STATIC);
+    step(w, w->run);
+}
+
+static void record_end(struct writer *w, struct event *e)
+{
+    sqlite3_stmt *const ends[] = {w->event_end, w->run_end};
+    for (int i = 0; i < 2; i++) {
+        sqlite3_bind_int64(ends[i], 1, e->seq);
+        sqlite3_bind_int64(ends[i], 2, e->status ? 3 : 2);
+        sqlite3_bind_int64(ends[i], 3, e->ended_ms);
+    }
+    sqlite3_bind_text(w->run_end, 4, e->out, -1, SQLITE_STATIC);
+    step(w, w->event_end);
+    step(w, w->run_end);
+    sqlite3_bind_int64(w->step, 1, e->seq);
+    sqlite3_bind_int64(w->step, 2, e->status ? 3 : 2);
+    sqlite3_bind_int64(w->step, 3, e->status);
+    sqlite3_bind_int64(w->step, 4, e->started_ms);
+    sqlite3_bind_int64(w->step, 5, e->ended_ms);
+    sqlite3_bind_text(w->step, 6, e->out, -1, SQLITE_STATIC);
+    step(w, w->step);
+}
+
 static void *writer_main(void *arg)
 {
     struct floor *f = arg;
@@ -195,22 +283,14 @@ static void *writer_main(void *arg)
         list_init(&ends);
         writer_take(w, &inserts, &ends);
         sql(w, "BEGIN IMMEDIATE");
-        for (struct event *e = inserts.first; e; e = e->next) {
-            sqlite3_bind_int64(w->insert, 1, e->id);
-            sqlite3_bind_text(w->insert, 2, e->data, (int)e->len, SQLITE_STATIC);
-            sqlite3_bind_int64(w->insert, 3, e->time_ms);
-            step(w, w->insert);
-        }
-        for (struct event *e = ends.first; e; e = e->next) {
-            sqlite3_bind_text(w->end, 1, e->status ? "failed" : "completed", -1, SQLITE_STATIC);
-            sqlite3_bind_int64(w->end, 2, e->id);
-            step(w, w->end);
-        }
+        for (struct event *e = inserts.first; e; e = e->next)
+            record(w, e, f->command != NULL);
+        for (struct event *e = ends.first; e; e = e->next)
+            record_end(w, e);
         sql(w, "COMMIT");
         for (struct event *e = ends.first, *next; e; e = next) {
             next = e->next;
-            free(e->data);
-            free(e);
+            event_free(e);
             atomic_fetch_add(&f->n_ended, 1);
         }
         if (inserts.first) {
@@ -224,13 +304,28 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-static void event_submit(struct floor *f, const char *data, size_t len, struct connection *from)
+/* An id as long as the daemon's: 48 bits of time, a number, base 32. */
+static void id_make(char out[32], const char *prefix, int64_t ms, int64_t number)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    strcpy(out, prefix);
+    for (int i = 9; i >= 0; i--, ms >>= 5)
+        out[4 + i] = digits[ms & 31];
+    for (int i = 25; i >= 10; i--, number >>= 5)
+        out[4 + i] = digits[number & 31];
+    out[30] = '\0';
+}
+
+/* Takes `data` and `path`. */
+static void event_submit(struct floor *f, char *data, char *path, struct connection *from)
 {
     struct event *e = calloc(1, sizeof(*e));
-    e->id = ++f->n_events;
-    e->time_ms = now_ms(CLOCK_REALTIME);
-    e->data = strndup(data, len);
-    e->len = len;
+    e->seq = ++f->n_events;
+    e->started_ms = now_ms(CLOCK_REALTIME);
+    id_make(e->id, "evt_", e->started_ms, e->seq);
+    id_make(e->run_id, "run_", e->started_ms, e->seq);
+    e->data = data;
+    e->path = path;
     e->from = from;
     pthread_mutex_lock(&f->writer.lock);
     list_append(&f->writer.inserts, e);
@@ -255,17 +350,33 @@ static void unwatch(struct floor *f, struct handle *h)
     h->fd = -1;
 }
 
+/* Standard input holds the event, both outputs are captured: what a child prints here fits into its pipes. */
 static void process_start(struct floor *f, struct event *e)
 {
+    int in[2], out[2], err[2];
+    size_t len = strlen(e->data);
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC | O_NONBLOCK) < 0 || pipe2(err, O_CLOEXEC | O_NONBLOCK) < 0 ||
+        write(in[1], e->data, len) != (ssize_t)len)
+        die("pipe");
     if (f->dir)
-        f->command[f->n_command] = e->data;
+        f->command[f->n_command] = e->path;
     pid_t pid = vfork();
     if (pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        dup2(err[1], 2);
+        setsid();
         execv(f->command[0], f->command);
         _exit(127);
     }
     if (pid < 0)
         die("vfork");
+    close(in[0]);
+    close(in[1]);
+    close(out[1]);
+    close(err[1]);
+    e->out_fd = out[0];
+    e->err_fd = err[0];
     e->child.kind = CHILD;
     e->child.fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (e->child.fd < 0)
@@ -285,6 +396,14 @@ static void processes_start(struct floor *f)
     }
 }
 
+static char *output_take(int fd)
+{
+    char buffer[65536];
+    ssize_t n = read(fd, buffer, sizeof(buffer));
+    close(fd);
+    return n > 0 ? strndup(buffer, (size_t)n) : NULL;
+}
+
 static void process_ended(struct floor *f, struct event *e)
 {
     siginfo_t info = {0};
@@ -292,6 +411,9 @@ static void process_ended(struct floor *f, struct event *e)
         die("waitid");
     unwatch(f, &e->child);
     e->status = info.si_code == CLD_EXITED ? info.si_status : -1;
+    e->ended_ms = now_ms(CLOCK_REALTIME);
+    e->out = output_take(e->out_fd);
+    e->err = output_take(e->err_fd);
     f->running--;
     struct writer *w = &f->writer;
     pthread_mutex_lock(&w->lock);
@@ -316,7 +438,7 @@ static void connection_close(struct floor *f, struct connection *c)
 
 static void answer(struct connection *c, const char *body)
 {
-    char text[512];
+    char text[REQUEST_MAX + 1024];
     int n = snprintf(text, sizeof(text),
                      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
                      body);
@@ -346,6 +468,19 @@ static size_t request_parse(const struct connection *c, const char **ret_body, s
     return head + length;
 }
 
+/* {"endpoint": …, "data": {"kind": …, …}} */
+static void emit(struct floor *f, const char *body, size_t len, struct connection *c)
+{
+    cJSON *json = cJSON_ParseWithLength(body, len);
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(json, "data");
+    const cJSON *endpoint = cJSON_GetObjectItemCaseSensitive(json, "endpoint");
+    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(data, "kind");
+    if (!cJSON_IsString(endpoint) || strcmp(endpoint->valuestring, "bench") != 0 || !cJSON_IsString(kind))
+        die("not what the benchmark sends");
+    event_submit(f, cJSON_PrintUnformatted(data), NULL, c);
+    cJSON_Delete(json);
+}
+
 static void connection_serve(struct floor *f, struct connection *c)
 {
     while (!c->waiting) {
@@ -355,7 +490,7 @@ static void connection_serve(struct floor *f, struct connection *c)
             return;
         if (memcmp(c->in, "POST ", 5) == 0) {
             c->waiting = true;
-            event_submit(f, body, len, c);
+            emit(f, body, len, c);
         } else {
             char text[128];
             snprintf(text, sizeof(text), "{\"events\": %lld, \"ended\": %lld}\n", atomic_load(&f->n_recorded),
@@ -409,9 +544,12 @@ static void events_recorded(struct floor *f)
             if (c->closed) {
                 free(c);
             } else {
-                char text[128];
-                snprintf(text, sizeof(text), "{\"triggered_count\": 1, \"events\": [{\"id\": %lld}]}\n",
-                         (long long)e->id);
+                char text[REQUEST_MAX + 512];
+                snprintf(text, sizeof(text),
+                         "{\"triggered_count\":1,\"events\":[{\"id\":\"%s\",\"trigger_id\":\"floor\",\"status\":"
+                         "\"executing\","
+                         "\"event_data\":%s,\"occurred_at\":%lld}]}",
+                         e->id, e->data, (long long)e->started_ms);
                 answer(c, text);
                 connection_serve(f, c);
             }
@@ -419,8 +557,7 @@ static void events_recorded(struct floor *f)
         if (f->command) {
             list_append(&f->queue, e);
         } else {
-            free(e->data);
-            free(e);
+            event_free(e);
         }
     }
     processes_start(f);
@@ -438,9 +575,17 @@ static void directory_readable(struct floor *f, struct handle *h)
         const struct inotify_event *ev = (const struct inotify_event *)p;
         if (ev->mask & IN_Q_OVERFLOW)
             fprintf(stderr, "inotify: overflow\n");
-        char path[PATH_MAX];
-        int len = snprintf(path, sizeof(path), "%s/%s", f->dir, ev->len ? ev->name : "");
-        event_submit(f, path, (size_t)len, NULL);
+        const char *name = ev->len ? ev->name : "";
+        char *path = NULL, *data = NULL;
+        struct stat st;
+        if (asprintf(&path, "%s/%s", f->dir, name) < 0 || stat(path, &st) < 0 ||
+            asprintf(
+                &data,
+                "{\"path\":\"%s\",\"event\":\"created\",\"name\":\"%s\",\"dir\":\"%s\",\"size\":%lld,\"mtime\":%lld,"
+                "\"is_dir\":false}",
+                path, name, f->dir, (long long)st.st_size, (long long)st.st_mtime) < 0)
+            die(path);
+        event_submit(f, data, path, NULL);
         p += sizeof(*ev) + ev->len;
     }
 }
@@ -468,11 +613,14 @@ static void listen_on(struct floor *f, const struct sockaddr *address, socklen_t
 
 static void options_parse(struct floor *f, int argc, char **argv)
 {
+    const char *db = NULL, *schema = NULL;
     int i = 2;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--db") == 0) {
-            writer_open(&f->writer, value);
+            db = value;
+        } else if (strcmp(argv[i], "--schema") == 0) {
+            schema = value;
         } else if (strcmp(argv[i], "--socket") == 0) {
             struct sockaddr_un a = {.sun_family = AF_UNIX};
             snprintf(a.sun_path, sizeof(a.sun_path), "%s", value);
@@ -491,6 +639,8 @@ static void options_parse(struct floor *f, int argc, char **argv)
             f->limit = (unsigned)atoi(value);
         }
     }
+    if (db && schema)
+        writer_open(&f->writer, db, schema);
     if (i < argc) {
         f->n_command = (size_t)(argc - i);
         f->command = calloc(f->n_command + 2, sizeof(char *));
@@ -505,8 +655,8 @@ int main(int argc, char **argv)
     f.epoll = epoll_create1(EPOLL_CLOEXEC);
     options_parse(&f, argc, argv);
     if (argc < 4 || !f.writer.db || (strcmp(argv[1], "emit") != 0 && !f.command)) {
-        fprintf(stderr,
-                "usage: floor emit|run|file --db FILE [--socket PATH] [--port N] [--dir DIR] [-j N] [COMMAND...]\n");
+        fprintf(stderr, "usage: floor emit|run|file --db FILE --schema FILE [--socket PATH] [--port N] [--dir DIR] [-j "
+                        "N] [COMMAND...]\n");
         return 2;
     }
     handle_new(&f, WAKE, f.writer.wake, "eventfd");
