@@ -32,6 +32,31 @@ static const struct field retention_rows[] = {
 static const struct field_table retention_fields = {"retention", "What is kept", sizeof(struct config_retention),
                                                     retention_rows, ARRAY_SIZE(retention_rows)};
 
+static const struct field mount_rows[] = {
+    {.name = "dir",
+     .type = &field_string,
+     FIELD(struct config_mount, dir, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4000,
+           .doc = "Where the files are mounted; none by default", .example = "\"/run/triggerd/mount\"")},
+    {.name = "allow_other",
+     .type = &field_bool,
+     FIELD(struct config_mount, allow_other, bool, .default_json = "false",
+           .doc = "Let other users in, as owner, group and modes say; needs user_allow_other in /etc/fuse.conf")},
+    {.name = "uid",
+     .type = &field_int,
+     FIELD(struct config_mount, uid, int64_t, .default_json = "-1", .min = -1, .max = 4294967294.0,
+           .doc = "The owner of all files; -1: the daemon's user")},
+    {.name = "gid",
+     .type = &field_int,
+     FIELD(struct config_mount, gid, int64_t, .default_json = "-1", .min = -1, .max = 4294967294.0,
+           .doc = "The group of all files; -1: the daemon's group")},
+    {.name = "umask",
+     .type = &field_string,
+     FIELD(struct config_mount, umask, char *, .default_json = "\"0077\"", .flags = FIELD_NOT_EMPTY, .max = 5,
+           .doc = "What is taken off the modes, in octal", .example = "\"0027\"")},
+};
+static const struct field_table mount_fields = {"mount", "The system as files", sizeof(struct config_mount), mount_rows,
+                                                ARRAY_SIZE(mount_rows)};
+
 static const struct field rows[] = {
     {.name = "manifests",
      .type = &field_strings,
@@ -80,6 +105,10 @@ static const struct field rows[] = {
            .doc = "Directories below which ${file:PATH} in manifests reads; \".\" is the manifest's own, "
                   "\"$CREDENTIALS_DIRECTORY\" what systemd made for the service",
            .example = "[\"/etc/triggerd/secrets\"]")},
+    {.name = "mount",
+     .type = &field_object,
+     FIELD(struct config, mount, struct config_mount, .sub = &mount_fields, .doc = "The system as files",
+           .example = "{\"dir\": \"/run/triggerd/mount\"}")},
 };
 const struct field_table config_fields = {"config", "triggerd.yaml", sizeof(struct config), rows, ARRAY_SIZE(rows)};
 
@@ -91,6 +120,7 @@ static const char help[] =
     "  --manifests DIR     directory of manifests; may be given more than once\n"
     "  --state DIR         directory of events, runs and state\n"
     "  --socket PATH       unix socket of the API\n"
+    "  --mount DIR         the system as files, mounted there by FUSE\n"
     "  --listen HOST:PORT  the API over TCP too, on loopback\n"
     "  --log-level L       error, warning, info (default) or debug\n"
     "  --log-format F      text (default) or json\n"
@@ -225,6 +255,16 @@ static void make_absolute(char **path)
     *path = full;
 }
 
+static int read_umask(struct config *c)
+{
+    char *end = NULL;
+    c->mount.umask_bits = strtol(c->mount.umask, &end, 8);
+    if (!*end && c->mount.umask[0] >= '0' && c->mount.umask[0] <= '7' && c->mount.umask_bits <= 0777)
+        return 0;
+    fprintf(stderr, "triggerd: mount.umask: expected an octal number up to 0777, got \"%s\"\n", c->mount.umask);
+    return -EIO;
+}
+
 /* ---- the command line ---- */
 
 static const struct option options[] = {
@@ -232,6 +272,7 @@ static const struct option options[] = {
     {"manifests", required_argument, NULL, 'm'},
     {"state", required_argument, NULL, 's'},
     {"socket", required_argument, NULL, 'S'},
+    {"mount", required_argument, NULL, 'M'},
     {"listen", required_argument, NULL, 'l'},
     {"log-level", required_argument, NULL, 'L'},
     {"log-format", required_argument, NULL, 'F'},
@@ -242,7 +283,7 @@ static const struct option options[] = {
 };
 
 struct overrides {
-    const char *config, *state, *socket, *listen, *level, *format;
+    const char *config, *state, *socket, *mount, *listen, *level, *format;
     const char **manifests;
     size_t n_manifests;
     bool check;
@@ -265,6 +306,9 @@ static int parse_options(int argc, char **argv, struct overrides *o)
             break;
         case 'S':
             o->socket = optarg;
+            break;
+        case 'M':
+            o->mount = optarg;
             break;
         case 'l':
             o->listen = optarg;
@@ -297,12 +341,13 @@ static int parse_options(int argc, char **argv, struct overrides *o)
 }
 
 /* One option given as text, parsed by its row: range and words are those of the file. */
-static int override(struct config *c, const char *name, const char *option, const char *text)
+static int override_in(const struct field_table *table, void *in, const char *name, const char *option,
+                       const char *text)
 {
     if (!text)
         return 0;
-    const struct field *f = fields_find(&config_fields, name);
-    void *slot = (char *)c + f->offset;
+    const struct field *f = fields_find(table, name);
+    void *slot = (char *)in + f->offset;
     struct issues issues = ISSUES_INIT;
     cJSON *v = cJSON_CreateString(text);
     if (f->type->fini)
@@ -313,6 +358,11 @@ static int override(struct config *c, const char *name, const char *option, cons
     cJSON_Delete(v);
     issues_fini(&issues);
     return r;
+}
+
+static int override(struct config *c, const char *name, const char *option, const char *text)
+{
+    return override_in(&config_fields, c, name, option, text);
 }
 
 /* HOST:PORT; where it may listen is the server's to say. */
@@ -329,6 +379,7 @@ static int apply_overrides(struct config *c, const struct overrides *o)
     int r = override(c, "state", "--state", o->state);
     r = r < 0 ? r : override(c, "socket", "--socket", o->socket);
     r = r < 0 ? r : override(c, "listen", "--listen", o->listen);
+    r = r < 0 ? r : override_in(&mount_fields, &c->mount, "dir", "--mount", o->mount);
     r = r < 0 ? r : override(c, "log_level", "--log-level", o->level);
     r = r < 0 ? r : override(c, "log_format", "--log-format", o->format);
     if (r == 0 && o->listen && !listen_ok(o->listen)) {
@@ -361,6 +412,8 @@ int config_read(int argc, char **argv, struct config *ret)
         r = apply_overrides(ret, &o);
     if (r == 0)
         r = read_switch(ret);
+    if (r == 0)
+        r = read_umask(ret);
     free(o.manifests);
     if (r != 0) {
         config_fini(ret);
@@ -370,6 +423,7 @@ int config_read(int argc, char **argv, struct config *ret)
     fill_defaults(ret);
     make_absolute(&ret->state);
     make_absolute(&ret->socket);
+    make_absolute(&ret->mount.dir);
     for (size_t i = 0; i < ret->manifests.n; i++)
         make_absolute(&ret->manifests.items[i]);
     for (size_t i = 0; i < ret->secrets_dirs.n; i++)

@@ -9,6 +9,14 @@ struct config_retention {
     double days, run_log_days;
 };
 
+struct config_mount {
+    char *dir; /* NULL: none */
+    bool allow_other;
+    int64_t uid, gid; /* -1: ours */
+    char *umask;      /* octal */
+    int64_t umask_bits;
+};
+
 struct config {
     struct strings manifests;
     char *state;
@@ -21,6 +29,7 @@ struct config {
     int64_t max_chain_depth;
     struct config_retention retention;
     struct strings secrets_dirs;
+    struct config_mount mount;
     /* not in the file */
     bool check;
     bool firing; /* FLOWMASON_TRIGGERS_ENABLED */

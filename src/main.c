@@ -17,6 +17,7 @@
  *   reconcile/  the manifest directories against what runs
  *   api/        operations and renderers behind every view
  *   http/       the server on the loop, routes
+ *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
  *   config.c    options and the config file
  *   main.c      this: wiring, signals, the order of start and stop
@@ -28,6 +29,7 @@
 #include "base/inotify.h"
 #include "base/log.h"
 #include "config.h"
+#include "fs/mount.h"
 #include "http/routes.h"
 #include "manifest/check.h"
 #include "model/value_alloc.h"
@@ -71,6 +73,7 @@ struct daemon {
     struct reconcile *reconcile;
     struct feed *feed;
     struct http_server *http;
+    struct mount *mount; /* NULL: none was asked for */
     struct api api;
     bool stopping;
     int status;
@@ -196,14 +199,24 @@ static void http_gone(void *ctx)
         reconcile_gone(d);
 }
 
-static void drained(void *ctx)
+static void mount_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    log_info("main", "drained");
+    d->mount = NULL;
     if (d->http)
         http_server_stop(d->http, false, http_gone, d);
     else
         http_gone(d);
+}
+
+static void drained(void *ctx)
+{
+    struct daemon *d = ctx;
+    log_info("main", "drained");
+    if (d->mount)
+        mount_stop(d->mount, mount_gone, d);
+    else
+        mount_gone(d);
 }
 
 static void stop(struct daemon *d)
@@ -240,10 +253,19 @@ static void first_reconcile(void *ctx)
 {
     struct daemon *d = ctx;
     engine_start(d->engine);
+    if (d->mount)
+        mount_start(d->mount);
     malloc_trim(0); /* reading many manifests at once leaves holes */
     d->api.started = d->api.ready = true;
     log_info("main", "ready");
     sd_notify(0, "READY=1");
+}
+
+static void mount_state(void *ctx, bool mounted, const char *why)
+{
+    struct daemon *d = ctx;
+    engine_trigger_condition(d->engine, NULL, "Mounted", mounted ? CONDITION_TRUE : CONDITION_FALSE,
+                             mounted ? "Mounted" : "NotMounted", why);
 }
 
 static int open_store(struct daemon *d, struct error *err)
@@ -344,6 +366,18 @@ static int open_views(struct daemon *d, struct error *err)
     r = http_server_create(&server, &d->http, err);
     if (r < 0)
         return r;
+    if (d->config.mount.dir)
+        d->mount = mount_create(&(struct mount_options){.loop = &d->loop,
+                                                        .api = &d->api,
+                                                        .dir = d->config.mount.dir,
+                                                        .allow_other = d->config.mount.allow_other,
+                                                        .uid = d->config.mount.uid,
+                                                        .gid = d->config.mount.gid,
+                                                        .umask = d->config.mount.umask_bits,
+                                                        .manifests = (const char *const *)d->config.manifests.items,
+                                                        .n_manifests = d->config.manifests.n,
+                                                        .state = mount_state,
+                                                        .ctx = d});
     reconcile_start(d->reconcile);
     return 0;
 }
@@ -405,7 +439,7 @@ int main(int argc, char **argv)
     if (r < 0) {
         log_error("main", "%s", err.message);
         d.status = 1;
-        http_gone(&d); /* whatever was opened so far, from there on */
+        mount_gone(&d); /* whatever was opened so far, from there on */
     }
     loop_run(&d.loop);
     loop_fini(&d.loop);

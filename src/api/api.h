@@ -19,9 +19,10 @@ struct api {
     struct reconcile *reconcile;
     struct feed *feed;
     struct clock *clock;
-    bool firing;  /* false: FLOWMASON_TRIGGERS_ENABLED=false */
-    bool started; /* the first reconcile was applied: resources are known */
-    bool ready;   /* and it is not stopping */
+    bool firing;   /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    bool started;  /* the first reconcile was applied: resources are known */
+    bool ready;    /* and it is not stopping */
+    bool mounting; /* a mount was asked for and has not been tried yet */
 };
 
 struct api_answer {
@@ -61,6 +62,9 @@ void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
 void render_event(struct buf *b, const char *key, const struct event *e);
 /* `steps`: JSON text of the array, NULL leaves it out. */
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps);
+
+/* The steps of a run that was read with its pipeline, in the pipeline's order, as a JSON array; free() it. */
+char *api_steps_text(struct api *a, const struct store_read *r);
 
 /* ---- triggers ---- */
 

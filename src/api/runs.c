@@ -121,7 +121,7 @@ static const struct step_row *recorded(const struct store_read *r, const char *i
 }
 
 /* The steps in the pipeline's order: what is recorded, what is under way, what never came to run. */
-static char *steps_text(struct api *a, const struct store_read *r)
+char *api_steps_text(struct api *a, const struct store_read *r)
 {
     struct buf b = {0};
     cJSON *live = engine_run_steps(a->engine, r->runs[0].id);
@@ -158,7 +158,7 @@ static void run_read(struct store_read *r, int result)
         api_problem(q->call, 500, "%s", r->error.message);
     } else {
         struct buf b = {0};
-        _cleanup_(freep) char *steps = steps_text(q->api, r);
+        _cleanup_(freep) char *steps = api_steps_text(q->api, r);
         render_run(&b, NULL, &r->runs[0], steps);
         api_answer_text(q->call, 200, &b);
     }

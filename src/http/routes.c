@@ -338,9 +338,14 @@ static void healthz(struct exchange *x)
     answer_word(x, 200, "ok");
 }
 
+static bool is_ready(const struct api *a)
+{
+    return a->ready && !a->mounting && engine_starting_sources(a->engine) == 0;
+}
+
 static void readyz(struct exchange *x)
 {
-    bool ready = x->api->ready && engine_starting_sources(x->api->engine) == 0;
+    bool ready = is_ready(x->api);
     answer_word(x, ready ? 200 : 503, ready ? "ok" : "not ready");
 }
 
@@ -354,7 +359,7 @@ static void status(struct exchange *x)
     struct buf b = {0};
     json_open(&b, NULL, '{');
     json_string(&b, "version", TRIGGERD_VERSION);
-    json_bool(&b, "ready", x->api->ready && engine_starting_sources(x->api->engine) == 0);
+    json_bool(&b, "ready", is_ready(x->api));
     json_bool(&b, "enabled", x->api->firing);
     json_bool(&b, "store_writable", x->api->store->writable(x->api->store));
     json_int(&b, "pid", getpid());

@@ -1,0 +1,475 @@
+/* Which files there are: what a name means below a folder, and what a folder lists. */
+#include "fs/internal.h"
+
+/* ---- names that are always there ---- */
+
+struct fixed {
+    enum node_kind parent;
+    const char *name;
+    enum node_kind kind;
+};
+
+static const struct fixed fixed[] = {
+    {NODE_ROOT, "README", NODE_README},
+    {NODE_ROOT, "version", NODE_VERSION},
+    {NODE_ROOT, "health", NODE_HEALTH},
+    {NODE_ROOT, "manifests", NODE_MANIFESTS},
+    {NODE_ROOT, "triggers", NODE_TRIGGERS},
+    {NODE_ROOT, "pipelines", NODE_PIPELINES},
+    {NODE_ROOT, "events", NODE_EVENTS},
+    {NODE_ROOT, "by-type", NODE_BY_TYPE},
+    {NODE_ROOT, "by-pipeline", NODE_BY_PIPELINE},
+    {NODE_ROOT, "by-status", NODE_BY_STATUS},
+    {NODE_ROOT, "emit", NODE_EMIT},
+    {NODE_ROOT, "errors", NODE_ERRORS},
+    {NODE_ROOT, "stats.json", NODE_STATS},
+    {NODE_ROOT, "metrics", NODE_METRICS},
+    {NODE_ROOT, "schemas", NODE_SCHEMAS},
+    {NODE_TRIGGER, "manifest.yaml", NODE_OWN_MANIFEST},
+    {NODE_TRIGGER, "error", NODE_ERROR},
+    {NODE_TRIGGER, "status", NODE_STATUS},
+    {NODE_TRIGGER, "status.json", NODE_STATUS_JSON},
+    {NODE_TRIGGER, "conditions", NODE_CONDITIONS},
+    {NODE_TRIGGER, "ctl", NODE_CTL},
+    {NODE_TRIGGER, "test", NODE_TEST},
+    {NODE_TRIGGER, "log", NODE_LOG},
+    {NODE_TRIGGER, "stream", NODE_STREAM},
+    {NODE_TRIGGER, "events", NODE_EVENTS},
+    {NODE_PIPELINE, "manifest.yaml", NODE_OWN_MANIFEST},
+    {NODE_PIPELINE, "error", NODE_ERROR},
+    {NODE_PIPELINE, "status.json", NODE_STATUS_JSON},
+    {NODE_PIPELINE, "ctl", NODE_CTL},
+    {NODE_PIPELINE, "runs", NODE_RUNS},
+    {NODE_RUN, "status.json", NODE_RUN_STATUS},
+    {NODE_RUN, "inputs.json", NODE_RUN_INPUTS},
+    {NODE_RUN, "outputs.json", NODE_RUN_OUTPUTS},
+    {NODE_RUN, "ctl", NODE_RUN_CTL},
+    {NODE_RUN, "steps", NODE_STEPS},
+    {NODE_STEP, "stdout", NODE_STDOUT},
+    {NODE_STEP, "stderr", NODE_STDERR},
+    {NODE_SCHEMAS, "manifest.json", NODE_SCHEMA},
+};
+
+static bool has_log(const struct node *events)
+{
+    return events->kind == NODE_EVENTS && events->parent->kind == NODE_ROOT;
+}
+
+static const struct fixed *find_fixed(const struct node *parent, const char *name)
+{
+    static const struct fixed log = {NODE_EVENTS, "log", NODE_LOG}, stream = {NODE_EVENTS, "stream", NODE_STREAM};
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        if (fixed[i].parent == parent->kind && streq(fixed[i].name, name))
+            return &fixed[i];
+    if (has_log(parent) && streq(name, "log"))
+        return &log;
+    if (has_log(parent) && streq(name, "stream"))
+        return &stream;
+    return NULL;
+}
+
+/* ---- names that come and go ---- */
+
+static uint64_t trigger_there(const struct fs *fs, const char *id)
+{
+    struct api_trigger_look t;
+    return api_look_trigger(fs->api, id, &t) ? (uint64_t)t.created_ms : 0;
+}
+
+static uint64_t pipeline_there(const struct fs *fs, const char *id)
+{
+    struct api_pipeline_look p;
+    return api_look_pipeline(fs->api, id, &p) ? (uint64_t)p.created_ms : 0;
+}
+
+struct searching {
+    const char *name;
+    bool found;
+};
+
+static void search_pipeline(void *ctx, const struct api_trigger_look *t)
+{
+    struct searching *s = ctx;
+    s->found = s->found || streq(t->pipeline_id, s->name);
+}
+
+static void search_endpoint(void *ctx, const struct api_trigger_look *t)
+{
+    struct searching *s = ctx;
+    s->found = s->found || streq(t->endpoint, s->name);
+}
+
+static bool any_trigger(const struct fs *fs, void (*fn)(void *ctx, const struct api_trigger_look *t), const char *name)
+{
+    struct searching s = {name, false};
+    api_each_trigger(fs->api, fn, &s);
+    return s.found;
+}
+
+/* Does the link of this folder lead to the trigger? */
+static bool is_linked(const struct node *parent, const struct api_trigger_look *t)
+{
+    const char *has = parent->kind == NODE_TYPE          ? t->trigger_type
+                      : parent->kind == NODE_OF_PIPELINE ? t->pipeline_id
+                                                         : t->status;
+    return streq(has, parent->name);
+}
+
+static bool is_word(const char *word, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (streq(word, words[i]))
+            return true;
+    return false;
+}
+
+/* What is known without waiting: 0 and the kind, or -ENOENT. */
+static int find_now(const struct node *parent, const char *name, enum node_kind *ret_kind, uint64_t *ret_incarnation)
+{
+    const struct fs *fs = parent->fs;
+    struct api_trigger_look t;
+    size_t n;
+    const char *const *words;
+    *ret_incarnation = 0;
+    switch (parent->kind) {
+    case NODE_TRIGGERS:
+        *ret_kind = NODE_TRIGGER;
+        *ret_incarnation = trigger_there(fs, name);
+        return *ret_incarnation ? 0 : -ENOENT;
+    case NODE_PIPELINES:
+        *ret_kind = NODE_PIPELINE;
+        *ret_incarnation = pipeline_there(fs, name);
+        return *ret_incarnation ? 0 : -ENOENT;
+    case NODE_BY_TYPE:
+        *ret_kind = NODE_TYPE;
+        return api_is_trigger_type(fs->api, name) ? 0 : -ENOENT;
+    case NODE_BY_STATUS:
+        *ret_kind = NODE_OF_STATUS;
+        words = api_trigger_statuses(&n);
+        return is_word(name, words, n) ? 0 : -ENOENT;
+    case NODE_BY_PIPELINE:
+        *ret_kind = NODE_OF_PIPELINE;
+        return any_trigger(fs, search_pipeline, name) ? 0 : -ENOENT;
+    case NODE_TYPE:
+    case NODE_OF_STATUS:
+    case NODE_OF_PIPELINE:
+        *ret_kind = NODE_LINK;
+        return api_look_trigger(fs->api, name, &t) && is_linked(parent, &t) ? 0 : -ENOENT;
+    case NODE_EMIT:
+        *ret_kind = NODE_ENDPOINT;
+        return any_trigger(fs, search_endpoint, name) ? 0 : -ENOENT;
+    default:
+        return -ENOENT;
+    }
+}
+
+/* ---- names that the store knows ---- */
+
+struct finding {
+    struct node *parent;
+    char *name;
+    found_fn *found;
+    void *ctx;
+};
+
+static void found_later(struct finding *f, int code, enum node_kind kind)
+{
+    struct node *n = code < 0 ? NULL : node_get(f->parent, f->name, kind, 0);
+    struct fs *fs = f->parent->fs;
+    f->found(f->ctx, code, n);
+    node_unref(f->parent);
+    free(f->name);
+    free(f);
+    fs_release(fs);
+}
+
+static struct finding *finding_new(struct node *parent, const char *name, found_fn *found, void *ctx)
+{
+    struct finding *f = xcalloc(1, sizeof(*f));
+    *f = (struct finding){node_ref(parent), xstrdup(name), found, ctx};
+    fs_hold(parent->fs);
+    return f;
+}
+
+static void event_found(void *ctx, int code, const struct event *e)
+{
+    struct finding *f = ctx;
+    enum resource_kind kind;
+    const char *trigger = node_resource(f->parent, &kind);
+    if (code == 0 && trigger && !streq(trigger, e->trigger_id))
+        code = -ENOENT;
+    found_later(f, code == -ENOENT || code == 0 ? code : -EIO, NODE_EVENT);
+}
+
+static bool has_step(const char *steps, const char *id)
+{
+    cJSON *list = NULL;
+    const cJSON *item;
+    bool found = false;
+    if (!steps || value_parse(steps, strlen(steps), &list, NULL) < 0)
+        return false;
+    cJSON_ArrayForEach (item, list)
+        found = found || streq(value_get_string(item, "id"), id);
+    cJSON_Delete(list);
+    return found;
+}
+
+static void run_found(void *ctx, int code, const struct run_row *run, const char *steps)
+{
+    struct finding *f = ctx;
+    enum resource_kind kind;
+    const char *pipeline = node_resource(f->parent, &kind);
+    if (code == 0 && f->parent->kind == NODE_RUNS && !streq(run->pipeline_id, pipeline))
+        code = -ENOENT;
+    if (code == 0 && f->parent->kind == NODE_STEPS && !has_step(steps, f->name))
+        code = -ENOENT;
+    found_later(f, code == -ENOENT || code == 0 ? code : -EIO, f->parent->kind == NODE_RUNS ? NODE_RUN : NODE_STEP);
+}
+
+/* False: it is no such folder. */
+static bool find_in_store(struct node *parent, const char *name, found_fn *found, void *ctx)
+{
+    struct api *a = parent->fs->api;
+    size_t len = strlen(name);
+    if (parent->kind == NODE_EVENTS && len > 5 && streq(name + len - 5, ".json")) {
+        _cleanup_(freep) char *id = xstrndup(name, len - 5);
+        if (!id_valid(id, "evt_"))
+            return false;
+        api_read_event(a, id, event_found, finding_new(parent, name, found, ctx));
+    } else if (parent->kind == NODE_RUNS && id_valid(name, "run_")) {
+        api_read_run(a, name, run_found, finding_new(parent, name, found, ctx));
+    } else if (parent->kind == NODE_STEPS) {
+        api_read_run(a, parent->parent->name, run_found, finding_new(parent, name, found, ctx));
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void tree_lookup(struct node *parent, const char *name, found_fn *found, void *ctx)
+{
+    const struct fixed *f = find_fixed(parent, name);
+    enum node_kind kind = f ? f->kind : NODE_KINDS;
+    uint64_t incarnation = 0;
+    if (!f && find_in_store(parent, name, found, ctx))
+        return;
+    int code = f ? 0 : find_now(parent, name, &kind, &incarnation);
+    found(ctx, code, code < 0 ? NULL : node_get(parent, name, kind, incarnation));
+}
+
+/* ---- listings ---- */
+
+void listing_add(struct listing *l, const char *name, uint64_t ino, mode_t type)
+{
+    if (l->n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 32;
+        l->starts = xreallocarray(l->starts, l->cap, sizeof(*l->starts));
+    }
+    l->starts[l->n++] = l->names.len;
+    buf_addc(&l->names, (char)(type >> 12));
+    buf_add(&l->names, &ino, sizeof(ino));
+    buf_add(&l->names, name, strlen(name) + 1);
+}
+
+void listing_free(struct listing *l)
+{
+    if (!l)
+        return;
+    buf_fini(&l->names);
+    free(l->starts);
+    free(l);
+}
+
+struct listing_at {
+    struct listing *l;
+    const struct node *n;
+    struct strings_seen *seen;
+};
+
+static void add(struct listing_at *at, const char *name, enum node_kind kind, uint64_t incarnation)
+{
+    if (*name && !strchr(name, '/') && strlen(name) <= 255)
+        listing_add(at->l, name, node_ino(at->n->ino, name, incarnation), node_infos[kind].mode & S_IFMT);
+}
+
+static void list_trigger(void *ctx, const struct api_trigger_look *t)
+{
+    add(ctx, t->id, NODE_TRIGGER, (uint64_t)t->created_ms);
+}
+
+static void list_pipeline(void *ctx, const struct api_pipeline_look *p)
+{
+    add(ctx, p->id, NODE_PIPELINE, (uint64_t)p->created_ms);
+}
+
+static void list_linked(void *ctx, const struct api_trigger_look *t)
+{
+    const struct listing_at *at = ctx;
+    if (is_linked(at->n, t))
+        add(ctx, t->id, NODE_LINK, 0);
+}
+
+static void list_type(void *ctx, const char *name)
+{
+    add(ctx, name, NODE_TYPE, 0);
+}
+
+/* Names that several triggers may share. */
+struct strings_seen {
+    char *text;
+    UT_hash_handle hh;
+};
+
+static bool first_seen(struct listing_at *at, const char *text)
+{
+    struct strings_seen *s = NULL;
+    HASH_FIND_STR(at->seen, text, s);
+    if (s)
+        return false;
+    s = xcalloc(1, sizeof(*s));
+    s->text = xstrdup(text);
+    HASH_ADD_KEYPTR(hh, at->seen, s->text, strlen(s->text), s);
+    return true;
+}
+
+static void forget_seen(struct listing_at *at)
+{
+    struct strings_seen *s = at->seen, *next;
+    HASH_CLEAR(hh, at->seen);
+    for (; s; s = next) {
+        next = s->hh.next;
+        free(s->text);
+        free(s);
+    }
+}
+
+static void list_pipeline_of(void *ctx, const struct api_trigger_look *t)
+{
+    if (first_seen(ctx, t->pipeline_id))
+        add(ctx, t->pipeline_id, NODE_OF_PIPELINE, 0);
+}
+
+static void list_endpoint(void *ctx, const struct api_trigger_look *t)
+{
+    if (t->endpoint && first_seen(ctx, t->endpoint))
+        add(ctx, t->endpoint, NODE_ENDPOINT, 0);
+}
+
+static void list_now(struct listing_at *at)
+{
+    struct api *a = at->n->fs->api;
+    const char *const *words;
+    size_t n;
+    switch (at->n->kind) {
+    case NODE_TRIGGERS:
+        api_each_trigger(a, list_trigger, at);
+        break;
+    case NODE_PIPELINES:
+        api_each_pipeline(a, list_pipeline, at);
+        break;
+    case NODE_BY_TYPE:
+        api_each_trigger_type(a, list_type, at);
+        break;
+    case NODE_BY_STATUS:
+        words = api_trigger_statuses(&n);
+        for (size_t i = 0; i < n; i++)
+            add(at, words[i], NODE_OF_STATUS, 0);
+        break;
+    case NODE_BY_PIPELINE:
+        api_each_trigger(a, list_pipeline_of, at);
+        break;
+    case NODE_TYPE:
+    case NODE_OF_STATUS:
+    case NODE_OF_PIPELINE:
+        api_each_trigger(a, list_linked, at);
+        break;
+    case NODE_EMIT:
+        api_each_trigger(a, list_endpoint, at);
+        break;
+    default:
+        break;
+    }
+    forget_seen(at);
+}
+
+struct enumerating {
+    struct node *node;
+    struct listing *l;
+    listed_fn *listed;
+    void *ctx;
+};
+
+static void listed_later(struct enumerating *e, int code)
+{
+    struct fs *fs = e->node->fs;
+    if (code < 0) {
+        listing_free(e->l);
+        e->l = NULL;
+    }
+    e->listed(e->ctx, code < 0 ? -EIO : 0, e->l);
+    node_unref(e->node);
+    free(e);
+    fs_release(fs);
+}
+
+static void ids_listed(void *ctx, int code, const char *const *ids, size_t n)
+{
+    struct enumerating *e = ctx;
+    struct listing_at at = {e->l, e->node, NULL};
+    for (size_t i = 0; i < n; i++) {
+        char name[ID_TEXT_MAX + 5];
+        snprintf(name, sizeof(name), "%s%s", ids[i], e->node->kind == NODE_EVENTS ? ".json" : "");
+        add(&at, name, e->node->kind == NODE_EVENTS ? NODE_EVENT : NODE_RUN, 0);
+    }
+    listed_later(e, code);
+}
+
+static void steps_listed(void *ctx, int code, const struct run_row *run, const char *steps)
+{
+    (void)run;
+    struct enumerating *e = ctx;
+    struct listing_at at = {e->l, e->node, NULL};
+    cJSON *list = NULL;
+    const cJSON *item;
+    if (steps)
+        value_parse(steps, strlen(steps), &list, NULL);
+    cJSON_ArrayForEach (item, list) {
+        const char *id = value_get_string(item, "id");
+        if (id)
+            add(&at, id, NODE_STEP, 0);
+    }
+    cJSON_Delete(list);
+    listed_later(e, code);
+}
+
+void tree_list(struct node *n, listed_fn *listed, void *ctx)
+{
+    struct api *a = n->fs->api;
+    struct listing *l = xcalloc(1, sizeof(*l));
+    struct listing_at at = {l, n, NULL};
+    enum resource_kind kind;
+    const char *id = node_resource(n, &kind);
+    listing_add(l, ".", n->ino, S_IFDIR);
+    listing_add(l, "..", n->parent ? n->parent->ino : n->ino, S_IFDIR);
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        if (fixed[i].parent == n->kind)
+            add(&at, fixed[i].name, fixed[i].kind, 0);
+    if (has_log(n)) {
+        add(&at, "log", NODE_LOG, 0);
+        add(&at, "stream", NODE_STREAM, 0);
+    }
+    if (n->kind != NODE_EVENTS && n->kind != NODE_RUNS && n->kind != NODE_STEPS) {
+        list_now(&at);
+        listed(ctx, 0, l);
+        return;
+    }
+    struct enumerating *e = xcalloc(1, sizeof(*e));
+    *e = (struct enumerating){node_ref(n), l, listed, ctx};
+    fs_hold(n->fs);
+    if (n->kind == NODE_EVENTS)
+        api_event_ids(a, id, LISTED_MAX, ids_listed, e);
+    else if (n->kind == NODE_RUNS)
+        api_run_ids(a, id, LISTED_MAX, ids_listed, e);
+    else
+        api_read_run(a, n->parent->name, steps_listed, e);
+}

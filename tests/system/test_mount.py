@@ -1,0 +1,298 @@
+"""The FUSE view: the system as files (section 6), with the tools that people use on files."""
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import ECHO, Daemon, custom, pipeline, script, wait_for
+
+pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse here")
+
+
+class Mounted(Daemon):
+    """A daemon with a mount at `m`."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.m = self.root / "mount"
+        self.m.mkdir(exist_ok=True)
+        self.args += ["--mount", str(self.m)]
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            while subprocess.run(["umount", "-l", str(self.m)], capture_output=True).returncode == 0:
+                pass
+
+    def sh(self, text: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        """A shell in the mount."""
+        return subprocess.run(["bash", "-c", text], cwd=self.m, capture_output=True, text=True, timeout=timeout)
+
+    def ok(self, text: str, timeout: float = 20) -> str:
+        done = self.sh(text, timeout)
+        assert done.returncode == 0, f"{text}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
+    made: list[Mounted] = []
+
+    def factory(name: str = "d", **options: Any) -> Mounted:
+        made.append(Mounted(tmp_path / name, **options))
+        return made[-1]
+
+    yield factory
+    for d in made:
+        d.close()
+
+
+@pytest.fixture
+def d(make: Callable[..., Mounted]) -> Mounted:
+    """A daemon that runs, with the trigger `a` (custom, endpoint `orders`) and the pipeline `p`."""
+    d = make()
+    d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
+    return d.start()
+
+
+def ask(path: Path, text: str, size: int = 65536) -> str:
+    """Write, and read the answer on the same descriptor."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.write(fd, text.encode())
+        answer = b""
+        while piece := os.read(fd, size):
+            answer += piece
+        return answer.decode()
+    finally:
+        os.close(fd)
+
+
+def fails(code: int, path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        with pytest.raises(OSError) as e:
+            os.write(fd, text.encode())
+        assert e.value.errno == code
+    finally:
+        with suppress(OSError):
+            os.close(fd)
+
+
+# ---- the tree ----
+
+
+def test_the_root(d: Mounted) -> None:
+    assert sorted(os.listdir(d.m)) == sorted([
+        "README", "version", "health", "manifests", "triggers", "pipelines", "events", "by-type", "by-pipeline",
+        "by-status", "emit", "errors", "stats.json", "metrics", "schemas"])
+    assert (d.m / "version").read_text() == d.get("/api/v1/status")["version"] + "\n"
+    assert (d.m / "health").read_text() == "ok\n"
+    assert len((d.m / "README").read_text().splitlines()) == 30
+    assert json.loads((d.m / "stats.json").read_text()) == d.get("/api/v1/triggers/stats")
+    assert "triggerd_queue_depth{" in (d.m / "metrics").read_text()
+    assert json.loads((d.m / "schemas/manifest.json").read_text())["$schema"].startswith("http://json-schema.org/draft-07")
+
+
+def test_sizes_are_what_is_read_and_texts_end_in_a_newline(d: Mounted) -> None:
+    d.fire("orders")
+    d.settle()
+    seen = 0
+    for folder, _, files in os.walk(d.m):
+        for name in files:
+            path = Path(folder) / name
+            if path.is_symlink() or name in ("metrics", "stream", "stats.json", "log"):
+                continue
+            text = path.read_bytes()
+            assert path.stat().st_size == len(text), path
+            if name not in ("stdout", "stderr"):
+                assert not text or text.endswith(b"\n"), path
+            seen += 1
+    assert seen > 20
+
+
+def test_all_views_say_the_same(d: Mounted) -> None:
+    d.fire("orders", {"n": 1})
+    event = d.settle("a")[0]
+    assert json.loads((d.m / "triggers/a/status.json").read_text()) == d.trigger("a")
+    assert json.loads((d.m / f"events/{event['id']}.json").read_text()) == event
+    assert json.loads((d.m / f"triggers/a/events/{event['id']}.json").read_text()) == event
+    run = d.m / "pipelines/p/runs" / event["run_id"]
+    assert json.loads((run / "status.json").read_text()) == d.run(event["run_id"])
+    assert json.loads((run / "inputs.json").read_text()) == event["resolved_inputs"]
+    assert (run / "steps/s/stdout").read_bytes() == d.http("GET", f"/api/v1/runs/{event['run_id']}/steps/s/stdout").body
+    assert os.listdir(d.m / "triggers/a/events") == [f"{event['id']}.json"]
+    assert os.listdir(d.m / "pipelines/p/runs") == [event["run_id"]]
+    lines = (d.m / "triggers/a/conditions").read_text().splitlines()
+    assert {tuple(line.split(" ")[:3]) for line in lines} >= {("Accepted", "True", "Valid")}
+    assert {line.split(" ")[0] for line in lines} == {c["type"] for c in d.trigger("a")["conditions"]}
+
+
+def test_links_by_type_pipeline_and_status(d: Mounted) -> None:
+    for folder in ("by-type/custom", "by-pipeline/p", "by-status/active"):
+        assert os.readlink(d.m / folder / "a") == "../../triggers/a"
+        assert os.listdir(d.m / folder) == ["a"]
+        assert (d.m / folder / "a/status").read_text() == "active\n"
+    d.post("/api/v1/triggers/a/pause")
+    assert os.listdir(d.m / "by-status/active") == []
+    assert os.listdir(d.m / "by-status/paused") == ["a"]
+
+
+def test_what_is_not_there(d: Mounted) -> None:
+    for path in ("triggers/b", "pipelines/x", "by-type/x", "by-status/x", "events/evt_x.json", "emit/nobody", "x",
+                 "events/evt_01M87Z4ME3HHW5216V0QB2P719.json", "pipelines/p/runs/x", "triggers/a/x"):
+        assert not (d.m / path).exists(), path
+    assert d.sh("echo '{}' > emit/nobody").stderr.endswith("No such file or directory\n")
+    assert "Permission denied" in d.sh("echo x > health").stderr
+
+
+def test_hard_links_devices_and_attributes_are_refused_cleanly(d: Mounted) -> None:
+    for call in (lambda: os.link(d.m / "health", d.m / "health2"), lambda: os.mkfifo(d.m / "fifo"),
+                 lambda: os.symlink("x", d.m / "link"), lambda: os.mkdir(d.m / "folder"),
+                 lambda: os.rename(d.m / "health", d.m / "h"), lambda: os.unlink(d.m / "health")):
+        with pytest.raises(PermissionError):
+            call()
+    with pytest.raises(OSError) as e:
+        os.setxattr(d.m / "health", "user.x", b"1")
+    assert e.value.errno == errno.ENOTSUP
+
+
+# ---- ctl, status, test, emit ----
+
+
+def test_status_is_written(d: Mounted) -> None:
+    d.ok("echo paused > triggers/a/status")
+    assert d.trigger("a")["status"] == "paused"
+    assert (d.m / "triggers/a/status").read_text() == "paused\n"
+    d.ok("echo active > triggers/a/status")
+    assert d.trigger("a")["status"] == "active"
+    assert "Invalid argument" in d.sh("echo broken > triggers/a/status").stderr
+    assert "triggers/a/status: paused uid=0 gid=0 pid=" in d.output()
+
+
+def test_verbs(d: Mounted) -> None:
+    ctl = d.m / "triggers/a/ctl"
+    assert ctl.read_text() == "pause\nresume [--discard]\ntest [JSON]\n"
+    d.ok("echo pause > triggers/a/ctl")
+    assert d.trigger("a")["status"] == "paused"
+    d.ok("printf resume > triggers/a/ctl")  # complete when it is closed
+    assert d.trigger("a")["status"] == "active"
+    event = json.loads(ask(ctl, 'test {"n": 12345678901234567890}\n'))
+    assert event["event_type"] == "test"
+    assert "12345678901234567890" in (d.m / f"events/{event['id']}.json").read_text()
+    run = json.loads(ask(d.m / "pipelines/p/ctl", 'run {"a": 1}\n'))
+    assert run["pipeline_id"] == "p" and run["inputs"] == {"a": 1}
+    for bad in ("fly\n", "f", "pause now\n", "test {\n", "test {]", "resume --x"):
+        fails(errno.EINVAL, ctl, bad)
+
+
+def test_a_write_of_verbs_is_all_or_nothing(d: Mounted) -> None:
+    fails(errno.EINVAL, d.m / "triggers/a/ctl", "pause\nfly\n")
+    assert d.trigger("a")["status"] == "active"
+    d.ok("printf 'pause\\nresume\\npause\\n' > triggers/a/ctl")
+    assert d.trigger("a")["status"] == "paused"
+
+
+def test_test_tells_and_runs_nothing(d: Mounted) -> None:
+    answer = json.loads(ask(d.m / "triggers/a/test", '{"n": 1}\n'))
+    assert answer == {**d.post("/api/v1/triggers/a/test?dry_run=true", {"n": 1}),
+                      "resolved_inputs": answer["resolved_inputs"]}
+    assert answer["decision"] == "fired" and answer["resolved_inputs"]["_trigger_event"]["data"] == {"n": 1}
+    assert d.events() == []
+
+
+def test_emit(d: Mounted) -> None:
+    d.ok("echo '{\"n\": 1}' > emit/orders")
+    d.ok("jq -n '{n: 2}' > emit/orders")
+    d.ok("echo '{\"n\": 3}' | tee emit/orders")
+    d.ok("printf 7 > emit/orders")
+    answer = json.loads(ask(d.m / "emit/orders", '{"n": 5}', size=7))
+    assert answer["triggered_count"] == 1
+    assert [e["event_data"] for e in d.wait_events(5, "a")] == [{"n": 1}, {"n": 2}, {"n": 3}, 7, {"n": 5}]
+
+
+def test_documents_are_gathered_over_writes(d: Mounted) -> None:
+    big = json.dumps({"text": "x" * 300_000})
+    for tool in ("cat", "jq .", "tee", "dd bs=1k status=none"):
+        subprocess.run(["bash", "-c", f"{tool} > emit/orders"], input=big, text=True, cwd=d.m, check=True,
+                       capture_output=True)
+    assert [e["event_data"] == json.loads(big) for e in d.wait_events(4, "a")] == [True] * 4
+    fd = os.open(d.m / "emit/orders", os.O_WRONLY)
+    os.write(fd, b'{"a": [')
+    with pytest.raises(OSError) as e:
+        os.write(fd, b"}")
+    assert e.value.errno == errno.EINVAL
+    os.write(fd, b'{"a"')
+    with pytest.raises(OSError) as e:
+        os.close(fd)
+    assert e.value.errno == errno.EINVAL
+    for bad in ('{"a": 1} {"a": 2}', '{"a": 1, "a": 2}', '"\\ud800"', "01 "):
+        fails(errno.EINVAL, d.m / "emit/orders", bad)
+    assert len(d.events("a")) == 4
+
+
+def test_an_answer_is_given_once_whatever_the_offset(d: Mounted) -> None:
+    fd = os.open(d.m / "triggers/a/test", os.O_RDWR)
+    os.write(fd, b"{}")
+    first = os.pread(fd, 10, 1000)
+    rest = os.pread(fd, 100_000, 0)
+    assert json.loads(first + rest)["decision"] == "fired"
+    assert os.pread(fd, 10, 0) == b""
+    os.close(fd)
+
+
+def test_a_full_queue_is_eagain(d: Mounted) -> None:
+    d.put("b.yaml", custom("b", pipeline="slow", endpoint="b", queue_limit=1),
+          pipeline("slow", script("sleep 60")))
+    for _ in range(2):
+        d.ok("echo '{}' > emit/b")
+    fails(errno.EAGAIN, d.m / "emit/b", "{}")
+    run = next(e["run_id"] for e in d.events("b") if e["status"] == "executing")
+    d.ok(f"echo cancel > pipelines/slow/runs/{run}/ctl")
+    wait_for(lambda: d.run(run)["status"] == "cancelled", what="cancelled")
+    d.post("/api/v1/triggers/b/pause")
+    for e in d.events("b"):
+        if e["status"] == "executing":
+            d.http("POST", f"/api/v1/runs/{e['run_id']}/cancel")
+
+
+# ---- the mount itself ----
+
+
+def test_it_goes_at_the_end_and_a_dead_one_is_replaced(d: Mounted) -> None:
+    d.kill9()
+    with pytest.raises(OSError) as e:
+        os.listdir(d.m)
+    assert e.value.errno == errno.ENOTCONN
+    d.start()
+    assert (d.m / "health").read_text() == "ok\n"
+    d.stop()
+    assert not os.path.ismount(d.m) and os.listdir(d.m) == []
+
+
+def test_unmounted_from_outside_it_comes_back(d: Mounted) -> None:
+    subprocess.run(["fusermount3", "-u", str(d.m)], check=True)
+    wait_for(lambda: "it was unmounted" in d.output(), what="noticed")
+    wait_for(lambda: os.path.ismount(d.m), what="mounted again")
+    assert (d.m / "triggers/a/status").read_text() == "active\n"
+    wait_for(lambda: d.condition("a", "Mounted").get("status") == "True", what="the condition")
+
+
+def test_a_mount_that_fails_stops_nothing_else(make: Callable[..., Mounted]) -> None:
+    d = make()
+    d.m.rmdir()
+    d.m.write_text("in the way")
+    d.write("a.yaml", custom("a"), ECHO)
+    d.start()
+    assert d.condition("a", "Mounted")["status"] == "False"
+    assert d.fire("a")["status"] == "completed"
+    d.m.unlink()
+    wait_for(lambda: d.condition("a", "Mounted")["status"] == "True", what="mounted after all")
