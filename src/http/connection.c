@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #define BODY_MEMORY_KEPT ((size_t)4096)
+#define DISCARD_RAW_MAX ((size_t)256 << 10)
 
 /* ---- connections ---- */
 
@@ -52,21 +53,20 @@ static char *problem_text(struct http_server *s, int status, const char *detail)
     return s->options.problem ? s->options.problem(status, detail) : xasprintf("{\"status\":%d}", status);
 }
 
-static const char *reason(int status)
-{
-    return status == 413 ? "Content Too Large" : status == 503 ? "Service Unavailable" : "Bad Request";
-}
-
 void refuse_raw(struct http_server *s, int fd, int status, const char *detail)
 {
     _cleanup_(freep) char *body = problem_text(s, status, detail);
-    _cleanup_(freep) char *text =
-        xasprintf("HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
-                  "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
-                  status, reason(status), strlen(body), status == 503 ? "Retry-After: 1\r\n" : "", body);
+    _cleanup_(freep) char *text = xasprintf("HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
+                                            "Content-Length: %zu\r\n%sConnection: close\r\n\r\n%s",
+                                            status, MHD_get_reason_phrase_for((unsigned)status), strlen(body),
+                                            status == 503 ? "Retry-After: 1\r\n" : "", body);
     /* Less than any socket's buffer; if it does not fit the client is not reading anyway. */
     (void)!send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(fd, SHUT_WR);
+    /* What has come meanwhile goes: a close with something unread resets the connection, and the answer may be lost. */
+    char rest[16384];
+    for (size_t n = 0; n < DISCARD_RAW_MAX && recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0; n += sizeof(rest))
+        ;
 }
 
 /* Before the body is read, whereupon libmicrohttpd closes the connection; or in its place when it is complete. */
@@ -82,7 +82,7 @@ static enum MHD_Result refuse(struct conn *c, int status, const char *detail)
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     if (status == 503)
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
-    enum MHD_Result r = MHD_queue_response(c->mhd, (unsigned)status, response);
+    enum MHD_Result r = queue_response(c, status, response);
     MHD_destroy_response(response);
     c->request.state = REQUEST_ANSWERED;
     return r;
@@ -371,7 +371,7 @@ void request_answer(struct http_request *r, int status, struct MHD_Response *res
     if (response) {
         if (c->door->server->quiesced)
             MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-        MHD_queue_response(c->mhd, (unsigned)status, response);
+        queue_response(c, status, response);
         MHD_destroy_response(response);
     }
     if (r->handling)

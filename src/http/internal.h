@@ -1,4 +1,4 @@
-/* Inside the HTTP server: what server.c, listen.c, connection.c and stream.c share.
+/* Inside the HTTP server: what server.c, listen.c, connection.c, own_answers.c and stream.c share.
  *
  *     server ─┬─ door (unix socket) ─┬─ a listening socket, accepted from here
  *             └─ door (TCP)          ├─ a libmicrohttpd daemon without threads: its epoll descriptor is polled by the
@@ -74,6 +74,7 @@ struct door {
 
 struct http_server {
     struct http_server_options options;
+    enum MHD_Result (*queue_response)(struct MHD_Connection *mhd, unsigned status, struct MHD_Response *response);
     struct loop *loop;
     struct loop_group group;
     struct door doors[2];
@@ -116,6 +117,13 @@ void conn_resume(struct conn *c);
 bool request_take_back(struct http_request *r);
 /* Send `response` (taken; NULL closes the connection). */
 void request_answer(struct http_request *r, int status, struct MHD_Response *response);
+
+/* ---- own_answers.c ---- */
+
+/* Once, before the first connection. */
+int queue_response_find(struct http_server *s, struct error *err);
+/* MHD_queue_response(), which must not be called by its name (see there). */
+enum MHD_Result queue_response(struct conn *c, int status, struct MHD_Response *response);
 
 /* ---- stream.c ---- */
 

@@ -212,8 +212,8 @@ int http_server_create(const struct http_server_options *options, struct http_se
     loop_task_init(&s->finish, on_finish, s);
     door_init(&s->doors[0], s, true);
     door_init(&s->doors[1], s, false);
-    int r = 0;
-    if (options->socket_path) {
+    int r = queue_response_find(s, err);
+    if (r == 0 && options->socket_path) {
         s->doors[0].path = xstrdup(options->socket_path);
         r = listen_unix(&s->doors[0], err);
         if (r == 0)
