@@ -1,8 +1,8 @@
 #include "lang/matcher.h"
 
 #include "lang/matcher_index.h"
+#include "lang/matcher_table.h"
 
-#include <uthash.h>
 #include <utlist.h>
 
 struct member {
@@ -12,12 +12,11 @@ struct member {
     uint64_t epoch; /* of the last match that looked at it */
     struct match_ref *refs;
     struct member *next, *prev; /* in matcher->always */
-    UT_hash_handle hh;
 };
 
 struct matcher {
-    struct member *members; /* by owner */
-    struct member *always;  /* those whose pattern matches everything */
+    struct matcher_table members; /* by owner */
+    struct member *always;        /* those whose pattern matches everything */
     struct match_index *index;
     uint64_t places, epoch;
     const cJSON *event; /* being matched */
@@ -79,11 +78,20 @@ static void member_attach(struct matcher *m, struct member *member)
     free(costs);
 }
 
+static bool is_owners(const void *item, const void *owner)
+{
+    return ((const struct member *)item)->owner == owner;
+}
+
+static uint32_t owner_hash(const void *owner)
+{
+    uint32_t hash = (uint32_t)(((uintptr_t)owner * 0x9E3779B97F4A7C15ULL) >> 32);
+    return hash ? hash : 1;
+}
+
 static struct member *member_find(const struct matcher *m, const void *owner)
 {
-    struct member *member;
-    HASH_FIND_PTR(m->members, &owner, member);
-    return member;
+    return matcher_table_find(&m->members, owner_hash(owner), is_owners, owner);
 }
 
 void matcher_add(struct matcher *m, void *owner, const struct pattern *pattern)
@@ -95,10 +103,16 @@ void matcher_add(struct matcher *m, void *owner, const struct pattern *pattern)
         member = xcalloc(1, sizeof(*member));
         member->owner = owner;
         member->place = ++m->places;
-        HASH_ADD_PTR(m->members, owner, member);
+        matcher_table_add(&m->members, owner_hash(owner), member);
     }
     member->pattern = pattern;
     member_attach(m, member);
+}
+
+static void member_free(struct matcher *m, struct member *member)
+{
+    member_detach(m, member);
+    free(member);
 }
 
 void matcher_remove(struct matcher *m, const void *owner)
@@ -106,27 +120,23 @@ void matcher_remove(struct matcher *m, const void *owner)
     struct member *member = member_find(m, owner);
     if (!member)
         return;
-    member_detach(m, member);
-    HASH_DEL(m->members, member);
-    free(member);
+    matcher_table_remove(&m->members, owner_hash(owner), member);
+    member_free(m, member);
 }
 
 size_t matcher_size(const struct matcher *m)
 {
-    return HASH_COUNT(m->members);
+    return m->members.n;
 }
 
 void matcher_destroy(struct matcher *m)
 {
     if (!m)
         return;
-    struct member *member = m->members, *next;
-    HASH_CLEAR(hh, m->members); /* the table alone; the members stay linked */
-    for (; member; member = next) {
-        next = member->hh.next;
-        member_detach(m, member);
-        free(member);
-    }
+    for (uint32_t i = 0; i < m->members.cap; i++)
+        if (m->members.items[i])
+            member_free(m, m->members.items[i]);
+    matcher_table_fini(&m->members);
     match_index_destroy(m->index);
     free(m->found);
     free(m->owners);

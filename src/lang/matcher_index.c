@@ -1,21 +1,17 @@
 #include "lang/matcher_index.h"
 
 #include "lang/matcher_access.h"
+#include "lang/matcher_table.h"
 #include "model/value.h"
 
-#include <assert.h>
 #include <math.h>
-
-/* Keys of the hash table are compared by content; see struct key. */
-static int key_compare(const void *a, const void *b);
-#define HASH_KEYCMP(a, b, n) key_compare(a, b)
-#include <uthash.h>
 #include <utlist.h>
 
+/* What a bucket, or a node below its parent, is found by. */
 struct key {
+    const struct path_node *node;
     const char *bytes;
-    uint32_t len;
-    uint32_t node; /* id of the path node */
+    size_t len;
     enum access_kind kind;
 };
 
@@ -45,112 +41,155 @@ struct ranges {
     size_t visited; /* items found in this walk */
 };
 
+/* Says of a place in a string that no chunk begins there. */
+struct chunk_filter {
+    bool first[256];    /* a chunk starts with the byte */
+    uint64_t pairs[64]; /* a bit for each pair of bytes, hashed, that a longer one starts with */
+};
+
+#define CHILD_BITS 256
+
 struct path_node {
-    struct key key; /* its name under its parent */
-    UT_hash_handle hh;
     struct path_node *parent;
     uint32_t id;
     uint32_t children;
-    uint64_t child_bits; /* name_bit() of the children, and perhaps of former ones */
+    uint64_t child_bits[CHILD_BITS / 64]; /* name_bit() of the children, and perhaps of former ones */
     uint32_t refs;
     uint32_t counts[ACCESS_KINDS]; /* refs by kind */
     struct lengths *lengths;       /* NULL, or of the kinds from ACCESS_LENGTHS on */
-    uint8_t *pairs;                /* NULL, or a bit for each pair of bytes, hashed, that a chunk starts with */
+    struct chunk_filter *filter;   /* NULL: no chunks so far */
     struct ranges *ranges;
     uint64_t seen;                 /* epoch of the last walk in which a value was certainly here */
     struct path_node *next, *prev; /* in index->absent */
-    char name[];                   /* the key's bytes */
+    uint32_t name_len;
+    char name[];
 };
 
 struct bucket {
-    struct key key;
-    UT_hash_handle hh;
+    struct path_node *node;
     struct match_ref *refs; /* by next and prev */
-    size_t n;
-    uint64_t epoch; /* of the last walk that found it */
-    char bytes[];   /* the key's */
+    uint64_t epoch;         /* of the last walk that found it */
+    uint32_t n;
+    uint32_t len : 24, kind : 8; /* enum access_kind */
+    char bytes[];
 };
 
 struct match_ref {
     void *item;
-    struct path_node *node;
-    struct bucket *bucket; /* NULL: in node->ranges */
-    union {
-        struct match_ref *prev; /* in the bucket */
-        size_t place;           /* in the ranges */
-    };
-    struct match_ref *next;    /* in the bucket */
     struct match_ref *sibling; /* of the same item */
-    enum access_kind kind;
+    struct bucket *bucket;     /* NULL: in the ranges of a node */
+    union {
+        struct {
+            struct match_ref *prev, *next; /* in the bucket */
+        };
+        struct {
+            struct path_node *node;
+            size_t place; /* in its ranges */
+        };
+    };
 };
 
 struct match_index {
     struct path_node *root;
-    struct path_node *names;  /* hash table: all nodes but the root */
-    struct bucket *buckets;   /* hash table */
+    struct matcher_table names; /* all nodes but the root */
+    struct matcher_table buckets;
     struct path_node *absent; /* nodes with items under ABSENT */
     uint32_t ids;
     uint64_t epoch;
 };
 
-/* Hashing. A hash goes on over more bytes, so that prefixes of one text cost no more than the text. */
-
-static int key_compare(const void *a, const void *b)
-{
-    const struct key *x = a, *y = b;
-    return x->node != y->node || x->kind != y->kind || x->len != y->len || memcmp(x->bytes, y->bytes, x->len) != 0;
-}
+/* Hashing. */
 
 static uint64_t hash_start(const struct path_node *node, enum access_kind kind)
 {
     return ((uint64_t)node->id * ACCESS_KINDS + kind + 1) * 0x9E3779B97F4A7C15ULL;
 }
 
-static unsigned hash_end(uint64_t h)
+static uint32_t hash_end(uint64_t h)
 {
-    return (unsigned)(h ^ h >> 32);
+    uint32_t end = (uint32_t)(h ^ h >> 32);
+    return end ? end : 1;
 }
 
-static unsigned key_hash(const struct path_node *node, enum access_kind kind, const char *bytes, size_t len)
+static uint64_t load(const char *s, size_t n)
 {
-    return hash_end(hash_bytes(hash_start(node, kind), bytes, len));
+    uint64_t word = 0;
+    memcpy(&word, s, n);
+    return word;
 }
 
-static struct bucket *bucket_find_hashed(const struct match_index *x, const struct path_node *node,
-                                         enum access_kind kind, const char *bytes, size_t len, unsigned hash)
+/* Up to eight bytes. */
+static uint64_t load_rest(const char *s, size_t n)
 {
-    const struct key key = {bytes, (uint32_t)len, node->id, kind};
-    struct bucket *bucket;
-    HASH_FIND_BYHASHVALUE(hh, x->buckets, &key, sizeof(key), hash, bucket);
-    return bucket;
+    if (n >= 4)
+        return load(s, 4) | load(s + n - 4, 4) << 32;
+    return n == 0 ? 0 : load(s, 1) | load(s + n / 2, 1) << 8 | load(s + n - 1, 1) << 16;
+}
+
+static uint64_t hash_word(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0xD6E8FEB86659FD93ULL;
+    return h ^ h >> 32;
+}
+
+/* Of kinds that are looked up with one length. */
+static uint32_t hash_whole(const struct key *key)
+{
+    const char *s = key->bytes;
+    size_t len = key->len;
+    uint64_t h = hash_start(key->node, key->kind) + len;
+    for (; len > 8; s += 8, len -= 8)
+        h = hash_word(h, load(s, 8));
+    return hash_end(hash_word(h, load_rest(s, len)) * 0xD6E8FEB86659FD93ULL);
+}
+
+/* The others' goes on over more bytes, so that prefixes of one text cost no more than the text. */
+static uint32_t key_hash(const struct key *key)
+{
+    if (key->kind < ACCESS_LENGTHS)
+        return hash_whole(key);
+    return hash_end(hash_bytes(hash_start(key->node, key->kind), key->bytes, key->len));
+}
+
+static bool bucket_is(const void *item, const void *wanted)
+{
+    const struct bucket *bucket = item;
+    const struct key *key = wanted;
+    return bucket->node == key->node && bucket->kind == key->kind && bucket->len == key->len &&
+           memcmp(bucket->bytes, key->bytes, key->len) == 0;
+}
+
+static bool child_is(const void *item, const void *wanted)
+{
+    const struct path_node *node = item;
+    const struct key *key = wanted;
+    return node->parent == key->node && node->name_len == key->len && memcmp(node->name, key->bytes, key->len) == 0;
 }
 
 static struct bucket *bucket_find(const struct match_index *x, const struct path_node *node, enum access_kind kind,
                                   const char *bytes, size_t len)
 {
-    return bucket_find_hashed(x, node, kind, bytes, len, key_hash(node, kind, bytes, len));
-}
-
-static struct path_node *child_find_hashed(const struct match_index *x, const struct path_node *parent,
-                                           const char *name, size_t len, unsigned hash)
-{
-    const struct key key = {name, (uint32_t)len, parent->id, ACCESS_NAME};
-    struct path_node *node;
-    HASH_FIND_BYHASHVALUE(hh, x->names, &key, sizeof(key), hash, node);
-    return node;
+    const struct key key = {node, bytes, len, kind};
+    return matcher_table_find(&x->buckets, key_hash(&key), bucket_is, &key);
 }
 
 static struct path_node *child_find(const struct match_index *x, const struct path_node *parent, const char *name,
                                     size_t len)
 {
-    return child_find_hashed(x, parent, name, len, key_hash(parent, ACCESS_NAME, name, len));
+    const struct key key = {parent, name, len, ACCESS_NAME};
+    return matcher_table_find(&x->names, hash_whole(&key), child_is, &key);
 }
 
 /* Most members of most events are in no pattern: a bit for each child's name says so before anything is hashed. */
-static uint64_t name_bit(const char *name, size_t len)
+static unsigned name_bit(const char *name, size_t len)
 {
-    size_t ends = len > 0 ? (size_t)(uint8_t)name[0] + 7 * (size_t)(uint8_t)name[len - 1] : 0;
-    return 1ULL << ((ends + 13 * len) & 63);
+    size_t ends = len > 0 ? (size_t)(uint8_t)name[0] + 29 * (size_t)(uint8_t)name[len - 1] : 0;
+    return (ends + 53 * len) % CHILD_BITS;
+}
+
+static bool has_child_bit(const struct path_node *node, unsigned bit)
+{
+    return node->child_bits[bit / 64] >> bit % 64 & 1;
 }
 
 /* The fewer events come this way, and the fewer others are kept there already, the better. */
@@ -223,18 +262,21 @@ void match_index_destroy(struct match_index *x)
 
 static struct path_node *child_get(struct match_index *x, struct path_node *parent, const char *name, size_t len)
 {
-    unsigned hash = key_hash(parent, ACCESS_NAME, name, len);
-    struct path_node *node = child_find_hashed(x, parent, name, len, hash);
+    struct path_node *node = child_find(x, parent, name, len);
     if (node)
         return node;
     node = xcalloc(1, sizeof(*node) + len);
     memcpy(node->name, name, len);
-    node->key = (struct key){node->name, (uint32_t)len, parent->id, ACCESS_NAME};
+    node->name_len = (uint32_t)len;
     node->parent = parent;
     node->id = ++x->ids;
     parent->children++;
-    parent->child_bits = (parent->children > 1 ? parent->child_bits : 0) | name_bit(name, len);
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, x->names, &node->key, sizeof(node->key), hash, node);
+    if (parent->children == 1)
+        memset(parent->child_bits, 0, sizeof(parent->child_bits));
+    unsigned bit = name_bit(name, len);
+    parent->child_bits[bit / 64] |= 1ULL << bit % 64;
+    const struct key key = {parent, name, len, ACCESS_NAME};
+    matcher_table_add(&x->names, hash_whole(&key), node);
     return node;
 }
 
@@ -243,11 +285,11 @@ static void node_release(struct match_index *x, struct path_node *node)
 {
     while (node->parent && node->refs == 0 && node->children == 0) {
         struct path_node *parent = node->parent;
+        const struct key key = {parent, node->name, node->name_len, ACCESS_NAME};
         parent->children--;
-        assert(x->names); /* node is in it */
-        HASH_DELETE(hh, x->names, node);
+        matcher_table_remove(&x->names, hash_whole(&key), node);
         free(node->lengths);
-        free(node->pairs);
+        free(node->filter);
         free(node);
         node = parent;
     }
@@ -290,13 +332,11 @@ static void lengths_remove(struct lengths *l, size_t len)
 }
 
 /* What varies among keys of a kind: bytes, or the bits of an address block. */
-static size_t key_length(const struct key *key)
+static size_t key_length(const struct bucket *bucket)
 {
-    bool cidr = key->kind == ACCESS_CIDR4 || key->kind == ACCESS_CIDR6;
-    return cidr ? (uint8_t)key->bytes[key->len - 1] : key->len;
+    bool cidr = bucket->kind == ACCESS_CIDR4 || bucket->kind == ACCESS_CIDR6;
+    return cidr ? (uint8_t)bucket->bytes[bucket->len - 1] : bucket->len;
 }
-
-#define PAIRS_BYTES 512
 
 static size_t pair_bit(const char *s)
 {
@@ -304,43 +344,53 @@ static size_t pair_bit(const char *s)
     return (pair * 0x9E3779B1U) >> 20; /* 12 bits */
 }
 
-static void pairs_add(struct path_node *node, const char *chunk)
+static bool has_pair(const struct chunk_filter *filter, const char *s)
 {
-    if (!node->pairs)
-        node->pairs = xcalloc(1, PAIRS_BYTES);
-    size_t bit = pair_bit(chunk);
-    node->pairs[bit / 8] |= (uint8_t)(1U << bit % 8);
+    return filter->pairs[pair_bit(s) / 64] >> pair_bit(s) % 64 & 1;
+}
+
+static void filter_add(struct path_node *node, const char *chunk, size_t len)
+{
+    if (!node->filter)
+        node->filter = xcalloc(1, sizeof(*node->filter));
+    node->filter->first[(uint8_t)chunk[0]] = true;
+    if (len > 1)
+        node->filter->pairs[pair_bit(chunk) / 64] |= 1ULL << pair_bit(chunk) % 64;
 }
 
 static struct bucket *bucket_get(struct match_index *x, struct path_node *node, const struct access *a)
 {
-    unsigned hash = key_hash(node, a->kind, a->bytes.s, a->bytes.len);
-    struct bucket *bucket = bucket_find_hashed(x, node, a->kind, a->bytes.s, a->bytes.len, hash);
+    const struct key key = {node, a->bytes.s, a->bytes.len, a->kind};
+    uint32_t hash = key_hash(&key);
+    struct bucket *bucket = matcher_table_find(&x->buckets, hash, bucket_is, &key);
     if (bucket)
         return bucket;
-    bucket = xcalloc(1, sizeof(*bucket) + a->bytes.len);
-    memcpy(bucket->bytes, a->bytes.s, a->bytes.len);
-    bucket->key = (struct key){bucket->bytes, (uint32_t)a->bytes.len, node->id, a->kind};
-    HASH_ADD_KEYPTR_BYHASHVALUE(hh, x->buckets, &bucket->key, sizeof(bucket->key), hash, bucket);
+    bucket = xcalloc(1, sizeof(*bucket) + key.len);
+    memcpy(bucket->bytes, key.bytes, key.len);
+    bucket->node = node;
+    bucket->len = (uint32_t)key.len & 0xFFFFFF;
+    bucket->kind = (uint8_t)key.kind;
+    matcher_table_add(&x->buckets, hash, bucket);
     if (a->kind >= ACCESS_LENGTHS)
-        lengths_add(lengths_of(node, a->kind), key_length(&bucket->key));
-    if (a->kind == ACCESS_CHUNK && a->bytes.len > 1)
-        pairs_add(node, a->bytes.s);
+        lengths_add(lengths_of(node, a->kind), key_length(bucket));
+    if (a->kind == ACCESS_CHUNK)
+        filter_add(node, a->bytes.s, a->bytes.len);
     if (a->kind == ACCESS_ABSENT)
         DL_APPEND(x->absent, node);
     return bucket;
 }
 
-static void bucket_release(struct match_index *x, struct path_node *node, struct bucket *bucket)
+static void bucket_release(struct match_index *x, struct bucket *bucket)
 {
     if (bucket->n > 0)
         return;
-    enum access_kind kind = bucket->key.kind;
-    if (kind >= ACCESS_LENGTHS)
-        lengths_remove(lengths_of(node, kind), key_length(&bucket->key));
-    if (kind == ACCESS_ABSENT)
+    struct path_node *node = bucket->node;
+    const struct key key = {node, bucket->bytes, bucket->len, (enum access_kind)bucket->kind};
+    if (key.kind >= ACCESS_LENGTHS)
+        lengths_remove(lengths_of(node, key.kind), key_length(bucket));
+    if (key.kind == ACCESS_ABSENT)
         DL_DELETE(x->absent, node);
-    HASH_DELETE(hh, x->buckets, bucket);
+    matcher_table_remove(&x->buckets, key_hash(&key), bucket);
     free(bucket);
 }
 
@@ -353,6 +403,7 @@ static void ranges_add(struct path_node *node, double low, double high, struct m
         r->cap = r->cap ? r->cap * 2 : 4;
         r->v = xreallocarray(r->v, r->cap, sizeof(*r->v));
     }
+    ref->node = node;
     ref->place = r->n;
     r->v[r->n++] = (struct range_item){.low = low, .high = high, .ref = ref};
     r->sorted = false;
@@ -386,8 +437,6 @@ void match_index_add(struct match_index *x, const struct leaf *leaf, void *item,
         const struct access *a = best_access(x, node, &leaf->predicates[i], accesses, &cost);
         struct match_ref *ref = xcalloc(1, sizeof(*ref));
         ref->item = item;
-        ref->node = node;
-        ref->kind = a->kind;
         if (a->kind == ACCESS_RANGE) {
             ranges_add(node, a->low, a->high, ref);
         } else {
@@ -406,17 +455,17 @@ void match_index_remove(struct match_index *x, struct match_ref **refs)
     struct match_ref *ref, *next;
     LL_FOREACH_SAFE2(*refs, ref, next, sibling)
     {
-        struct path_node *node = ref->node;
         struct bucket *bucket = ref->bucket;
+        struct path_node *node = bucket ? bucket->node : ref->node;
+        node->counts[bucket ? bucket->kind : ACCESS_RANGE]--;
+        node->refs--;
         if (bucket) {
             DL_DELETE(bucket->refs, ref);
             bucket->n--;
-            bucket_release(x, node, bucket);
+            bucket_release(x, bucket);
         } else {
             ranges_remove(node, ref->place);
         }
-        node->counts[ref->kind]--;
-        node->refs--;
         node_release(x, node);
         free(ref);
     }
@@ -457,7 +506,8 @@ static void visit_prefixes(struct walk *w, const struct path_node *node, enum ac
     for (size_t i = 0; i < l->n && l->v[i].len <= len; i++) {
         hash = hash_bytes(hash, s + done, l->v[i].len - done);
         done = l->v[i].len;
-        bucket_visit(w, bucket_find_hashed(w->x, node, kind, s, done, hash_end(hash)));
+        const struct key key = {node, s, done, kind};
+        bucket_visit(w, matcher_table_find(&w->x->buckets, hash_end(hash), bucket_is, &key));
     }
 }
 
@@ -476,12 +526,12 @@ static void visit_ends(struct walk *w, const struct path_node *node, enum access
 
 static void visit_chunks(struct walk *w, const struct path_node *node, const char *s, size_t len)
 {
-    const struct lengths *l = &node->lengths[ACCESS_CHUNK - ACCESS_LENGTHS];
-    bool single = l->v[0].len == 1;
+    const struct chunk_filter *filter = node->filter;
+    bool single = node->lengths[ACCESS_CHUNK - ACCESS_LENGTHS].v[0].len == 1;
     for (size_t i = 0; i < len; i++) {
-        size_t bit = node->pairs && i + 1 < len ? pair_bit(s + i) : 0;
-        bool pair = node->pairs && i + 1 < len && node->pairs[bit / 8] >> bit % 8 & 1;
-        if (pair)
+        if (!filter->first[(uint8_t)s[i]])
+            continue;
+        if (i + 1 < len && has_pair(filter, s + i))
             visit_prefixes(w, node, ACCESS_CHUNK, s + i, len - i);
         else if (single)
             visit(w, node, ACCESS_CHUNK, s + i, 1);
@@ -613,7 +663,7 @@ static struct path_node *child_named(const struct match_index *x, struct path_no
 {
     for (;;) {
         size_t len = (size_t)(strchrnul(name, '.') - name);
-        if (!(node->child_bits & name_bit(name, len)) || !(node = child_find(x, node, name, len)))
+        if (!has_child_bit(node, name_bit(name, len)) || !(node = child_find(x, node, name, len)))
             return NULL;
         if (name[len] == '\0')
             return node;
@@ -639,10 +689,11 @@ static void walk_members(struct walk *w, struct path_node *node, const cJSON *ob
 /* `certain`: the way here leads through no array, of which a match would look at one element only. */
 static void walk_value(struct walk *w, struct path_node *node, const cJSON *v, bool certain)
 {
-    if (cJSON_IsArray(v)) {
+    int type = v ? v->type & 0xFF : cJSON_Invalid;
+    if (type == cJSON_Array) {
         for (const cJSON *element = v->child; element; element = element->next)
             walk_value(w, node, element, false);
-    } else if (cJSON_IsObject(v)) {
+    } else if (type == cJSON_Object) {
         if (node->children > 0)
             walk_members(w, node, v, certain);
     } else if (v && node->refs > 0) {

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """The daemon beside the floor: the least C program that does the same work and nothing else (floor.c).
 
-    bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [emit run file memory startup idle match]...
+    bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
+
+NAME: emit run file memory startup idle match; not without being named, as they take minutes: store, and soak, which emits
+for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
 has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
@@ -35,6 +38,9 @@ RUNS = 5000
 FILES = 2000
 LATENCY_FILES = 300
 MANY = 10000
+STORED = 1000000
+SOAK_KEPT = 200000
+SOAK_FIRST = 60
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Bench:
         self.build: Path = options.build
         self.rounds: int = options.rounds
         self.seconds: float = options.seconds
+        self.soaking: float = options.soak
         self.rows: list[Row] = []
         self.has_daemon = (self.build / "triggerd").exists()
         # Beside the build, not in /tmp, which may be memory: a sync must cost what it costs.
@@ -98,8 +105,9 @@ class Bench:
                 process.terminate()
 
     @contextmanager
-    def daemon(self, dir: Path, files: dict[str, str], **options: Any) -> Iterator[Daemon]:
-        daemon = Daemon(dir, build=self.build, args=("--log-level", "error"), **options)
+    def daemon(self, dir: Path, files: dict[str, str], settings: Path | None = None, **options: Any) -> Iterator[Daemon]:
+        config = ("--config", str(settings)) if settings else ()
+        daemon = Daemon(dir, build=self.build, args=("--log-level", "error", *config), **options)
         try:
             for name, text in files.items():
                 (daemon.manifests / name).write_text(text)
@@ -280,13 +288,17 @@ class Bench:
             files[f"t{i}.yaml"] = documents(custom(f"t{i}", "p", f"e{i % 100}", config={"filter": {"kind": f"k{i}"}}))
         return files
 
+    def resident(self, d: Daemon) -> float:
+        """KiB."""
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{d.pid}/status").read_text())
+        assert found
+        return float(found[1])
+
     def memory(self) -> None:
         def resident(count: int) -> float:
             with self.fresh("daemon") as dir, self.daemon(dir, self.many(count)) as d:
                 time.sleep(1)
-                found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{d.pid}/status").read_text())
-                assert found
-                return float(found[1])
+                return self.resident(d)
 
         def daemon() -> Figures:
             few, many = resident(10), resident(10 + MANY)
@@ -294,6 +306,67 @@ class Bench:
 
         self.measure(None, daemon, [("resident memory, idle, 10 triggers", "MiB", "idle", 1, "≤10"),
                                     (f"each further trigger, of {MANY}", "KiB", "each", 1, "≤4")])
+
+    # -- memory over time: not by default, as they take minutes --
+
+    def recording(self) -> dict[str, str]:
+        """A trigger that records the body's events and, paused, runs nothing."""
+        return {"m.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                                    custom("t", "p", "bench"))}
+
+    def total(self, d: Daemon) -> int:
+        return int(d.get("/api/v1/triggers/events?page_size=1")["total"])
+
+    def store(self) -> None:
+        def daemon() -> Figures:
+            with self.fresh("daemon") as dir:
+                settings = dir / "triggerd.yaml"
+                settings.write_text(json.dumps({"retention": {"events": 2 * STORED}}))
+                files = self.recording()
+                with self.daemon(dir, files, settings=settings) as d:
+                    self.total(d)
+                    time.sleep(1)
+                    empty = self.resident(d)
+                    d.post("/api/v1/triggers/t/pause")
+                    self.load("--unix", str(d.socket), "-c", str(CONNECTIONS), "-n", str(STORED), "-p",
+                              "/api/v1/triggers/emit", "-b", self.body())
+                with self.daemon(dir, files, settings=settings) as d:
+                    assert self.total(d) == STORED
+                    time.sleep(1)
+                    return {"more": (self.resident(d) - empty) / 1024}
+
+        self.measure(None, daemon, [(f"resident memory, {STORED} events stored, a page read: more", "MiB", "more", 1, "≤1")])
+
+    def soak(self) -> None:
+        """Emits at full speed, in slices; retention keeps SOAK_KEPT events, so that the store has turned over many times."""
+        def daemon() -> Figures:
+            with self.fresh("daemon") as dir:
+                settings = dir / "triggerd.yaml"
+                settings.write_text(json.dumps({"retention": {"events": SOAK_KEPT}}))
+                with self.daemon(dir, self.recording(), settings=settings) as d:
+                    d.post("/api/v1/triggers/t/pause")
+                    begin, emitted, first = time.monotonic(), 0.0, 0.0
+                    while (passed := time.monotonic() - begin) < self.soaking:
+                        if passed >= SOAK_FIRST and not first:
+                            first = self.resident(d)
+                        left = (SOAK_FIRST if not first else self.soaking) - passed
+                        emitted += self.load("--unix", str(d.socket), "-c", str(CONNECTIONS), "-s", str(min(left, 30)),
+                                             "-p", "/api/v1/triggers/emit", "-b", self.body())["requests"]
+                        print(f"  after {time.monotonic() - begin:.0f} s: {emitted:,.0f} events emitted, "
+                              f"{self.total(d):,} kept, {self.resident(d) / 1024:.1f} MiB resident", flush=True)
+                    return {"first": first / 1024, "last": self.resident(d) / 1024, "grown": self.resident(d) / first,
+                            "turns": emitted / SOAK_KEPT}
+
+        if self.soaking < 2 * SOAK_FIRST:
+            raise SystemExit(f"soak: at least {2 * SOAK_FIRST} seconds")
+        if self.has_daemon:
+            self.rounds, rounds = 1, self.rounds
+            self.measure(None, daemon, [
+                (f"full load, {SOAK_KEPT} events kept: times the store turned over", "", "turns", 1, "≥1"),
+                (f"full load: resident after {SOAK_FIRST} s", "MiB", "first", 1, ""),
+                (f"full load: resident after {self.soaking:.0f} s", "MiB", "last", 1, ""),
+                (f"full load: resident after {self.soaking:.0f} s over after {SOAK_FIRST} s", "", "grown", 1, "≤1.05")])
+            self.rounds = rounds
 
     def startup(self) -> None:
         def ready(count: int) -> float:
@@ -348,9 +421,16 @@ class Bench:
         if not program.exists():
             print("match: no bench_match in the build")
             return
-        done = subprocess.run([str(program)], check=False)
-        self.rows.append(Row("bench_match", "", None, float(done.returncode), "≤0"))
-        self.show(self.rows[-1])
+        def patterns() -> Figures:
+            done = subprocess.run([str(program)], check=True, stdout=subprocess.PIPE, text=True)
+            table, last = done.stdout.rstrip().rsplit("\n", 1)
+            print("  " + table.replace("\n", "\n  "))
+            return {f"{kind}_{key}": n for kind, figures in json.loads(last).items() for key, n in figures.items()}
+
+        self.measure(None, patterns, [row for kind in ("plain", "mixed") for row in (
+            (f"matching, {MANY} {kind} patterns", "1/s", f"{kind}_rate", 1, ""),
+            (f"an event parsed and matched, {kind}: {MANY} patterns over 1", "", f"{kind}_parsed", 1, "≤2"),
+            (f"a match alone, {kind}: {MANY} patterns over 1", "", f"{kind}_ratio", 1, "≤2"))])
 
 
 def build(dir: Path) -> None:
@@ -361,12 +441,13 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "file", "memory", "startup", "idle", "match"]
+    names = ["emit", "run", "file", "memory", "startup", "idle", "match", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--soak", type=float, default=300, metavar="SECONDS")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
     wrong = set(options.names) - set(names)
@@ -380,7 +461,7 @@ def main() -> int:
     print(f"{'':<58} {'unit':>7} {'floor':>10} {'triggerd':>10} {'ratio':>7}  limit", flush=True)
     try:
         for name in names:
-            if not options.names or name in options.names:
+            if name in (options.names or names[:-2]):
                 getattr(bench, name)()
     finally:
         shutil.rmtree(bench.dir, ignore_errors=True)

@@ -231,8 +231,6 @@ static void add_event(struct buf *b, unsigned depth)
     }
 }
 
-#define OWNERS 300
-
 struct owner {
     char *text;
     struct pattern *pattern;
@@ -252,12 +250,12 @@ static void owner_renew(struct owner *o)
     o->pattern = compile(o->text);
 }
 
-static size_t compare(struct matcher *m, const struct owner *owners, const char *event_text)
+static size_t compare(struct matcher *m, const struct owner *owners, size_t n_owners, const char *event_text)
 {
     _cleanup_(cjson_deletep) cJSON *event = parse(event_text);
     void *const *found = NULL;
     size_t n = matcher_match(m, event, &found), k = 0;
-    for (size_t i = 0; i < OWNERS; i++) {
+    for (size_t i = 0; i < n_owners; i++) {
         if (!owners[i].in)
             continue;
         bool want = pattern_match(owners[i].pattern, event, NULL), got = k < n && found[k] == &owners[i];
@@ -270,68 +268,79 @@ static size_t compare(struct matcher *m, const struct owner *owners, const char 
     return n;
 }
 
-static size_t compare_some(struct matcher *m, const struct owner *owners, unsigned events)
+static size_t compare_some(struct matcher *m, const struct owner *owners, size_t n_owners, unsigned events)
 {
     size_t found = 0;
     for (unsigned i = 0; i < events; i++) {
         struct buf event = {0};
         add_event(&event, 0);
-        found += compare(m, owners, event.data);
+        found += compare(m, owners, n_owners, event.data);
         buf_fini(&event);
     }
     return found;
 }
 
-/* Patterns are added in the order of the array, so the order of the results can be checked against it. */
+/* Patterns are added in the order of the array, so the order of the results can be checked against it. Returns how many
+ * were found, for more than 90 events. */
+static size_t random_life(unsigned seed, size_t n)
+{
+    random_state = seed * 0x9E3779B97F4A7C15ULL;
+    struct owner *owners = xcalloc(n, sizeof(*owners));
+    struct matcher *m = matcher_create();
+    for (size_t i = 0; i < n; i++) {
+        owner_renew(&owners[i]);
+        matcher_add(m, &owners[i], owners[i].pattern);
+        owners[i].in = true;
+    }
+    size_t found = compare_some(m, owners, n, 40);
+
+    for (size_t i = 0; i < n; i++) {
+        unsigned what = pick(3);
+        if (what == 0) {
+            matcher_remove(m, &owners[i]);
+            matcher_remove(m, &owners[i]);
+            owners[i].in = false;
+        } else if (what == 1) { /* another pattern, the same place */
+            struct owner old = {0};
+            old.pattern = steal(&owners[i].pattern);
+            owner_renew(&owners[i]);
+            matcher_add(m, &owners[i], owners[i].pattern);
+            pattern_destroy(old.pattern);
+        }
+        if (i % (n / 6) == 0)
+            found += compare_some(m, owners, n, 4);
+    }
+    found += compare_some(m, owners, n, 30);
+
+    for (size_t i = n; i-- > 0;) {
+        if (i > 0)
+            matcher_remove(m, &owners[i]);
+        owners[i].in &= i == 0;
+    }
+    found += compare_some(m, owners, n, 3);
+    assert_int_equal(matcher_size(m), owners[0].in);
+    matcher_destroy(m);
+    for (size_t i = 0; i < n; i++) {
+        free(owners[i].text);
+        pattern_destroy(owners[i].pattern);
+    }
+    free(owners);
+    return found;
+}
+
 static void test_random(void **state)
 {
     (void)state;
-    size_t found = 0, asked = 0;
-    for (unsigned seed = 1; seed <= 30; seed++) {
-        random_state = seed * 0x9E3779B97F4A7C15ULL;
-        static struct owner owners[OWNERS];
-        memset(owners, 0, sizeof(owners));
-        struct matcher *m = matcher_create();
-        for (size_t i = 0; i < OWNERS; i++) {
-            owner_renew(&owners[i]);
-            matcher_add(m, &owners[i], owners[i].pattern);
-            owners[i].in = true;
-        }
-        found += compare_some(m, owners, 40);
+    size_t found = 0;
+    for (unsigned seed = 1; seed <= 30; seed++)
+        found += random_life(seed, 300);
+    assert_true(found > (size_t)30 * 100); /* patterns and events do meet */
+}
 
-        for (size_t i = 0; i < OWNERS; i++) {
-            unsigned what = pick(3);
-            if (what == 0) {
-                matcher_remove(m, &owners[i]);
-                matcher_remove(m, &owners[i]);
-                owners[i].in = false;
-            } else if (what == 1) { /* another pattern, the same place */
-                struct owner old = {0};
-                old.pattern = steal(&owners[i].pattern);
-                owner_renew(&owners[i]);
-                matcher_add(m, &owners[i], owners[i].pattern);
-                pattern_destroy(old.pattern);
-            }
-            if (i % 50 == 0)
-                found += compare_some(m, owners, 4);
-        }
-        found += compare_some(m, owners, 30);
-        asked += 94;
-
-        for (size_t i = OWNERS; i-- > 0;) {
-            if (i > 0)
-                matcher_remove(m, &owners[i]);
-            owners[i].in &= i == 0;
-        }
-        found += compare_some(m, owners, 3);
-        assert_int_equal(matcher_size(m), owners[0].in);
-        matcher_destroy(m);
-        for (size_t i = 0; i < OWNERS; i++) {
-            free(owners[i].text);
-            pattern_destroy(owners[i].pattern);
-        }
-    }
-    assert_true(found > asked); /* patterns and events do meet */
+static void test_random_ten_thousand(void **state)
+{
+    (void)state;
+    assert_true(random_life(31, 10000) > 10000);
 }
 
 /* Many patterns of one shape, of which an event meets one: how many are evaluated? %06u is the pattern's number. */
@@ -512,8 +521,9 @@ static void test_empty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),    cmocka_unit_test(test_evaluates_few), cmocka_unit_test(test_evaluates_once),
-        cmocka_unit_test(test_long_keys), cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_random),        cmocka_unit_test(test_random_ten_thousand),
+        cmocka_unit_test(test_evaluates_few), cmocka_unit_test(test_evaluates_once),
+        cmocka_unit_test(test_long_keys),     cmocka_unit_test(test_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
