@@ -1,6 +1,8 @@
 /* How each resource looks, in every view. */
 #include "api/api.h"
 
+#include "lang/redact.h"
+
 static void render_source(struct buf *b, const char *file, unsigned line, const char *commit)
 {
     json_open(b, "source", '{');
@@ -17,6 +19,34 @@ static void render_conditions(struct buf *b, const struct conditions *conditions
     cJSON_Delete(list);
 }
 
+/* JSON text without the secrets in it. */
+static void render_hidden(struct buf *b, const char *key, const struct field_table *table, const char *text)
+{
+    _cleanup_(freep) char *hidden = redact_json(table, text);
+    json_raw(b, key, hidden ? hidden : text);
+}
+
+static void render_steps(struct buf *b, const struct pipeline *p)
+{
+    bool wanted = false;
+    for (size_t i = 0; i < p->n_steps && !wanted; i++)
+        wanted = redact_wanted(p->steps[i].kind->config, p->text);
+    if (!wanted) {
+        json_value(b, "steps", p->steps_json);
+        return;
+    }
+    cJSON *steps = cJSON_Duplicate(p->steps_json, true);
+    cJSON *step = steps->child;
+    for (size_t i = 0; i < p->n_steps && step; i++, step = step->next) {
+        const struct kind *kind = p->steps[i].kind;
+        cJSON *config = value_get(step, kind->name);
+        if (config)
+            redact(kind->config, config);
+    }
+    json_value(b, "steps", steps);
+    cJSON_Delete(steps);
+}
+
 void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
 {
     struct trigger_view v;
@@ -27,13 +57,13 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
     json_string(b, "description", v.spec->description);
     json_string(b, "pipeline_id", v.spec->pipeline_id);
     json_string(b, "trigger_type", v.spec->trigger_type);
-    json_raw(b, "config", v.spec->config_text);
+    render_hidden(b, "config", v.spec->kind->config, v.spec->config_text);
     json_bool(b, "enabled", v.spec->enabled);
     json_int(b, "max_concurrent", v.spec->max_concurrent);
     cJSON *cooldown = value_number_from_double(v.spec->cooldown_seconds);
     json_value(b, "cooldown_seconds", cooldown);
     cJSON_Delete(cooldown);
-    json_raw(b, "default_inputs", v.spec->default_inputs);
+    render_hidden(b, "default_inputs", NULL, v.spec->default_inputs);
     /* The other settings, where they are not the default. */
     cJSON *all = fields_print(&trigger_fields, v.spec, true);
     static const char *const shown[] = {"id",     "name",    "description",    "pipeline_id",      "trigger_type",
@@ -68,7 +98,7 @@ void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p)
     json_string(b, "name", v.spec->name);
     json_string(b, "description", v.spec->description);
     json_value(b, "inputs", v.spec->inputs);
-    json_value(b, "steps", v.spec->steps_json);
+    render_steps(b, v.spec);
     json_value(b, "outputs", v.spec->outputs);
     cJSON *timeout = v.spec->timeout_seconds > 0 ? value_number_from_double(v.spec->timeout_seconds) : NULL;
     json_value(b, "timeout_seconds", timeout);

@@ -1,6 +1,6 @@
 #include "base/error.h"
 
-#include "base/util.h"
+#include "base/mask.h"
 
 #include <stdio.h>
 
@@ -26,7 +26,16 @@ int error_setv(struct error *err, int code, const char *format, va_list args)
         return code;
     err->code = code;
     err->line = err->column = 0;
+    va_list again;
+    va_copy(again, args);
     int wanted = vsnprintf(err->message, sizeof(err->message), format, args);
+    if (strstr(err->message, "://")) { /* masked before it is cut: half a URL does not show where its password ends */
+        char *whole = xvasprintf(format, again);
+        mask_urls(&whole);
+        wanted = snprintf(err->message, sizeof(err->message), "%s", whole);
+        free(whole);
+    }
+    va_end(again);
     mark_cut(err->message, sizeof(err->message), wanted);
     return code;
 }

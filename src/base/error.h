@@ -21,7 +21,7 @@ struct error {
 
 #define ERROR_INIT ((struct error){0})
 
-/* Fill `err` (NULL is allowed). Returns `code`, so that a failing function can `return error_set(err, -EINVAL, …)`. */
+/* Fill `err` (NULL is allowed); passwords in URLs are masked. Returns `code`, so that a failing function can `return error_set(err, -EINVAL, …)`. */
 int error_set(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int error_setv(struct error *err, int code, const char *format, va_list args) __attribute__((format(printf, 3, 0)));
 

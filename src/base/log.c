@@ -1,7 +1,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
-#include "base/util.h"
+#include "base/mask.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -211,6 +211,15 @@ void log_write(enum log_level level, const char *area, const struct log_field *f
     int wanted = vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     size_t len = wanted < 0 ? 0 : strlen(message);
+    if (len > 0 && strstr(message, "://")) { /* before it is cut: half a URL does not show where its password ends */
+        va_start(args, format);
+        char *whole = xvasprintf(format, args);
+        va_end(args);
+        mask_urls(&whole);
+        snprintf(message, sizeof(message), "%s", whole);
+        len = strlen(message);
+        free(whole);
+    }
 
     struct line line;
     line.len = 0;
@@ -239,8 +248,14 @@ void log_write(enum log_level level, const char *area, const struct log_field *f
         line.data[line.len++] = '"';
     line.end = LOG_LINE_MAX - TAIL_ROOM;
     for (; fields && fields->key; fields++)
-        if (fields->value)
+        if (fields->value && strstr(fields->value, "://")) {
+            char *value = xstrdup(fields->value);
+            mask_urls(&value);
+            put_field(&line, as, fields->key, value);
+            free(value);
+        } else if (fields->value) {
             put_field(&line, as, fields->key, fields->value);
+        }
     if (json)
         line.data[line.len++] = '}';
     line.data[line.len++] = '\n';

@@ -173,3 +173,103 @@ void mask_stream_fini(struct mask_stream *s)
     buf_fini(&s->held);
     s->covered = 0;
 }
+
+/* ---- what is written where everyone may read it ---- */
+
+/* Bytes of a reference or a template at `p`; 0: there is none. */
+static size_t placeholder(const char *p, const char *limit)
+{
+    bool template = strncmp(p, "{{", 2) == 0;
+    if (!template && strncmp(p, "${env:", 6) != 0 && strncmp(p, "${file:", 7) != 0)
+        return 0;
+    const char *end = strstr(p, template ? "}}" : "}");
+    size_t n = end ? (size_t)(end - p) + (template ? 2 : 1) : 0;
+    return n <= (size_t)(limit - p) ? n : 0;
+}
+
+void mask_literal(const char *text, size_t len, struct buf *out)
+{
+    bool literal = false;
+    for (const char *p = text, *limit = text + len; p < limit;) {
+        size_t n = placeholder(p, limit);
+        if (n > 0)
+            buf_add(out, p, n);
+        else if (!literal)
+            buf_adds(out, MASK_TEXT);
+        literal = n == 0;
+        p += MAX(n, (size_t)1);
+    }
+}
+
+/* Where what follows `scheme://` ends; within it the last `@`, and the first `:` before that. */
+struct authority {
+    const char *end, *at, *colon;
+    bool plain; /* what follows the last colon is a port */
+};
+
+static struct authority authority_of(const char *start, const char *stops)
+{
+    struct authority a = {.end = start, .plain = true};
+    const char *limit = start + strlen(start), *colon = NULL;
+    bool after_colon = false;
+    while (*a.end && !strchr(stops, *a.end)) {
+        size_t n = placeholder(a.end, limit);
+        if (n == 0 && *a.end == '@') {
+            a.at = a.end;
+            a.colon = colon;
+            a.plain = true;
+            after_colon = false;
+        } else if (n == 0 && *a.end == ':') {
+            colon = colon ? colon : a.end;
+            a.plain = after_colon = true;
+        } else if (n == 0 && after_colon && (*a.end < '0' || *a.end > '9')) {
+            a.plain = false;
+        }
+        a.end += MAX(n, (size_t)1);
+    }
+    return a;
+}
+
+bool url_password(const char *text, const char **ret_start, const char **ret_end)
+{
+    static const char outside[] = " \t\r\n\"'<>`\\";
+    for (const char *p = text; (p = strstr(p, "://")); p += 3) {
+        char before = p > text ? p[-1] : ' ';
+        bool scheme = (before >= 'a' && before <= 'z') || (before >= 'A' && before <= 'Z') ||
+                      (before >= '0' && before <= '9') || before == '+' || before == '-' || before == '.';
+        if (!scheme)
+            continue;
+        struct authority a = authority_of(p + 3, "/?# \t\r\n\"'<>`\\");
+        /* A password with a `/` that should have been written %2F: no host has such a port. */
+        if (!a.at && !a.plain && p[3] != '[')
+            a = authority_of(p + 3, outside);
+        if (!a.at || !a.colon || a.colon + 1 == a.at)
+            continue;
+        *ret_start = a.colon + 1;
+        *ret_end = a.at;
+        return true;
+    }
+    return false;
+}
+
+bool mask_urls(char **text)
+{
+    const char *start, *end;
+    if (!*text || !url_password(*text, &start, &end))
+        return false;
+    struct buf b = {0};
+    const char *rest = *text;
+    do {
+        buf_add(&b, rest, (size_t)(start - rest));
+        mask_literal(start, (size_t)(end - start), &b);
+        rest = end;
+    } while (url_password(rest, &start, &end));
+    buf_adds(&b, rest);
+    bool differs = !streq(b.data, *text);
+    if (differs) {
+        secret_free(*text);
+        *text = buf_steal(&b);
+    }
+    buf_fini(&b);
+    return differs;
+}

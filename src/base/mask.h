@@ -38,6 +38,18 @@ void mask_feed(const struct mask *m, struct mask_stream *s, const char *data, si
 void mask_flush(const struct mask *m, struct mask_stream *s, struct buf *out);
 void mask_stream_fini(struct mask_stream *s);
 
+/* ---- what is written where everyone may read it ---- */
+
+/* The password of the first URL in `text` that has one (`scheme://user:password@host`), as it stands there: percent
+ * signs, references and templates included. False: there is none. */
+bool url_password(const char *text, const char **ret_start, const char **ret_end);
+/* A secret as it is shown: `***` for each run of literal text, references (`${env:…}`, `${file:…}`) and templates
+ * (`{{ … }}`) as they are. */
+void mask_literal(const char *text, size_t len, struct buf *out);
+/* *text with the passwords in its URLs so shown; it is freed where that differs. Returns whether it does. NULL is
+ * allowed. */
+bool mask_urls(char **text);
+
 /* Free bytes that were secret, wiped. NULL is allowed. */
 void secret_free(char *value);
 

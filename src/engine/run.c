@@ -281,6 +281,7 @@ void step_done(struct step_call *call, struct step_result *result)
     s->call = NULL;
     run->running--;
     attempt_mask(a, result);
+    mask_urls(&result->error);
     take_result(s, result);
     attempt_fini(a);
     enum step_status status = result->status;

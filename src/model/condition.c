@@ -1,12 +1,17 @@
 #include "model/condition.h"
 
 #include "base/clock.h"
-#include "base/util.h"
+#include "base/mask.h"
 
 bool condition_set(struct conditions *cs, const char *type, enum condition_status status, const char *reason,
                    const char *message, int64_t now_ms, int64_t generation)
 {
     struct condition *c = NULL;
+    _cleanup_(freep) char *shown = message && strstr(message, "://") ? xstrdup(message) : NULL;
+    if (shown) {
+        mask_urls(&shown);
+        message = shown;
+    }
     for (unsigned i = 0; i < cs->n; i++)
         if (strcmp(cs->items[i].type, type) == 0)
             c = &cs->items[i];

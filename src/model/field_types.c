@@ -152,6 +152,10 @@ const struct field_type field_seconds = {"seconds",    sizeof(double), number_pa
 
 static bool string_parse(const struct field *f, const cJSON *v, void *slot, const char *path, struct issues *issues)
 {
+    if (!cJSON_IsString(v) && (f->flags & FIELD_SECRET)) { /* it may be the secret all the same */
+        issue_add(issues, path, v, "expected a string, got %s", value_type_name(v));
+        return false;
+    }
     if (!cJSON_IsString(v))
         return wrong(issues, path, v, "a string");
     if (!length_ok(f, strlen(v->valuestring), v, path, issues, "character"))

@@ -1,6 +1,6 @@
 #include "model/issue.h"
 
-#include "base/util.h"
+#include "base/mask.h"
 
 #include <stdio.h>
 
@@ -27,11 +27,10 @@ static void issue_addv(struct issues *is, enum issue_severity severity, const ch
         is->cap = is->cap ? is->cap * 2 : 8;
         is->items = xreallocarray(is->items, is->cap, sizeof(*is->items));
     }
-    is->items[is->n++] = (struct issue){.severity = severity,
-                                        .path = xstrdup(path),
-                                        .message = xvasprintf(format, args),
-                                        .node = node,
-                                        .at_key = at_key};
+    char *message = xvasprintf(format, args);
+    mask_urls(&message);
+    is->items[is->n++] =
+        (struct issue){.severity = severity, .path = xstrdup(path), .message = message, .node = node, .at_key = at_key};
 }
 
 void issue_add(struct issues *is, const char *path, const cJSON *node, const char *format, ...)

@@ -1,4 +1,5 @@
 /* JSON values as text. Not cJSON's printer, which indents by tabs and writes 2^53 as 9.00719925474099e+15. */
+#include "base/mask.h"
 #include "model/value_internal.h"
 
 #include <stdio.h>
@@ -136,6 +137,13 @@ char *value_brief(const cJSON *v, char *out, size_t cap)
     }
     struct printer p = {.limit = BRIEF_BYTES * 2};
     print_value(&p, v, 0);
+    if (p.out.data &&
+        strstr(p.out.data, "://")) { /* before it is cut: half a URL does not show where its password ends */
+        char *whole = value_print(v);
+        buf_fini(&p.out);
+        mask_urls(&whole);
+        p.out = (struct buf){.data = whole, .len = strlen(whole)};
+    }
     size_t len = p.out.len, end = 0, room = cap > sizeof(mark) ? MIN(cap - sizeof(mark), BRIEF_BYTES) : 0;
     size_t fit = 0; /* what can stay before a mark */
     for (size_t characters = 0; end < len && characters < BRIEF_CHARACTERS && end < cap; characters++) {

@@ -361,3 +361,50 @@ def test_canaries(make_daemon: Any, log_format: str) -> None:
     assert seen[f"/api/v1/runs/{run['id']}/steps/a/stdout"].count(b"***") >= 7
     found = [(where, name) for where, data in seen.items() for name, value in canary.items() if value.encode() in data]
     assert not found
+
+
+# ---- written literally ----
+
+
+def test_passwords_in_urls_are_hidden_in_views_and_kept_in_manifests(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(args=("--log-level", "debug"), env={"WORD": WORD}).start()
+    url = "redis://user:canary-pw@host:6379/0"
+    text = f"""\
+kind: trigger
+id: t
+name: t
+pipeline_id: p
+trigger_type: custom
+config: {{endpoint: t}}
+default_inputs:
+  url: {url}  # where it goes
+  token: redis://user:${{env:WORD}}@host
+"""
+    path = d.write("t.yaml", text)
+    d.put("p.yaml", pipeline("p", {"id": "s", "exec": {"command": ["/bin/sh", "-c", f"echo >&2 'no {url}'; exit 1"],
+                                                       "env": {"URL": url}}}))
+    wait_for(lambda: d.exists("t"))
+    shown = {"url": "redis://user:***@host:6379/0", "token": "redis://user:${env:WORD}@host"}
+    assert d.trigger("t")["default_inputs"] == shown
+    assert d.get("/api/v1/pipelines/p")["steps"][0]["exec"]["env"] == {"URL": shown["url"]}
+    views = [d.ctl("get", "triggers", "-o", "yaml").stdout, d.ctl("describe", "trigger", "t").stdout,
+             d.ctl("describe", "pipeline", "p").stdout, json.dumps(d.get("/api/v1/manifests"))]
+
+    # what is shown means what it was, and everything else stays
+    d.http("PUT", "/api/v1/triggers/t", {"default_inputs": {**shown, "more": 1}}).ok()
+    assert f"url: {url}  # where it goes" in path.read_text() and "more: 1" in path.read_text()
+    d.http("PUT", "/api/v1/triggers/t", {"default_inputs": {**shown, "url": "redis://user:***@other/1"}}).ok()
+    assert "url: redis://user:canary-pw@other/1" in path.read_text()
+    d.http("PUT", "/api/v1/triggers/t", {"default_inputs": {"url": "redis://user:${env:WORD}@other"}}).ok()
+    assert "redis://user:${env:WORD}@other" in path.read_text() and "canary" not in path.read_text()
+    path.write_text(text)
+    wait_for(lambda: d.trigger("t")["default_inputs"] == shown)
+
+    run = d.fire("t")
+    assert "no redis://user:***@host:6379/0" in run["error_message"]
+    views += [run["error_message"], d.event(run["event_id"])["error_message"]]
+    d.write("bad.yaml", pipeline("bad", {"id": "s", "exec": {"command": ["x"], "limits": url}}, timeout_seconds=url))
+    errors = wait_for(lambda: (e := d.errors()) and len(e) == 2 and e)
+    assert all("redis://user:***@host" in e for e in errors), errors
+    views += [*errors, d.ctl("validate", d.manifests).stdout, d.output()]
+    assert not [v for v in views if "canary-pw" in v]
