@@ -62,6 +62,7 @@ struct daemon {
     struct loop loop;
     struct loop_group group;
     struct loop_async store_wake, spawn_wake;
+    struct loop_poll exits; /* of processes */
     struct loop_signal term, interrupt, hangup;
     struct rlimit open_files; /* as we were started: children get it back */
     struct store_port *store;
@@ -123,6 +124,12 @@ static void collect_spawner(void *ctx)
     spawner_collect(d->spawner, 64);
 }
 
+static void collect_exits(void *ctx, int fd, int events, int status)
+{
+    (void)fd, (void)events, (void)status;
+    collect_spawner(ctx);
+}
+
 /* As many descriptors as we may have; how many runs they allow. */
 static int64_t raise_descriptors(struct daemon *d)
 {
@@ -156,6 +163,7 @@ static void sweeper_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->sweeper = NULL;
+    loop_close(&d->exits.handle, NULL, NULL); /* before its descriptor */
     spawner_destroy(d->spawner);
     d->spawner = NULL;
     store_close(d->store); /* commits what is left; callbacks run here */
@@ -296,7 +304,12 @@ static int open_spawner(struct daemon *d, struct error *err)
                                       .wake_ctx = d,
                                       .default_open_soft = d->open_files.rlim_cur,
                                       .default_open_hard = d->open_files.rlim_max};
-    return spawner_create(&options, &d->spawner, err);
+    r = spawner_create(&options, &d->spawner, err);
+    if (r < 0)
+        return r;
+    r = loop_poll_init(&d->group, &d->exits, spawner_exits_fd(d->spawner), collect_exits, d);
+    r = r < 0 ? r : loop_poll_start(&d->exits, UV_READABLE);
+    return r < 0 ? error_set(err, r, "spawner: poll: %s", strerror(-r)) : 0;
 }
 
 static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)

@@ -195,19 +195,40 @@ static void match_one(struct channel *c, const struct occurrence *o, const char 
         recent_add(&c->recent, c->seen, o, text);
 }
 
+/* The channel of exactly this name, NULL if there is none. */
+static struct channel *channel_find(struct engine *e, const char *type, const char *name)
+{
+    char key[512];
+    struct channel *c = NULL;
+    snprintf(key, sizeof(key), "%s/%s", type, name);
+    HASH_FIND_STR(e->channels, key, c);
+    return c;
+}
+
+static bool glob_hears(const struct channel *c, const char *type, const char *name)
+{
+    size_t len = strlen(type);
+    return strncmp(c->key, type, len) == 0 && c->key[len] == '/' && c->pattern && glob_match(c->pattern, name);
+}
+
+bool channel_heard(struct engine *e, const char *type, const char *name)
+{
+    if (channel_find(e, type, name))
+        return true;
+    for (const struct channel *c = e->globs; c; c = c->hh.next)
+        if (glob_hears(c, type, name))
+            return true;
+    return false;
+}
+
 void channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
                    struct targets *ret)
 {
-    char key[512];
-    struct channel *c = NULL, *tmp;
-    snprintf(key, sizeof(key), "%s/%s", type, name);
-    HASH_FIND_STR(e->channels, key, c);
+    struct channel *c = channel_find(e, type, name), *tmp;
     if (c)
         match_one(c, o, text, ret);
-    size_t type_len = strlen(type);
     HASH_ITER (hh, e->globs, c, tmp) {
-        if (strncmp(c->key, type, type_len) == 0 && c->key[type_len] == '/' && c->pattern &&
-            glob_match(c->pattern, name))
+        if (glob_hears(c, type, name))
             match_one(c, o, text, ret);
     }
 }

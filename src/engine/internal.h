@@ -437,6 +437,8 @@ void targets_fini(struct targets *t);
 /* Adds the triggers that want it to *ret, counting and remembering what was turned away. */
 void channel_match(struct engine *e, const char *type, const char *name, const struct occurrence *o, const char *text,
                    struct targets *ret);
+/* Does any trigger listen there? */
+bool channel_heard(struct engine *e, const char *type, const char *name);
 int64_t trigger_filtered_count(const struct live_trigger *t);
 /* Does its type and filter want it? Writes the reason where not. */
 bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, size_t cap);

@@ -78,6 +78,8 @@ int engine_chain(struct engine *e, const char *run_id, struct occurrence *o, cha
 
 static struct intake *publish_completion(struct live_run *run, struct batch *b)
 {
+    if (!channel_heard(run->engine, "pipeline_completed", run->row.pipeline_id))
+        return NULL;
     _cleanup_(freep) char *text = completion_text(run);
     _cleanup_(freep) char *chain = NULL;
     cJSON *data = NULL;

@@ -378,14 +378,15 @@ int child_reap(int pidfd, pid_t pid, unsigned flags, struct child_status *ret)
 {
     siginfo_t info;
     int r;
-    if (flags & CHILD_REAP_GROUP) {
+    if (flags & CHILD_REAP_GROUP && !(flags & CHILD_REAP_DEAD)) {
         r = wait_exited(pidfd, WNOWAIT, &info);
         if (r < 0)
             return r;
         if (info.si_pid != pid)
             return -EINVAL;
-        kill(-pid, SIGKILL);
     }
+    if (flags & CHILD_REAP_GROUP)
+        kill(-pid, SIGKILL);
     r = wait_exited(pidfd, 0, &info);
     if (r < 0)
         return r;

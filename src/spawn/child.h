@@ -92,10 +92,11 @@ struct child_status {
 
 enum child_reap_flags {
     CHILD_REAP_GROUP = 1 << 0, /* first SIGKILL what is left of its process group, while the zombie holds the number */
+    CHILD_REAP_DEAD = 1 << 1,  /* its pidfd did poll readable: GROUP need not make sure */
 };
 
 /* Reap the child whose pidfd polled readable; the pidfd stays open. Any thread, once. -EAGAIN: it still runs (nothing
- * was done); -ECHILD: no child of this process, or reaped already. */
+ * was done, unless DEAD was said); -ECHILD: no child of this process, or reaped already. */
 int child_reap(int pidfd, pid_t pid, unsigned flags, struct child_status *ret);
 
 #define CHILD_STATUS_TEXT_SIZE 48

@@ -5,10 +5,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -30,6 +32,10 @@ int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
 
 #define STACK_SIZE ((size_t)256 << 10)
 #define KERNEL_SIGSET_SIZE 8
+#define EXITS_AT_ONCE 64
+#define CHUNK_SIZE 2000
+#define STRINGS_MIN 16 /* a power of two */
+#define NO_MEMORY_WAIT_MS 10
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
 
 struct spawner {
@@ -37,6 +43,7 @@ struct spawner {
     uint64_t ticks_per_second;
     char *stack; /* the child's; its first page is the guard */
     size_t stack_mapped;
+    int exits; /* epoll: the pidfds of children whose end is told */
     int null_fd;
     int parked[CHILD_PARKED]; /* low numbers, held for good: /dev/null, but for the time of a start the request's */
     pthread_t thread;
@@ -52,11 +59,36 @@ struct spawner {
 /* ---- requests -----------------------------------------------------------------------------------------------------
  */
 
+/* Strings live in chunks, freed at once: there are some twenty a request. */
+struct spawn_chunk {
+    struct spawn_chunk *next;
+    size_t used, cap;
+    char bytes[];
+};
+
+static char *chunk_take(struct spawn_request *request, size_t size)
+{
+    struct spawn_chunk *c = request->chunks;
+    if (!c || c->cap - c->used < size) {
+        size_t cap = MAX(size, (size_t)CHUNK_SIZE);
+        c = xmalloc(sizeof(*c) + cap);
+        *c = (struct spawn_chunk){.next = request->chunks, .cap = cap};
+        request->chunks = c;
+    }
+    c->used += size;
+    return c->bytes + c->used - size;
+}
+
+static char **strings_new(void)
+{
+    return xcalloc(STRINGS_MIN, sizeof(char *));
+}
+
 struct spawn_request *spawn_request_new(void)
 {
     struct spawn_request *request = xcalloc(1, sizeof(*request));
-    request->argv = xcalloc(1, sizeof(char *));
-    request->envp = xcalloc(1, sizeof(char *));
+    request->argv = strings_new();
+    request->envp = strings_new();
     request->fds[0] = request->fds[1] = request->fds[2] = -1;
     request->cgroup_fd = -1;
     request->umask = -1;
@@ -76,47 +108,55 @@ static void close_descriptors(struct spawn_request *request)
     request->fds[0] = request->fds[1] = request->fds[2] = request->cgroup_fd = -1;
 }
 
-static void free_strings(char **strings)
-{
-    for (char **s = strings; *s; s++)
-        free(*s);
-    free(strings);
-}
-
 void spawn_request_free(struct spawn_request *request)
 {
     if (!request)
         return;
     close_descriptors(request);
-    free_strings(request->argv);
-    free_strings(request->envp);
+    free(request->argv);
+    free(request->envp);
+    for (struct spawn_chunk *c = request->chunks, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
     free(request->cwd);
     free(request->groups);
     free(request);
 }
 
-/* Append to a NULL-terminated array whose room is always the next power of two. */
+/* Append to a NULL-terminated array whose room is always the next power of two, from STRINGS_MIN. */
 static void append(char ***strings, size_t *n, char *string)
 {
     size_t used = *n + 1; /* with the NULL */
-    if ((used & (used - 1)) == 0)
+    if (used >= STRINGS_MIN && (used & (used - 1)) == 0)
         *strings = xreallocarray(*strings, 2 * used, sizeof(char *));
     (*strings)[(*n)++] = string;
     (*strings)[*n] = NULL;
 }
 
+/* `a`, then `separator`, then `b`. */
+static char *chunk_join(struct spawn_request *request, const char *a, size_t a_len, char separator, const char *b)
+{
+    size_t b_len = strlen(b);
+    char *text = chunk_take(request, a_len + 1 + b_len + 1);
+    memcpy(text, a, a_len);
+    text[a_len] = separator;
+    memcpy(text + a_len + 1, b, b_len + 1);
+    return text;
+}
+
 void spawn_request_arg(struct spawn_request *request, const char *arg)
 {
-    append(&request->argv, &request->argc, xstrdup(arg));
+    size_t size = strlen(arg) + 1;
+    append(&request->argv, &request->argc, memcpy(chunk_take(request, size), arg, size));
 }
 
 void spawn_request_env(struct spawn_request *request, const char *name, const char *value)
 {
     size_t len = strlen(name);
-    char *entry = xasprintf("%s=%s", name, value);
+    char *entry = chunk_join(request, name, len, '=', value);
     for (size_t i = 0; i < request->envc; i++) {
         if (strncmp(request->envp[i], entry, len + 1) == 0) {
-            free(request->envp[i]);
             request->envp[i] = entry;
             return;
         }
@@ -127,14 +167,14 @@ void spawn_request_env(struct spawn_request *request, const char *name, const ch
 /* ---- one start (spawn thread) -------------------------------------------------------------------------------------
  */
 
-/* The paths to try for argv[0], as execvp(3) has it. One allocation a path. */
-static char **make_candidates(const struct spawn_request *request)
+/* The paths to try for argv[0], as execvp(3) has it; the strings are the request's. */
+static char **make_candidates(struct spawn_request *request)
 {
-    const char *program = request->argv[0];
-    char **candidates = xcalloc(1, sizeof(char *));
+    char *program = request->argv[0];
+    char **candidates = strings_new();
     size_t n = 0;
     if (strchr(program, '/') || !*program) {
-        append(&candidates, &n, xstrdup(program));
+        append(&candidates, &n, program);
         return candidates;
     }
     const char *path = DEFAULT_PATH;
@@ -143,7 +183,8 @@ static char **make_candidates(const struct spawn_request *request)
             path = *e + 5;
     for (;;) {
         size_t len = strcspn(path, ":");
-        append(&candidates, &n, len > 0 ? xasprintf("%.*s/%s", (int)len, path, program) : xasprintf("./%s", program));
+        append(&candidates, &n,
+               len > 0 ? chunk_join(request, path, len, '/', program) : chunk_join(request, ".", 1, '/', program));
         if (!path[len])
             return candidates;
         path += len + 1;
@@ -199,10 +240,13 @@ static int park_descriptors(const struct spawner *s, const struct spawn_request 
     return 0;
 }
 
-static void clear_parked(const struct spawner *s)
+static void clear_parked(const struct spawner *s, const struct spawn_request *request)
 {
-    for (int i = 0; i < CHILD_PARKED; i++)
-        dup3(s->null_fd, s->parked[i], O_CLOEXEC);
+    for (int i = CHILD_STDIN; i <= CHILD_STDERR; i++)
+        if (request->fds[i] >= 0)
+            dup3(s->null_fd, s->parked[i], O_CLOEXEC);
+    if (request->cgroup_fd >= 0)
+        dup3(s->null_fd, s->parked[CHILD_CGROUP], O_CLOEXEC);
 }
 
 /* Clone, and wait until the child has exec'ed or failed. Returns its pid or a negative errno. */
@@ -236,11 +280,12 @@ static void fork_failed(struct spawn_result *result, int code)
     fail(result, SPAWN_STAGE_FORK, code, why);
 }
 
-static void start_planned(struct spawner *s, struct child_plan *plan, int slot, struct spawn_result *result)
+static void start_planned(struct spawner *s, struct child_plan *plan, int slot, struct spawn_request *request)
 {
+    struct spawn_result *result = &request->result;
     int pidfd = -1;
     pid_t pid = clone_child(s, plan, &pidfd);
-    clear_parked(s);
+    clear_parked(s, request);
     if (pid > 0 && plan->error == 0) {
         *result = (struct spawn_result){.pid = pid, .pidfd = pidfd, .slot = slot};
         return;
@@ -273,7 +318,7 @@ static void start(struct spawner *s, struct spawn_request *request)
     fill_plan(s, request, &plan);
     r = park_descriptors(s, request);
     if (r < 0) {
-        clear_parked(s);
+        clear_parked(s, request);
         fail(result, SPAWN_STAGE_DESCRIPTORS, r, strerrordesc_np(-r));
         goto done;
     }
@@ -281,7 +326,7 @@ static void start(struct spawner *s, struct spawn_request *request)
         unsigned taken;
         r = ledger_take(s->options.ledger, request->tag, &taken);
         if (r < 0) {
-            clear_parked(s);
+            clear_parked(s, request);
             fail(result, SPAWN_STAGE_LEDGER, r, strerrordesc_np(-r));
             goto done;
         }
@@ -290,8 +335,8 @@ static void start(struct spawner *s, struct spawn_request *request)
     }
     char **candidates = make_candidates(request);
     plan.candidates = candidates;
-    start_planned(s, &plan, slot, result);
-    free_strings(candidates);
+    start_planned(s, &plan, slot, request);
+    free(candidates);
 done:
     close_descriptors(request);
 }
@@ -304,9 +349,20 @@ static bool end_locked(struct spawner *s, struct spawn_request *request)
 {
     request->state = SPAWN_ENDED;
     DL_APPEND(s->ended, request);
+    if (request->exit && request->result.error.code == 0 && !request->urgent)
+        return false;
     bool wake = !s->woken;
     s->woken = true;
     return wake;
+}
+
+/* It runs, so this cannot fail: where the kernel has no room for it now, it will have. Once is enough: the set forgets
+ * a descriptor that is closed. */
+static void watch_exit(struct spawner *s, int pidfd, struct spawn_exit *exit)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = exit};
+    while (epoll_ctl(s->exits, EPOLL_CTL_ADD, pidfd, &event) < 0)
+        poll(NULL, 0, NO_MEMORY_WAIT_MS);
 }
 
 static void *run(void *arg)
@@ -323,12 +379,16 @@ static void *run(void *arg)
         request->state = SPAWN_STARTING;
         pthread_mutex_unlock(&s->lock);
         start(s, request);
+        struct spawn_exit *exit = request->result.error.code == 0 ? request->exit : NULL;
+        int pidfd = request->result.pidfd; /* the owner's from here on, which keeps it open until the end is told */
         pthread_mutex_lock(&s->lock);
-        if (end_locked(s, request)) {
-            pthread_mutex_unlock(&s->lock);
+        bool wake = end_locked(s, request);
+        pthread_mutex_unlock(&s->lock);
+        if (exit)
+            watch_exit(s, pidfd, exit);
+        if (wake)
             s->options.wake(s->options.wake_ctx);
-            pthread_mutex_lock(&s->lock);
-        }
+        pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;
@@ -356,8 +416,11 @@ static int map_stack(struct spawner *s)
     return mprotect(s->stack, page, PROT_NONE) < 0 ? -errno : 0;
 }
 
-static int open_parked(struct spawner *s)
+static int open_descriptors(struct spawner *s)
 {
+    s->exits = epoll_create1(EPOLL_CLOEXEC);
+    if (s->exits < 0)
+        return -errno;
     s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (s->null_fd < 0)
         return -errno;
@@ -375,6 +438,7 @@ static void release(struct spawner *s)
     for (int i = 0; i < CHILD_PARKED; i++)
         closep(&s->parked[i]);
     closep(&s->null_fd);
+    closep(&s->exits);
     if (s->stack != MAP_FAILED)
         munmap(s->stack, s->stack_mapped);
     pthread_cond_destroy(&s->work);
@@ -388,7 +452,7 @@ int spawner_create(const struct spawner_options *options, struct spawner **ret, 
     s->options = *options;
     s->ticks_per_second = (uint64_t)sysconf(_SC_CLK_TCK);
     s->stack = MAP_FAILED;
-    s->null_fd = -1;
+    s->exits = s->null_fd = -1;
     for (int i = 0; i < CHILD_PARKED; i++)
         s->parked[i] = -1;
     pthread_mutex_init(&s->lock, NULL);
@@ -397,8 +461,8 @@ int spawner_create(const struct spawner_options *options, struct spawner **ret, 
     const char *what = "stack";
     int r = map_stack(s);
     if (r == 0) {
-        what = "/dev/null";
-        r = open_parked(s);
+        what = "descriptors";
+        r = open_descriptors(s);
     }
     if (r == 0) {
         what = "thread";
@@ -439,16 +503,41 @@ bool spawner_cancel(struct spawner *s, struct spawn_request *request)
     bool wake = false;
     pthread_mutex_lock(&s->lock);
     bool queued = request->state == SPAWN_QUEUED;
-    if (queued)
+    request->urgent = true;
+    if (queued) {
         wake = cancel_locked(s, request);
+    } else if (request->state == SPAWN_ENDED && !s->woken) {
+        wake = s->woken = true;
+    }
     pthread_mutex_unlock(&s->lock);
     if (wake)
         s->options.wake(s->options.wake_ctx);
     return queued;
 }
 
+int spawner_exits_fd(const struct spawner *s)
+{
+    return s->exits;
+}
+
+static void tell_start(struct spawn_request *request)
+{
+    struct spawn_exit *exit = request->result.error.code == 0 ? request->exit : NULL;
+    if (exit)
+        exit->told = true;
+    if (request->done)
+        request->done(request->ctx, &request->result);
+    if (exit && exit->early)
+        exit->fn(exit->ctx);
+    spawn_request_free(request);
+}
+
+/* Ends are looked at before starts are told of, so that of each end seen the start is told already, or waits behind
+ * `max` others. */
 size_t spawner_collect(struct spawner *s, size_t max)
 {
+    struct epoll_event ends[EXITS_AT_ONCE];
+    int n_ends = epoll_wait(s->exits, ends, max == 0 ? EXITS_AT_ONCE : (int)MIN(max, (size_t)EXITS_AT_ONCE), 0);
     size_t n = 0;
     pthread_mutex_lock(&s->lock);
     s->woken = false;
@@ -456,9 +545,7 @@ size_t spawner_collect(struct spawner *s, size_t max)
         struct spawn_request *request = s->ended;
         DL_DELETE(s->ended, request);
         pthread_mutex_unlock(&s->lock);
-        if (request->done)
-            request->done(request->ctx, &request->result);
-        spawn_request_free(request);
+        tell_start(request);
         n++;
         pthread_mutex_lock(&s->lock);
     }
@@ -467,6 +554,14 @@ size_t spawner_collect(struct spawner *s, size_t max)
     pthread_mutex_unlock(&s->lock);
     if (wake)
         s->options.wake(s->options.wake_ctx);
+    for (int i = 0; i < n_ends; i++) {
+        struct spawn_exit *exit = ends[i].data.ptr;
+        if (exit->told)
+            exit->fn(exit->ctx);
+        else
+            exit->early = true;
+        n++;
+    }
     return n;
 }
 

@@ -11,10 +11,15 @@
  * `done` runs exactly once for every request submitted, in the owner's thread, from inside spawner_collect() or
  * spawner_destroy() and from nowhere else.
  *
+ * Most children live for a few milliseconds, and a wake of the owner for each start and a set of calls to watch each
+ * pidfd would cost as much as the rest of its work. So a request may name a struct spawn_exit: the spawn thread then
+ * puts the pidfd into one epoll set of the spawner's, the owner waits for that set alone (spawner_exits_fd()), and is
+ * not woken for a start that went well: that is told together with whatever comes next, at the latest with the end.
+ *
  * Descriptors: a request's own (stdio and cgroup) are the spawner's from spawner_submit() on and closed by it as soon
  * as the start was tried, so that the owner sees the end of file when the child closes its ends. The pidfd of the
- * result is the owner's: poll it for reading, child_reap(), ledger_release() of the slot, close. Every start needs one
- * descriptor.
+ * result is the owner's: poll it for reading (or have its end told), child_reap(), ledger_release() of the slot, close.
+ * Every start needs one descriptor.
  *
  * The process must not ignore SIGCHLD (its children would be reaped by the kernel, and their numbers used again).
  */
@@ -39,6 +44,16 @@ struct spawn_result {
     struct error error;     /* code 0: it runs; -ECANCELED: never started; else as `exec: /x/y: is a directory` */
 };
 
+/* The owner's, until `fn` was called: once, from inside spawner_collect(), after the request's `done`, when the process
+ * is dead and not reaped. A start that failed has no end. */
+struct spawn_exit {
+    void (*fn)(void *ctx);
+    void *ctx;
+    bool told, early; /* the spawner's: `done` has run; the end came before that */
+};
+
+struct spawn_chunk;
+
 struct spawn_request {
     /* argv[0] with a '/' is the program (relative to cwd), without one it is searched in the PATH of envp (default
      * /usr/local/bin:/usr/bin:/bin; an empty element is cwd). Filled by spawn_request_arg() and _env(),
@@ -57,12 +72,15 @@ struct spawn_request {
     char tag[LEDGER_TAG_SIZE]; /* for the ledger: the run's id */
     void (*done)(void *ctx, const struct spawn_result *result);
     void *ctx;
+    struct spawn_exit *exit; /* NULL (the default): the owner watches the pidfd itself */
 
     /* The spawner's. */
     struct spawn_request *prev, *next;
     enum { SPAWN_NEW, SPAWN_QUEUED, SPAWN_STARTING, SPAWN_ENDED } state;
+    bool urgent; /* to be told of, though it went well */
     struct spawn_result result;
     size_t argc, envc;
+    struct spawn_chunk *chunks; /* what argv and envp point to */
 };
 
 /* With everything at its default and no argv. */
@@ -76,7 +94,7 @@ void spawn_request_env(struct spawn_request *request, const char *name, const ch
 
 struct spawner_options {
     struct ledger *ledger; /* borrowed until spawner_destroy(); NULL: none is kept */
-    /* Something can be collected. From the spawn thread, or from inside spawner_cancel() and spawner_collect(): hands a
+    /* Something is to be collected. From the spawn thread, or from inside spawner_cancel() and spawner_collect(): hands a
      * signal on (as uv_async_send() does), calls no function of the spawner's. Not repeated until spawner_collect() has
      * looked, and not begun any more once spawner_destroy() was called. */
     void (*wake)(void *ctx);
@@ -88,18 +106,22 @@ struct spawner_options {
 
 struct spawner;
 
-/* Holds five descriptors. Errors: of opening /dev/null, starting a thread, mapping its child's stack. */
+/* Holds six descriptors. Errors: of opening them, starting a thread, mapping its child's stack. */
 int spawner_create(const struct spawner_options *options, struct spawner **ret, struct error *err);
 
 /* The owner's thread. Takes ownership of the request, which lives until its `done` has returned. */
 void spawner_submit(struct spawner *spawner, struct spawn_request *request);
 
+/* Readable when the end of a process is to be collected. The spawner's; do not read it. */
+int spawner_exits_fd(const struct spawner *spawner);
+
 /* The owner's thread, for a request whose `done` has not been called. True: it was still queued and will end with
- * -ECANCELED. False: too late, `done` will tell how the start went. */
+ * -ECANCELED. False: too late, `done` will tell how the start went, soon. */
 bool spawner_cancel(struct spawner *spawner, struct spawn_request *request);
 
-/* The owner's thread, after a wake (or at any time): run what completed, in order; at most `max` of them when that is
- * not 0, and wake again for the rest. Returns how many ran. A `done` may submit and cancel. */
+/* The owner's thread, after a wake (or at any time): run what completed, in order, and then tell of ends; at most `max`
+ * of each when that is not 0, and wake again for the rest (of ends, some at a time: spawner_exits_fd() stays readable).
+ * Returns how many ran. A `done` may submit and cancel. */
 size_t spawner_collect(struct spawner *spawner, size_t max);
 
 /* The owner's thread, not from inside a `done`. Cancels what is queued, waits for a start under way (as long as its

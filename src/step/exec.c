@@ -5,7 +5,8 @@
  *      └─ cancel: taken out of the spawner's queue, or killed as soon as it runs
  *
  * The inputs go to standard input as one JSON object and a newline; most fit into the pipe before the program starts.
- * Output is read when the program ends or has run for a while, so that a short program costs the loop one descriptor.
+ * Output is read when the program ends or has run for a while, so that a short program costs the loop no descriptor: of
+ * its end the spawner tells, and only what is listened to is made non-blocking.
  * It ends when the process has exited and both outputs are at their end; what then still holds them is killed with the
  * group, and after a second they are not waited for any more.
  */
@@ -21,11 +22,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #define LISTEN_AFTER_MS 10
+#define READS_AT_ONCE 64 /* 1 MiB: somebody may write without end */
 #define TERM_GRACE_MS 5000
 #define DRAIN_MS 1000
 #define INPUT_VARIABLE_MAX (32 * 1024)
@@ -48,12 +52,12 @@ struct exec {
     struct spawn_request *request; /* while STARTING */
     pid_t pid;
     int pidfd, slot;
-    struct loop_poll exit_poll;
+    struct spawn_exit exit;
     struct pipe_end in, out, err;
     char *input;
     size_t input_len, input_sent;
     struct timer timer; /* listen, then the kill after a cancel, then the end of draining */
-    bool running, cancelled, reaped, killing;
+    bool running, cancelled, dead, reaped, killing;
     struct child_status status;
     struct loop_task failed; /* a failure before anything started, told later */
     char *failure;
@@ -80,14 +84,7 @@ static int make_pipe(int *ret_ours, int *ret_theirs, bool we_write)
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -errno;
-    int ours = fds[we_write ? 1 : 0];
-    if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0) {
-        int e = errno;
-        close(fds[0]);
-        close(fds[1]);
-        return -e;
-    }
-    *ret_ours = ours;
+    *ret_ours = fds[we_write ? 1 : 0];
     *ret_theirs = fds[we_write ? 0 : 1];
     return 0;
 }
@@ -116,21 +113,36 @@ static void keep(struct exec *x, struct pipe_end *p, const char *data, size_t le
     p->dropped += (uint64_t)len - take;
 }
 
-/* Read all there is; closes at the end. */
-static void drain(struct exec *x, struct pipe_end *p)
+/* One read; closes at the end. */
+static void read_some(struct exec *x, struct pipe_end *p)
 {
     char chunk[16384];
-    while (p->fd >= 0) {
-        ssize_t n = read(p->fd, chunk, sizeof(chunk));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
+    ssize_t n = read(p->fd, chunk, sizeof(chunk));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) {
+        end_close(x, p);
+        return;
+    }
+    keep(x, p, chunk, (size_t)n);
+}
+
+/* Read what there is, without waiting; closes what is at its end. */
+static void drain(struct exec *x)
+{
+    struct pipe_end *ends[] = {&x->out, &x->err};
+    struct pollfd fds[ARRAY_SIZE(ends)];
+    for (int reads = 0; reads < READS_AT_ONCE && (x->out.fd >= 0 || x->err.fd >= 0); reads++) {
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+            fds[i] = (struct pollfd){.fd = ends[i]->fd, .events = POLLIN}; /* -1 is passed over */
+        if (poll(fds, ARRAY_SIZE(ends), 0) <= 0)
             return;
-        if (n <= 0) {
-            end_close(x, p);
-            return;
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+            if (fds[i].revents & POLLIN)
+                read_some(x, ends[i]);
+            else if (fds[i].revents)
+                end_close(x, ends[i]);
         }
-        keep(x, p, chunk, (size_t)n);
     }
 }
 
@@ -159,7 +171,7 @@ static void on_pipe(void *ctx, int fd, int events, int status)
     if (fd == x->in.fd)
         send_input(x);
     else
-        drain(x, fd == x->out.fd ? &x->out : &x->err);
+        drain(x);
     if (x->reaped && x->out.fd < 0 && x->err.fd < 0)
         finish(x);
 }
@@ -301,12 +313,14 @@ static void tell_failure(void *ctx)
 
 /* ---- while it runs ---- */
 
+static void ended(struct exec *x);
+
 static void killed_tree(void *ctx)
 {
     struct exec *x = ctx;
     x->killing = false;
-    if (loop_is_open(&x->exit_poll.handle))
-        loop_poll_start(&x->exit_poll, UV_READABLE);
+    if (x->dead && !x->reaped)
+        ended(x);
     loop_group_release(&x->group);
 }
 
@@ -350,38 +364,33 @@ static void on_timer(struct timer *timer, void *ctx)
     (void)timer;
     struct exec *x = ctx;
     if (x->reaped) {
-        finish(x); /* somebody outside the group holds its output */
+        finish(x);           /* somebody outside the group holds its output */
+    } else if (x->request) { /* a slow start, or one not told yet */
+        loop_timer_start(x->group.loop, &x->timer, LISTEN_AFTER_MS);
+        spawner_collect(x->call->env->spawner, 0);
     } else if (x->cancelled) {
         kill_all(x);
     } else {
         listen_to(x, &x->out, UV_READABLE);
         listen_to(x, &x->err, UV_READABLE);
         listen_to(x, &x->in, UV_WRITABLE);
-        drain(x, &x->out);
-        drain(x, &x->err);
+        drain(x);
         send_input(x);
     }
 }
 
-static void on_ended(void *ctx, int fd, int events, int status)
+/* It is dead, and its number is still its own. */
+static void ended(struct exec *x)
 {
-    (void)events, (void)status;
-    struct exec *x = ctx;
-    if (x->killing) { /* while a thread looks for the rest of its tree the pid must stay the zombie's */
-        loop_poll_start(&x->exit_poll, 0);
-        return;
-    }
-    if (x->reaped || child_reap(fd, x->pid, CHILD_REAP_GROUP, &x->status) < 0)
+    if (child_reap(x->pidfd, x->pid, CHILD_REAP_GROUP | CHILD_REAP_DEAD, &x->status) < 0)
         return;
     x->reaped = true;
-    loop_close(&x->exit_poll.handle, NULL, NULL);
     if (x->call->env->ledger && x->slot != SPAWN_NO_SLOT)
         ledger_release(x->call->env->ledger, x->slot);
     if (x->call->env->sweeper)
         sweeper_note(x->call->env->sweeper, strchr(x->mark, '=') + 1);
     end_close(x, &x->in);
-    drain(x, &x->out);
-    drain(x, &x->err);
+    drain(x);
     if (x->out.fd < 0 && x->err.fd < 0) {
         finish(x);
         return;
@@ -389,6 +398,14 @@ static void on_ended(void *ctx, int fd, int events, int status)
     listen_to(x, &x->out, UV_READABLE);
     listen_to(x, &x->err, UV_READABLE);
     loop_timer_start(x->group.loop, &x->timer, DRAIN_MS);
+}
+
+static void on_dead(void *ctx)
+{
+    struct exec *x = ctx;
+    x->dead = true;
+    if (!x->killing) /* while a thread looks for the rest of its tree the pid must stay the zombie's */
+        ended(x);
 }
 
 static void terminate(struct exec *x)
@@ -411,12 +428,8 @@ static void started(void *ctx, const struct spawn_result *result)
     x->pid = result->pid;
     x->pidfd = result->pidfd;
     x->slot = result->slot;
-    loop_poll_init(&x->group, &x->exit_poll, x->pidfd, on_ended, x);
-    loop_poll_start(&x->exit_poll, UV_READABLE);
     if (x->cancelled)
         terminate(x);
-    else
-        loop_timer_start(x->group.loop, &x->timer, LISTEN_AFTER_MS);
 }
 
 /* ---- starting ---- */
@@ -549,10 +562,15 @@ static void exec_start(struct step_call *call)
         loop_defer(call->env->loop, &x->failed);
         return;
     }
+    if (x->input_len > PIPE_BUF) /* that much has room in an empty pipe */
+        fcntl(x->in.fd, F_SETFL, O_NONBLOCK);
     send_input(x);
+    x->exit = (struct spawn_exit){.fn = on_dead, .ctx = x};
     r->done = started;
     r->ctx = x;
+    r->exit = &x->exit;
     x->request = r;
+    loop_timer_start(x->group.loop, &x->timer, LISTEN_AFTER_MS);
     spawner_submit(call->env->spawner, r);
 }
 

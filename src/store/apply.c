@@ -23,8 +23,8 @@ static const char *const statement_texts[ST_N] = {
     [ST_LOG_PUT] = "INSERT INTO step_logs VALUES(?1,?2,?3,?4)",
     [ST_DEDUP_PUT] = "REPLACE INTO dedup VALUES(?1,?2,?3,?4)",
     [ST_KV_PUT] = "REPLACE INTO kv VALUES(?1,?2,?3)",
-    [ST_KV_TALLY] = "INSERT INTO kv VALUES(?1,?2,CAST('1 '||?3 AS BLOB)) ON CONFLICT(scope,key) DO UPDATE SET "
-                    "value=CAST((CAST(CAST(value AS TEXT) AS INTEGER)+1)||' '||?3 AS BLOB)",
+    [ST_KV_TALLY] = "INSERT INTO kv VALUES(?1,?2,CAST(?4||' '||?3 AS BLOB)) ON CONFLICT(scope,key) DO UPDATE SET "
+                    "value=CAST((CAST(CAST(value AS TEXT) AS INTEGER)+?4)||' '||?3 AS BLOB)",
     [ST_KV_DELETE] = "DELETE FROM kv WHERE scope=?1 AND key=?2",
     [ST_KV_CLEAR] = "DELETE FROM kv WHERE scope=?1",
     [ST_COUNT_ADD] = "INSERT INTO counts VALUES(?1,?2,?3,?4,?5,?6,?7) ON CONFLICT DO UPDATE SET n=n+excluded.n",
@@ -317,7 +317,7 @@ static int step_put(struct writer *w, int64_t run_seq, const struct step_row *s)
     bind_text(st, i++, s->error_message);
     bind_text(st, i++, s->output);
     int rc = statement_run(st);
-    if (rc == SQLITE_OK) {
+    if (rc == SQLITE_OK && s->attempt > 1) { /* what an earlier attempt printed */
         sqlite3_bind_int64(clear, 1, run_seq);
         bind_text(clear, 2, s->step_id);
         rc = statement_run(clear);
@@ -329,16 +329,61 @@ static int step_put(struct writer *w, int64_t run_seq, const struct step_row *s)
     return rc;
 }
 
+static int tally_put(struct writer *w, struct tally *tally)
+{
+    sqlite3_stmt *st = writer_statement(w, ST_KV_TALLY);
+    if (!st)
+        return sqlite3_errcode(w->db);
+    const struct store_op *op = tally->op;
+    tally->op = NULL;
+    bind_text(st, 1, op->scope);
+    bind_bytes(st, 2, op->key, op->key_len);
+    sqlite3_bind_int64(st, 3, op->expires_ms);
+    sqlite3_bind_int64(st, 4, tally->n);
+    return statement_run(st);
+}
+
+/* All of them, or those of a scope. */
+static int tallies_put(struct writer *w, const char *scope)
+{
+    int rc = SQLITE_OK;
+    for (size_t i = 0; i < TALLY_SLOTS && rc == SQLITE_OK; i++) {
+        struct tally *tally = &w->tallies[i];
+        if (tally->op && (!scope || strcmp(tally->op->scope, scope) == 0))
+            rc = tally_put(w, tally);
+    }
+    return rc;
+}
+
+static int tally_add(struct writer *w, const struct store_op *op)
+{
+    struct tally *tally = &w->tallies[hash_bytes(0, op->key, op->key_len) % TALLY_SLOTS];
+    const struct store_op *last = tally->op;
+    if (last && (last->key_len != op->key_len || memcmp(last->key, op->key, op->key_len) != 0 ||
+                 strcmp(last->scope, op->scope) != 0)) {
+        int rc = tally_put(w, tally);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    tally->n = (tally->op ? tally->n : 0) + 1;
+    tally->op = op;
+    return SQLITE_OK;
+}
+
 static int key_op(struct writer *w, const struct store_op *op)
 {
-    enum statement id = op->type == STORE_DEDUP_PUT  ? ST_DEDUP_PUT
-                        : op->type == STORE_KV_PUT   ? ST_KV_PUT
-                        : op->type == STORE_KV_TALLY ? ST_KV_TALLY
-                        : op->key                    ? ST_KV_DELETE
-                                                     : ST_KV_CLEAR;
+    enum statement id = op->type == STORE_DEDUP_PUT ? ST_DEDUP_PUT
+                        : op->type == STORE_KV_PUT  ? ST_KV_PUT
+                        : op->key                   ? ST_KV_DELETE
+                                                    : ST_KV_CLEAR;
     sqlite3_stmt *st = writer_statement(w, id);
     if (!st)
         return sqlite3_errcode(w->db);
+    if (id != ST_DEDUP_PUT) { /* its key may be one of those */
+        int rc = tallies_put(w, op->scope);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
     bind_text(st, 1, op->scope);
     if (id == ST_DEDUP_PUT) {
         bind_text(st, 2, op->key);
@@ -348,8 +393,6 @@ static int key_op(struct writer *w, const struct store_op *op)
         bind_bytes(st, 2, op->key, op->key_len);
         if (id == ST_KV_PUT)
             bind_bytes(st, 3, op->value, op->value_len);
-        else if (id == ST_KV_TALLY)
-            sqlite3_bind_int64(st, 3, op->expires_ms);
     }
     return statement_run(st);
 }
@@ -367,9 +410,10 @@ static int apply(struct writer *w, const struct store_op *op)
         return run_update(w, op->run);
     case STORE_STEP_PUT:
         return step_put(w, op->run_seq, op->step);
+    case STORE_KV_TALLY:
+        return tally_add(w, op);
     case STORE_DEDUP_PUT:
     case STORE_KV_PUT:
-    case STORE_KV_TALLY:
     case STORE_KV_DELETE:
         return key_op(w, op);
     }
@@ -410,7 +454,15 @@ static int put_count(void *ctx, enum count_kind kind, int64_t minute, const char
     return statement_run(st);
 }
 
-int apply_counts(struct writer *w)
+int apply_gathered(struct writer *w)
 {
-    return counts_flush(&w->counts, put_count, w);
+    int rc = tallies_put(w, NULL);
+    return rc == SQLITE_OK ? counts_flush(&w->counts, put_count, w) : rc;
+}
+
+void apply_forget(struct writer *w)
+{
+    memset(w->tallies, 0, sizeof(w->tallies));
+    counts_rollback(&w->counts);
+    texts_forget(w);
 }

@@ -107,6 +107,13 @@ struct text_cached {
     size_t len;
 };
 
+/* What was tallied (STORE_KV_TALLY), gathered over a batch: one statement a key and batch. */
+#define TALLY_SLOTS 64
+struct tally {
+    const struct store_op *op; /* the last of its key; NULL: a free slot */
+    int64_t n;
+};
+
 enum retention_phase { PHASE_IDLE, PHASE_EVENTS, PHASE_RUNS, PHASE_LOGS, PHASE_DEDUP, PHASE_SWEEP };
 
 struct writer {
@@ -114,8 +121,9 @@ struct writer {
     sqlite3_stmt *statements[ST_N];
     struct counts counts;
     struct text_cached texts[TEXT_CACHE_SLOTS];
-    int wal_pages;        /* in the log after the last commit */
-    int checkpoint_pages; /* try the next checkpoint at this size */
+    struct tally tallies[TALLY_SLOTS]; /* by the key's hash */
+    int wal_pages;                     /* in the log after the last commit */
+    int checkpoint_pages;              /* try the next checkpoint at this size */
     /* broken */
     int broken;  /* 0, or what groups fail with */
     bool sticky; /* damaged: no probe mends that */
@@ -266,7 +274,10 @@ void writer_rollback(struct writer *w);
 
 /* SQLite result. */
 int apply_group(struct writer *w, const struct store_group *g);
-int apply_counts(struct writer *w);
+/* What was gathered over the batch: counts and tallies. */
+int apply_gathered(struct writer *w);
+/* The batch was undone: what was gathered, and what is known of texts. */
+void apply_forget(struct writer *w);
 void texts_forget(struct writer *w);
 
 /* ---- retention.c ---- */

@@ -42,13 +42,12 @@ void writer_rollback(struct writer *w)
     /* Some errors have rolled back by themselves. */
     if (!sqlite3_get_autocommit(w->db))
         run(w, ST_ROLLBACK);
-    counts_rollback(&w->counts);
-    texts_forget(w);
+    apply_forget(w);
 }
 
 int writer_commit(struct writer *w)
 {
-    int rc = apply_counts(w);
+    int rc = apply_gathered(w);
     if (rc == SQLITE_OK)
         rc = run(w, ST_COMMIT);
     if (rc == SQLITE_OK)

@@ -455,6 +455,128 @@ static void test_many(void **state)
     assert_int_equal(chain.started, chain.to_start);
 }
 
+/* ---- ends that the spawner tells ----------------------------------------------------------------------------------
+ */
+
+struct told {
+    struct fixture *f;
+    struct spawn_exit exit;
+    struct spawn_result result;
+    unsigned starts, ends, *all_ends;
+};
+
+static void told_start(void *ctx, const struct spawn_result *result)
+{
+    struct told *t = ctx;
+    assert_int_equal(t->starts, 0);
+    t->starts++;
+    t->result = *result;
+}
+
+static void told_end(void *ctx)
+{
+    struct told *t = ctx;
+    struct child_status status;
+    assert_int_equal(t->starts, 1); /* first */
+    assert_int_equal(t->ends, 0);
+    t->ends++;
+    assert_int_equal(child_reap(t->result.pidfd, t->result.pid, CHILD_REAP_GROUP | CHILD_REAP_DEAD, &status), 0);
+    assert_int_equal(status.exit_code, 5);
+    ledger_release(t->f->ledger, (unsigned)t->result.slot);
+    close(t->result.pidfd);
+    if (t->all_ends)
+        ++*t->all_ends;
+}
+
+static struct spawn_request *told_request(struct fixture *f, struct told *t, const char *script)
+{
+    struct spawn_request *request = spawn_request_new();
+    *t = (struct told){.f = f, .exit = {.fn = told_end, .ctx = t}};
+    spawn_request_arg(request, "/bin/sh");
+    spawn_request_arg(request, "-c");
+    spawn_request_arg(request, script);
+    request->done = told_start;
+    request->ctx = t;
+    request->exit = &t->exit;
+    return request;
+}
+
+static bool readable(int fd, int patience_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, patience_ms) == 1;
+}
+
+static void test_exit_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct told t;
+    spawner_submit(f->spawner, told_request(f, &t, "exit 5"));
+    assert_true(readable(spawner_exits_fd(f->spawner), PATIENCE_MS));
+    assert_false(readable(f->wake_fd, 0)); /* that it started is no reason to wake anybody */
+    assert_int_equal(t.starts, 0);
+    assert_int_equal(spawner_collect(f->spawner, 0), 2);
+    assert_int_equal(t.ends, 1);
+    assert_false(readable(spawner_exits_fd(f->spawner), 0));
+}
+
+static void test_exit_of_what_never_started(void **state)
+{
+    struct fixture *f = *state;
+    struct told t;
+    struct spawn_request *request = told_request(f, &t, "exit 5");
+    request->cwd = xstrdup("/nowhere");
+    spawner_submit(f->spawner, request);
+    wait_wake(f);
+    assert_int_equal(spawner_collect(f->spawner, 0), 1);
+    assert_int_equal(t.result.error.code, -ENOENT);
+    assert_int_equal(t.ends, 0);
+    assert_false(readable(spawner_exits_fd(f->spawner), 0));
+}
+
+/* Who wants to end it must hear of it. */
+static void test_cancel_tells_of_a_start(void **state)
+{
+    struct fixture *f = *state;
+    struct told t;
+    struct ledger_entry entry;
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    struct spawn_request *request = told_request(f, &t, "read line; exit 5");
+    request->fds[0] = ends[0];
+    spawner_submit(f->spawner, request);
+    wait_for_running_slot(f, &entry);
+    assert_false(spawner_cancel(f->spawner, request)); /* starting, or started and not told */
+    wait_wake(f);
+    spawner_collect(f->spawner, 0);
+    assert_int_equal(t.starts, 1);
+    assert_int_equal(t.ends, 0);
+    close(ends[1]);
+    assert_true(readable(spawner_exits_fd(f->spawner), PATIENCE_MS));
+    spawner_collect(f->spawner, 0);
+    assert_int_equal(t.ends, 1);
+}
+
+static void test_many_exits(void **state)
+{
+    struct fixture *f = *state;
+    static struct told all[300];
+    unsigned ended = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct spawn_request *request = told_request(f, &all[i], "exit 5");
+        all[i].all_ends = &ended;
+        spawner_submit(f->spawner, request);
+    }
+    while (ended < ARRAY_SIZE(all)) {
+        struct pollfd p[] = {{.fd = f->wake_fd, .events = POLLIN},
+                             {.fd = spawner_exits_fd(f->spawner), .events = POLLIN}};
+        assert_true(poll(p, ARRAY_SIZE(p), PATIENCE_MS) > 0);
+        if (p[0].revents)
+            wait_wake(f);
+        spawner_collect(f->spawner, 2); /* ends are seen before their start was told */
+    }
+}
+
 /* ---- the ledger ---------------------------------------------------------------------------------------------------
  */
 
@@ -624,6 +746,10 @@ int main(void)
         TEST(test_user),
         TEST(test_cancel),
         cmocka_unit_test(test_destroy_cancels),
+        TEST(test_exit_is_told),
+        TEST(test_exit_of_what_never_started),
+        TEST(test_cancel_tells_of_a_start),
+        TEST(test_many_exits),
         TEST(test_many),
         TEST(test_ledger_names_the_child),
         TEST(test_ledger_reading),

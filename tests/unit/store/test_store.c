@@ -334,6 +334,38 @@ static void test_keys(void **state)
     assert_int_equal(sum, 1 + 10 + 2000);
 }
 
+/* Tallies of a batch become one statement a key, and stand in their order among what else is done to the key. */
+static void test_tallies(void **state)
+{
+    struct owner *o = *state;
+    struct store_group *g = new_group(0);
+    store_add_kv_tally(g, "s", "a", 10);
+    store_add_kv_tally(g, "s", "b", 11);
+    store_add_kv_tally(g, "t", "a", 12);
+    store_add_kv_tally(g, "s", "a", 13);
+    for (int i = 0; i < 300; i++) { /* more keys than are gathered at a time */
+        char key[16];
+        snprintf(key, sizeof(key), "k%d", i);
+        store_add_kv_tally(g, "s", key, 20);
+    }
+    assert_int_equal(submit_wait(o, g), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "a", 1, 0, "2 13"), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "b", 1, 0, "1 11"), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "k0", 2, 0, "1 20"), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "k299", 4, 0, "1 20"), 0);
+    g = new_group(0);
+    store_add_kv_tally(g, "s", "a", 30);
+    store_add_kv_put(g, "s", "b", 1, "7 8", 3);
+    store_add_kv_tally(g, "s", "b", 31);
+    store_add_kv_tally(g, "s", "k0", 32);
+    store_add_kv_delete(g, "s", "k0", 2);
+    store_add_kv_tally(g, "s", "k0", 33);
+    assert_int_equal(submit_wait(o, g), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "a", 1, 0, "3 30"), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "b", 1, 0, "8 31"), 0);
+    assert_int_equal(read_value(o, STORE_READ_KV, "k0", 2, 0, "1 33"), 0);
+}
+
 /* A group that violates a constraint leaves nothing, and its neighbours in the batch all of theirs. */
 static void test_group_is_atomic(void **state)
 {
@@ -576,6 +608,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_event_round_trip, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_run_round_trip, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tallies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_group_is_atomic, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_done_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lazy, set_up, tear_down),
