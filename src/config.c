@@ -56,6 +56,50 @@ static const struct field mount_rows[] = {
 };
 static const struct field_table mount_fields = {"mount", "The system as files", sizeof(struct config_mount), mount_rows,
                                                 ARRAY_SIZE(mount_rows)};
+static const char *const scope_words[] = {"read", "emit", "admin", NULL};
+
+static const struct field token_rows[] = {
+    {.name = "name",
+     .type = &field_string,
+     FIELD(struct config_token, name, char *, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .max = 128,
+           .doc = "What the log calls it", .example = "\"ci\"")},
+    {.name = "file",
+     .type = &field_string,
+     FIELD(struct config_token, file, char *, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The file that holds the token; read at start and at SIGHUP",
+           .example = "\"/etc/triggerd/ci.token\"")},
+    {.name = "scopes",
+     .type = &field_words,
+     FIELD(struct config_token, scopes, uint64_t, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .words = scope_words,
+           .doc = "What it may do: read looks, emit emits, admin does everything and alone writes manifests",
+           .example = "[\"read\", \"emit\"]")},
+};
+static const struct field_table token_fields = {"token", "A bearer token", sizeof(struct config_token), token_rows,
+                                                ARRAY_SIZE(token_rows)};
+
+static const struct field api_rows[] = {
+    {.name = "manifest_dir",
+     .type = &field_string,
+     FIELD(struct config_api, manifest_dir, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The manifest directory that gets what the API creates; by default the first that is writable",
+           .example = "\"/etc/triggerd/manifests\"")},
+    {.name = "hosts",
+     .type = &field_strings,
+     FIELD(struct config_api, hosts, struct strings, .default_json = "[]", .max = 100,
+           .doc = "Further names in Host and Origin headers that are this server's, such as a proxy's",
+           .example = "[\"triggers.example.org\"]")},
+    {.name = "tokens",
+     .type = &field_objects,
+     FIELD(struct config_api, tokens, struct objects, .default_json = "[]", .max = 1000, .sub = &token_fields,
+           .doc = "Bearer tokens; where there is one, every request over TCP needs one",
+           .example = "[{\"name\": \"ci\", \"file\": \"/etc/triggerd/ci.token\", \"scopes\": [\"emit\"]}]")},
+    {.name = "token_file",
+     .type = &field_string,
+     FIELD(struct config_api, token_file, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The file of one token of scope admin", .example = "\"/etc/triggerd/token\"")},
+};
+static const struct field_table api_fields = {"api", "The API over TCP", sizeof(struct config_api), api_rows,
+                                              ARRAY_SIZE(api_rows)};
 
 static const struct field rows[] = {
     {.name = "manifests",
@@ -73,7 +117,8 @@ static const struct field rows[] = {
     {.name = "listen",
      .type = &field_string,
      FIELD(struct config, listen, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 300,
-           .doc = "HOST:PORT of the API over TCP, on loopback; none by default", .example = "\"127.0.0.1:8321\"")},
+           .doc = "HOST:PORT of the API over TCP; none by default; other addresses than loopback need api.tokens",
+           .example = "\"127.0.0.1:8321\"")},
     {.name = "log_level",
      .type = &field_enum,
      FIELD(struct config, log_level, int, .default_json = "\"info\"", .words = level_words,
@@ -109,6 +154,10 @@ static const struct field rows[] = {
      .type = &field_object,
      FIELD(struct config, mount, struct config_mount, .sub = &mount_fields, .doc = "The system as files",
            .example = "{\"dir\": \"/run/triggerd/mount\"}")},
+    {.name = "api",
+     .type = &field_object,
+     FIELD(struct config, api, struct config_api, .sub = &api_fields, .doc = "The API over TCP",
+           .example = "{\"token_file\": \"/etc/triggerd/token\"}")},
 };
 const struct field_table config_fields = {"config", "triggerd.yaml", sizeof(struct config), rows, ARRAY_SIZE(rows)};
 
@@ -121,7 +170,7 @@ static const char help[] =
     "  --state DIR         directory of events, runs and state\n"
     "  --socket PATH       unix socket of the API\n"
     "  --mount DIR         the system as files, mounted there by FUSE\n"
-    "  --listen HOST:PORT  the API over TCP too, on loopback\n"
+    "  --listen HOST:PORT  the API over TCP too; other addresses than loopback need api.tokens\n"
     "  --log-level L       error, warning, info (default) or debug\n"
     "  --log-format F      text (default) or json\n"
     "  --check             validate settings and manifests, print every error, exit 1 if there is any\n"
@@ -396,6 +445,17 @@ static int apply_overrides(struct config *c, const struct overrides *o)
     return 0;
 }
 
+static bool manifest_dir_ok(const struct config *c)
+{
+    const char *dir = c->api.manifest_dir;
+    for (size_t i = 0; dir && i < c->manifests.n; i++) {
+        size_t len = strlen(c->manifests.items[i]);
+        if (strncmp(dir, c->manifests.items[i], len) == 0 && (dir[len] == '\0' || dir[len] == '/'))
+            return true;
+    }
+    return !dir;
+}
+
 int config_read(int argc, char **argv, struct config *ret)
 {
     static const char standard[] = "/etc/triggerd/triggerd.yaml";
@@ -424,11 +484,19 @@ int config_read(int argc, char **argv, struct config *ret)
     make_absolute(&ret->state);
     make_absolute(&ret->socket);
     make_absolute(&ret->mount.dir);
+    make_absolute(&ret->api.manifest_dir);
     for (size_t i = 0; i < ret->manifests.n; i++)
         make_absolute(&ret->manifests.items[i]);
     for (size_t i = 0; i < ret->secrets_dirs.n; i++)
         if (!streq(ret->secrets_dirs.items[i], ".") && ret->secrets_dirs.items[i][0] != '$')
             make_absolute(&ret->secrets_dirs.items[i]);
+    if (!manifest_dir_ok(ret)) {
+        fprintf(stderr,
+                "triggerd: api.manifest_dir: expected one of the manifest directories or a folder in one, got \"%s\"\n",
+                ret->api.manifest_dir);
+        config_fini(ret);
+        return -EIO;
+    }
     return 0;
 }
 

@@ -17,6 +17,18 @@ struct config_mount {
     int64_t umask_bits;
 };
 
+struct config_token {
+    char *name, *file;
+    uint64_t scopes; /* bits, in the order of the words */
+};
+
+struct config_api {
+    char *manifest_dir; /* NULL: the first that is writable */
+    struct strings hosts;
+    struct objects tokens; /* struct config_token; that of token_file is one of them */
+    char *token_file;
+};
+
 struct config {
     struct strings manifests;
     char *state;
@@ -30,6 +42,7 @@ struct config {
     struct config_retention retention;
     struct strings secrets_dirs;
     struct config_mount mount;
+    struct config_api api;
     /* not in the file */
     bool check;
     bool firing; /* FLOWMASON_TRIGGERS_ENABLED */

@@ -75,6 +75,8 @@ struct daemon {
     struct feed *feed;
     struct http_server *http;
     struct mount *mount; /* NULL: none was asked for */
+    struct access *access;
+    struct routes routes;
     struct api api;
     bool stopping;
     int status;
@@ -199,6 +201,8 @@ static void http_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->http = NULL;
+    access_destroy(d->access);
+    d->access = NULL;
     feed_destroy(d->feed);
     d->feed = NULL;
     if (d->reconcile)
@@ -237,6 +241,39 @@ static void stop(struct daemon *d)
     engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
 }
 
+/* Tokens are as their files say now; where one cannot be read, those of before go on. */
+static int read_tokens(struct daemon *d, struct error *err)
+{
+    const struct config_api *api = &d->config.api;
+    const struct config_token *from = api->tokens.items;
+    _cleanup_(freep) struct access_token *tokens = xcalloc(api->tokens.n + 1, sizeof(*tokens));
+    size_t n = 0;
+    for (; n < api->tokens.n; n++)
+        tokens[n] = (struct access_token){from[n].name, from[n].file, (unsigned)from[n].scopes << ACCESS_READ};
+    if (api->token_file)
+        tokens[n++] = (struct access_token){"token_file", api->token_file, 1u << ACCESS_ADMIN};
+    struct access_options options = {.tokens = tokens,
+                                     .n_tokens = n,
+                                     .listen = d->config.listen,
+                                     .hosts = (const char *const *)api->hosts.items,
+                                     .n_hosts = api->hosts.n};
+    struct access *access = NULL;
+    int r = access_create(&options, &access, err);
+    if (r < 0)
+        return r;
+    access_destroy(d->access);
+    d->access = access;
+    d->routes = (struct routes){&d->api, access};
+    return 0;
+}
+
+static void reload_tokens(struct daemon *d)
+{
+    struct error err = ERROR_INIT;
+    if (d->access && read_tokens(d, &err) < 0)
+        log_error("http", "%s; the tokens of before stay", err.message);
+}
+
 static void on_signal(void *ctx, int signum)
 {
     struct daemon *d = ctx;
@@ -244,6 +281,7 @@ static void on_signal(void *ctx, int signum)
         log_info("main", "SIGHUP: reading the manifests again");
         if (d->reconcile)
             reconcile_reload(d->reconcile);
+        reload_tokens(d);
         return;
     }
     if (d->stopping) {
@@ -369,13 +407,19 @@ static int open_views(struct daemon *d, struct error *err)
                           .store = d->store,
                           .reconcile = d->reconcile,
                           .clock = clock_system(),
+                          .manifest_dir = d->config.api.manifest_dir,
                           .firing = d->config.firing};
+    r = read_tokens(d, err);
+    if (r < 0)
+        return r;
+    bool tokens = d->config.api.tokens.n > 0 || d->config.api.token_file;
     struct http_server_options server = {.loop = &d->loop,
                                          .socket_path = d->config.socket,
                                          .listen = d->config.listen,
+                                         .any_address = tokens,
                                          .handle = routes_handle,
                                          .problem = api_problem_text,
-                                         .ctx = &d->api};
+                                         .ctx = &d->routes};
     r = http_server_create(&server, &d->http, err);
     if (r < 0)
         return r;
@@ -391,6 +435,8 @@ static int open_views(struct daemon *d, struct error *err)
                                                         .n_manifests = d->config.manifests.n,
                                                         .state = mount_state,
                                                         .ctx = d});
+    if (d->config.listen && !access_loopback(d->config.listen))
+        log_warning("http", "%s is served without TLS: tokens travel in the clear", d->config.listen);
     reconcile_start(d->reconcile);
     return 0;
 }

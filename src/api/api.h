@@ -19,10 +19,11 @@ struct api {
     struct reconcile *reconcile;
     struct feed *feed;
     struct clock *clock;
-    bool firing;   /* false: FLOWMASON_TRIGGERS_ENABLED=false */
-    bool started;  /* the first reconcile was applied: resources are known */
-    bool ready;    /* and it is not stopping */
-    bool mounting; /* a mount was asked for and has not been tried yet */
+    const char *manifest_dir; /* of what is created; NULL: the first that is writable */
+    bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
+    bool started;             /* the first reconcile was applied: resources are known */
+    bool ready;               /* and it is not stopping */
+    bool mounting;            /* a mount was asked for and has not been tried yet */
 };
 
 struct api_answer {

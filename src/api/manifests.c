@@ -158,7 +158,7 @@ void api_create_trigger(struct api *a, const cJSON *body, struct api_call call)
 {
     if (!object_or_422(body, call))
         return;
-    const char *dir = reconcile_writable_dir(a->reconcile);
+    const char *dir = a->manifest_dir ? a->manifest_dir : reconcile_writable_dir(a->reconcile);
     cJSON *doc = wanted_members(body);
     if (valid_or_422(doc, call)) {
         const char *explicit_id = value_get_string(doc, "id");

@@ -98,7 +98,7 @@ void server_check(struct http_server *s);
 
 /* A listening unix socket at d->path; sets listen_fd, dev and ino. Missing directories are made. */
 int listen_unix(struct door *d, struct error *err);
-/* A listening TCP socket at `text` (HOST:PORT), loopback only; sets listen_fd and port. */
+/* A listening TCP socket at `text` (HOST:PORT), on loopback unless any_address; sets listen_fd and port. */
 int listen_tcp(struct door *d, const char *text, struct error *err);
 /* Stop listening; the file of a unix socket goes if it is still ours. */
 void listen_close(struct door *d);

@@ -98,7 +98,7 @@ static bool parse_port(const char *s, in_port_t *ret)
     return true;
 }
 
-static int parse_address(const char *text, union address *ret, socklen_t *ret_len, struct error *err)
+static int parse_address(const char *text, bool any, union address *ret, socklen_t *ret_len, struct error *err)
 {
     const char *colon = strrchr(text, ':');
     in_port_t port;
@@ -116,25 +116,29 @@ static int parse_address(const char *text, union address *ret, socklen_t *ret_le
         *ret_len = sizeof(ret->in6);
         if (inet_pton(AF_INET6, host, &ret->in6.sin6_addr) != 1)
             return error_set(err, -EINVAL, "not an IPv6 address: %s", host);
-        if (IN6_IS_ADDR_LOOPBACK(&ret->in6.sin6_addr))
+        if (any || IN6_IS_ADDR_LOOPBACK(&ret->in6.sin6_addr))
             return 0;
     } else if (streq(host, "localhost")) {
         ret->in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         return 0;
-    } else if (inet_pton(AF_INET, host, &ret->in.sin_addr) == 1 && ntohl(ret->in.sin_addr.s_addr) >> 24 == 127) {
-        return 0;
+    } else if (inet_pton(AF_INET, host, &ret->in.sin_addr) == 1) {
+        if (any || ntohl(ret->in.sin_addr.s_addr) >> 24 == 127)
+            return 0;
+    } else if (any) {
+        return error_set(err, -EINVAL, "not an address: %s", host);
     }
-    return error_set(err, -EACCES,
-                     "%s is not a loopback address (127.0.0.0/8, [::1], localhost): others need api.tokens, which this "
-                     "version does not have",
-                     text);
+    return error_set(
+        err, -EACCES,
+        "%s is not a loopback address (127.0.0.0/8, [::1], localhost): others need api.tokens, so that not "
+        "everybody may run what they like",
+        text);
 }
 
 int listen_tcp(struct door *d, const char *text, struct error *err)
 {
     union address address = {0};
     socklen_t len = 0;
-    int r = parse_address(text, &address, &len, err);
+    int r = parse_address(text, d->server->options.any_address, &address, &len, err);
     if (r < 0)
         return r;
     _cleanup_(closep) int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

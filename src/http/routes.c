@@ -37,6 +37,7 @@ struct route {
     handler_fn *handler;
     int body;
     const char *params; /* names of query parameters, blank-separated, NULL: none */
+    enum access_scope scope;
 };
 
 /* What can be told before the first reconcile was applied; of all else it would be a lie. */
@@ -372,40 +373,45 @@ static void status(struct exchange *x)
 #define PAGE "page page_size"
 
 static const struct route routes[] = {
-    {"GET", "api/v1/triggers", list_triggers, BODY_NONE, "pipeline_id trigger_type enabled_only status " PAGE},
-    {"POST", "api/v1/triggers", create_trigger, BODY_REQUIRED, NULL},
-    {"GET", "api/v1/triggers/stats", stats, BODY_NONE, NULL},
+    {"GET", "api/v1/triggers", list_triggers, BODY_NONE, "pipeline_id trigger_type enabled_only status " PAGE,
+     ACCESS_READ},
+    {"POST", "api/v1/triggers", create_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN},
+    {"GET", "api/v1/triggers/stats", stats, BODY_NONE, NULL, ACCESS_READ},
     {"GET", "api/v1/triggers/events", list_events, BODY_NONE,
-     "trigger_id pipeline_id event_type status decision since until " PAGE},
-    {"GET", "api/v1/triggers/events/*", get_event, BODY_NONE, NULL},
-    {"POST", "api/v1/triggers/emit", emit, BODY_REQUIRED, NULL},
-    {"GET", "api/v1/triggers/pipeline/*", triggers_of_pipeline, BODY_NONE, "trigger_type enabled_only status " PAGE},
-    {"GET", "api/v1/triggers/type/*", triggers_of_type, BODY_NONE, "pipeline_id enabled_only status " PAGE},
-    {"GET", "api/v1/triggers/*", get_trigger, BODY_NONE, NULL},
-    {"PUT", "api/v1/triggers/*", update_trigger, BODY_REQUIRED, NULL},
-    {"DELETE", "api/v1/triggers/*", delete_trigger, BODY_NONE, NULL},
-    {"GET", "api/v1/triggers/*/describe", describe_trigger, BODY_NONE, NULL},
-    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE, "event_type status decision since until " PAGE},
-    {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL},
-    {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard"},
-    {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run"},
-    {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL},
-    {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision"},
-    {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE},
-    {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL},
-    {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL},
-    {"POST", "api/v1/pipelines/*/run", run_pipeline, BODY_OPTIONAL, NULL},
-    {"POST", "api/v1/pipelines/*/completed", completed, BODY_REQUIRED, NULL},
-    {"GET", "api/v1/runs", list_runs, BODY_NONE, "pipeline_id trigger_id status since until " PAGE},
-    {"GET", "api/v1/runs/*", get_run, BODY_NONE, NULL},
-    {"POST", "api/v1/runs/*/cancel", cancel_run, BODY_OPTIONAL, NULL},
-    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset"},
-    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset"},
-    {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL},
-    {"GET", "api/v1/status", status, BODY_NONE, NULL},
-    {"GET", "healthz", healthz, BODY_NONE, NULL},
-    {"GET", "readyz", readyz, BODY_NONE, NULL},
-    {"GET", "metrics", metrics, BODY_NONE, NULL},
+     "trigger_id pipeline_id event_type status decision since until " PAGE, ACCESS_READ},
+    {"GET", "api/v1/triggers/events/*", get_event, BODY_NONE, NULL, ACCESS_READ},
+    {"POST", "api/v1/triggers/emit", emit, BODY_REQUIRED, NULL, ACCESS_EMIT},
+    {"GET", "api/v1/triggers/pipeline/*", triggers_of_pipeline, BODY_NONE, "trigger_type enabled_only status " PAGE,
+     ACCESS_READ},
+    {"GET", "api/v1/triggers/type/*", triggers_of_type, BODY_NONE, "pipeline_id enabled_only status " PAGE,
+     ACCESS_READ},
+    {"GET", "api/v1/triggers/*", get_trigger, BODY_NONE, NULL, ACCESS_READ},
+    {"PUT", "api/v1/triggers/*", update_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN},
+    {"DELETE", "api/v1/triggers/*", delete_trigger, BODY_NONE, NULL, ACCESS_ADMIN},
+    {"GET", "api/v1/triggers/*/describe", describe_trigger, BODY_NONE, NULL, ACCESS_READ},
+    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE, "event_type status decision since until " PAGE,
+     ACCESS_READ},
+    {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
+    {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard", ACCESS_ADMIN},
+    {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run", ACCESS_ADMIN},
+    {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL, ACCESS_ADMIN},
+    {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision",
+     ACCESS_READ},
+    {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE, ACCESS_READ},
+    {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL, ACCESS_READ},
+    {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL, ACCESS_ADMIN},
+    {"POST", "api/v1/pipelines/*/run", run_pipeline, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
+    {"POST", "api/v1/pipelines/*/completed", completed, BODY_REQUIRED, NULL, ACCESS_EMIT},
+    {"GET", "api/v1/runs", list_runs, BODY_NONE, "pipeline_id trigger_id status since until " PAGE, ACCESS_READ},
+    {"GET", "api/v1/runs/*", get_run, BODY_NONE, NULL, ACCESS_READ},
+    {"POST", "api/v1/runs/*/cancel", cancel_run, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
+    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset", ACCESS_READ},
+    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset", ACCESS_READ},
+    {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL, ACCESS_READ},
+    {"GET", "api/v1/status", status, BODY_NONE, NULL, ACCESS_READ},
+    {"GET", "healthz", healthz, BODY_NONE, NULL, ACCESS_OPEN},
+    {"GET", "readyz", readyz, BODY_NONE, NULL, ACCESS_OPEN},
+    {"GET", "metrics", metrics, BODY_NONE, NULL, ACCESS_READ},
 };
 
 /* ---- from a request to its route ---- */
@@ -646,23 +652,33 @@ static bool take_body(struct exchange *x, const struct route *route)
     return true;
 }
 
+static void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value)
+{
+    struct http_reply reply = {.status = status, .content_type = "application/problem+json"};
+    reply.body = api_problem_text(status, detail);
+    reply.body_len = strlen(reply.body);
+    reply.headers[0][0] = header;
+    reply.headers[0][1] = value;
+    http_reply(x->request, &reply);
+    exchange_free(x);
+}
+
 void routes_handle(void *ctx, struct http_request *r)
 {
+    const struct routes *routing = ctx;
     struct exchange *x = xcalloc(1, sizeof(*x));
-    x->api = ctx;
+    x->api = routing->api;
     x->request = r;
     struct segments s;
     struct buf allow = {0};
     const struct route *route = split(http_path(r), &s) ? find_route(http_method(r), &s, &allow) : NULL;
-    if (!route && allow.len > 0) {
+    const char *why = NULL;
+    int refused = access_check(routing->access, r, route ? route->scope : ACCESS_READ, &why);
+    if (refused) {
+        refuse_with(x, refused, why, refused == 401 ? "WWW-Authenticate" : NULL, "Bearer realm=\"triggerd\"");
+    } else if (!route && allow.len > 0) {
         _cleanup_(freep) char *detail = xasprintf("%s is not allowed here; allowed: %s", http_method(r), allow.data);
-        struct http_reply reply = {.status = 405, .content_type = "application/problem+json"};
-        reply.body = api_problem_text(405, detail);
-        reply.body_len = strlen(reply.body);
-        reply.headers[0][0] = "Allow";
-        reply.headers[0][1] = allow.data;
-        http_reply(r, &reply);
-        exchange_free(x);
+        refuse_with(x, 405, detail, "Allow", allow.data);
     } else if (!route) {
         api_problem(call_of(x), 404, "there is nothing at %s", http_path(r));
     } else if (!x->api->started && !any_time(route)) {

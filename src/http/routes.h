@@ -3,9 +3,14 @@
 #define TRIGGERD_HTTP_ROUTES_H
 
 #include "api/api.h"
-#include "http/server.h"
+#include "http/access.h"
 
-/* `ctx` is the struct api. */
+struct routes {
+    struct api *api;
+    const struct access *access;
+};
+
+/* `ctx` is the struct routes. */
 void routes_handle(void *ctx, struct http_request *r);
 
 #endif

@@ -1,4 +1,4 @@
-/* The HTTP server: libmicrohttpd on the loop, over a unix socket and, if asked, a TCP address on loopback. Transport
+/* The HTTP server: libmicrohttpd on the loop, over a unix socket and, if asked, a TCP address. Transport
  * only: what a request means is the handler's (routes.c).
  *
  * A request is handed to `handle` once its body is complete and within bounds; from then on its owner answers it
@@ -31,7 +31,8 @@ struct http_server_options {
     struct loop *loop;
     const char
         *socket_path;   /* NULL: none. Made with mode 0600 in place of a dead one; -EADDRINUSE if one answers there */
-    const char *listen; /* HOST:PORT on loopback, port 0: any; NULL: none */
+    const char *listen; /* HOST:PORT, port 0: any; NULL: none */
+    bool any_address;   /* else `listen` is on loopback, or -EACCES */
     size_t max_body;    /* bytes; 0: 1 MiB */
     unsigned max_connections; /* 0: 1 024 */
     void (*handle)(void *ctx, struct http_request *r);

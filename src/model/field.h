@@ -119,6 +119,12 @@ extern const struct field_type field_json;        /* [cJSON *] any value, kept a
 extern const struct field_type field_json_object; /* [char *] any object, as compact JSON text */
 extern const struct field_type field_object;      /* [struct] described by `sub`, in place */
 extern const struct field_type field_object_opt;  /* [void *] described by `sub`, NULL when absent */
+extern const struct field_type field_objects;     /* [struct objects] a list of objects described by `sub` */
+
+struct objects {
+    void *items; /* `n` structs one after the other */
+    size_t n;
+};
 
 struct strings {
     char **items;

@@ -628,3 +628,68 @@ static bool object_opt_equal(const struct field *f, const void *a, const void *b
 
 const struct field_type field_object_opt = {"object",         sizeof(void *),  object_opt_parse, object_opt_print,
                                             object_opt_equal, object_opt_fini, object_schema};
+
+/* ---- lists of them ---- */
+
+static void *object_at(const struct field *f, const struct objects *list, size_t i)
+{
+    return (char *)list->items + i * f->sub->size;
+}
+
+static void objects_fini(const struct field *f, void *slot)
+{
+    struct objects *list = slot;
+    for (size_t i = 0; i < list->n; i++)
+        fields_fini(f->sub, object_at(f, list, i));
+    free(list->items);
+    *list = (struct objects){0};
+}
+
+static bool objects_parse(const struct field *f, const cJSON *v, void *slot, const char *path, struct issues *issues)
+{
+    struct objects *list = slot;
+    if (!cJSON_IsArray(v))
+        return wrong(issues, path, v, "a list of objects");
+    size_t n = (size_t)cJSON_GetArraySize(v);
+    if (!length_ok(f, n, v, path, issues, "entry"))
+        return false;
+    objects_fini(f, slot);
+    list->items = xcalloc(n, f->sub->size);
+    bool good = true;
+    const cJSON *item;
+    cJSON_ArrayForEach (item, v) {
+        _cleanup_(freep) char *at = xasprintf("%s[%zu]", path, list->n);
+        if (!cJSON_IsObject(item))
+            good = wrong(issues, at, item, "an object");
+        else
+            good = fields_parse(f->sub, item, NULL, object_at(f, list, list->n++), at, issues) && good;
+    }
+    return good;
+}
+
+static cJSON *objects_print(const struct field *f, const void *slot)
+{
+    const struct objects *list = slot;
+    cJSON *out = cJSON_CreateArray();
+    for (size_t i = 0; i < list->n; i++)
+        cJSON_AddItemToArray(out, fields_print(f->sub, object_at(f, list, i), true));
+    return out;
+}
+
+static bool objects_equal(const struct field *f, const void *a, const void *b)
+{
+    const struct objects *x = a, *y = b;
+    bool equal = x->n == y->n;
+    for (size_t i = 0; i < x->n && equal; i++)
+        equal = fields_equal(f->sub, object_at(f, x, i), object_at(f, y, i));
+    return equal;
+}
+
+static void objects_schema(const struct field *f, cJSON *o)
+{
+    cJSON_AddStringToObject(o, "type", "array");
+    cJSON_AddItemToObject(o, "items", fields_schema(f->sub));
+}
+
+const struct field_type field_objects = {"list of objects", sizeof(struct objects), objects_parse, objects_print,
+                                         objects_equal,     objects_fini,           objects_schema};

@@ -7,12 +7,13 @@ import hmac
 import http.client
 import json
 import re
+import signal
 import socket
 import time
 from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, UnixConnection, custom, never, pipeline, script, wait_for
+from harness import ECHO, Daemon, UnixConnection, custom, free_port, never, pipeline, script, wait_for
 
 SEED = {"name": "My Trigger", "pipeline_id": "p", "trigger_type": "custom", "config": {"endpoint": "e"}}
 T = "/api/v1/triggers"
@@ -406,7 +407,6 @@ def test_many_clients_at_once(daemon: Daemon) -> None:
 # ---- over TCP: who may ask ----
 
 
-@pytest.mark.skip(reason="Origin and Host checks come with the REST view")
 def test_browsers(make_daemon: Any) -> None:
     d: Daemon = make_daemon(listen=True).start()
     own = f"127.0.0.1:{d.port}"
@@ -432,7 +432,6 @@ def test_other_addresses_need_a_token(make_daemon: Any) -> None:
     assert "token" in d.output()
 
 
-@pytest.mark.skip(reason="tokens come with the REST view")
 def test_tokens(make_daemon: Any) -> None:
     d: Daemon = make_daemon(listen=True)
     lines = []
@@ -456,6 +455,109 @@ def test_tokens(make_daemon: Any) -> None:
         answer = d.http("GET", T, headers=authorization, tcp=True)
         answer.problem(401)
         assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+def configure(d: Daemon, api: str) -> Daemon:
+    (d.root / "triggerd.yaml").write_text(f"api: {api}\n")
+    d.args += ["--config", str(d.root / "triggerd.yaml")]
+    return d
+
+
+def token(d: Daemon, name: str, text: str) -> str:
+    file = d.root / name
+    file.write_text(text)
+    return str(file)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x" * 5000])
+def test_a_token_that_is_none(make_daemon: Any, text: str) -> None:
+    d: Daemon = make_daemon()
+    configure(d, f"{{token_file: {token(d, 'token', text)}}}")
+    d.spawn()
+    assert d.wait(10) == 1
+    assert "expected a token of 1 to 4096 bytes" in d.output()
+
+
+def test_tokens_that_are_the_same(make_daemon: Any) -> None:
+    d: Daemon = make_daemon()
+    a, b = token(d, "a", "same"), token(d, "b", "same\n")
+    configure(d, f"{{tokens: [{{name: a, file: {a}, scopes: [read]}}, {{name: b, file: {b}, scopes: [admin]}}]}}")
+    d.spawn()
+    assert d.wait(10) == 1
+    assert 'tokens "a" and "b" are the same' in d.output()
+
+
+@pytest.mark.parametrize("api,complaint", [
+    ("{tokens: [{name: a, scopes: [read]}]}", "api.tokens[0].file"),
+    ("{tokens: [{name: a, file: /f, scopes: [write]}]}", "admin"),
+    ("{tokens: {name: a}}", "a list of objects"),
+    ("{tokens: [a]}", "api.tokens[0]: expected an object"),
+    ("{token: a}", "tokens"),
+    ("{manifest_dir: /elsewhere}", "api.manifest_dir: expected one of the manifest directories"),
+])
+def test_settings_of_the_api(make_daemon: Any, api: str, complaint: str) -> None:
+    d = configure(make_daemon(), api)
+    d.spawn()
+    assert d.wait(10) == 1
+    assert complaint in d.output()
+
+
+def test_a_token_file_is_read_again_at_sighup(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(listen=True)
+    configure(d, f"{{token_file: {token(d, 'token', 'first')}}}").start()
+
+    def ask(text: str) -> int:
+        return d.http("GET", T, headers={"Authorization": f"bearer {text}"}, tcp=True).status
+
+    assert (ask("first"), ask("second")) == (200, 401)
+    assert d.http("GET", "/healthz", tcp=True).status == 200, "health needs no token"
+    assert d.http("GET", "/metrics", tcp=True).status == 401
+    assert d.http("GET", "/nothing", tcp=True).status == 401, "who may not look is not told what there is"
+    assert d.http("GET", T).status == 200, "the unix socket needs none"
+    token(d, "token", "second\n")
+    d.signal(signal.SIGHUP)
+    wait_for(lambda: ask("second") == 200)
+    assert ask("first") == 401
+    token(d, "token", "")
+    d.signal(signal.SIGHUP)
+    wait_for(lambda: "the tokens of before stay" in d.output())
+    assert ask("second") == 200
+
+
+def test_names_of_a_proxy(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(listen=True)
+    configure(d, "{hosts: [Triggers.example.org]}").start()
+
+    def ask(**headers: str) -> int:
+        return d.http("GET", T, headers=headers, tcp=True).status
+
+    assert ask(Host="triggers.example.org") == ask(Host="TRIGGERS.example.org:443") == 200
+    assert ask(Origin="https://triggers.example.org") == 200
+    assert ask(Host="triggers.example.org.evil.example") == ask(Host="triggers.example.org@evil.example") == 403
+    assert ask(Origin="https://triggers.example.org.evil.example") == ask(Origin="file://triggers.example.org") == 403
+    assert ask(Host="[::1]") == ask(Host="127.9.9.9:80") == 200
+    assert ask(Host="10.0.0.1") == ask(Host="[fe80::1]") == ask(Host="[::1") == ask(Host="") == 403
+
+
+def test_every_address_with_a_token(make_daemon: Any) -> None:
+    d: Daemon = make_daemon()
+    port = free_port()
+    configure(d, f"{{token_file: {token(d, 'token', 'secret-0123')}}}").args += ["--listen", f"0.0.0.0:{port}"]
+    d.start()
+    d.port = port
+    assert "tokens travel in the clear" in d.output()
+    given = {"Authorization": "Bearer secret-0123"}
+    assert d.http("GET", T, headers={"Host": "192.0.2.7", **given}, tcp=True).status == 200, "one of its addresses"
+    assert d.http("GET", T, headers={"Host": "evil.example", **given}, tcp=True).status == 403
+    assert d.http("GET", T, headers={"Host": "192.0.2.7"}, tcp=True).status == 401
+
+
+def test_where_created_triggers_go(make_daemon: Any) -> None:
+    d: Daemon = make_daemon()
+    (d.manifests / "api").mkdir()
+    configure(d, f"{{manifest_dir: {d.manifests}/api}}").start()
+    create(d)
+    assert [p.name for p in (d.manifests / "api").iterdir()] == ["my-trigger.yaml"]
 
 
 # ---- what is beside ----
