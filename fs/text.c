@@ -84,7 +84,7 @@ static int64_t seen_change(const struct node *n, const struct buf *b)
 
 static void render_schema(struct buf *b)
 {
-    cJSON *schema = manifest_schema();
+    cJSON *schema = manifest_schema("manifest");
     _cleanup_(freep) char *text = value_print_pretty(schema);
     buf_printf(b, "%s\n", text);
     cJSON_Delete(schema);

@@ -1,22 +1,34 @@
 #!/bin/sh
-# Installs what building and testing needs on Debian 12, where something is missing; as root or with sudo.
+# Installs what building and testing needs on Debian 12, where something is missing; as root or with sudo. What Debian
+# has no package of goes into build/venv; without a network its tests are skipped.
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config clang clang-tidy clang-format libclang-rt-14-dev
 libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev libcmocka-dev libcurl4-openssl-dev libmicrohttpd-dev libfuse3-dev fuse3 libpcre2-dev
 libssl-dev libglib2.0-dev libsystemd-dev uthash-dev git procps util-linux tzdata"
 python3 -c 'import pytest' 2>/dev/null || packages="$packages python3 python3-pytest"
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 
 missing=
 for package in $packages; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+if [ -n "$missing" ]; then
+    echo "installing:$missing"
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get -qq update
+    # shellcheck disable=SC2086 # a list of words
+    $sudo env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
+        apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >/dev/null
+fi
 
-echo "installing:$missing"
-sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
-$sudo apt-get -qq update
-# shellcheck disable=SC2086 # a list of words
-$sudo env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
-    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >/dev/null
+venv=$(dirname "$0")/../build/venv
+if [ ! -e "$venv/installed-1" ]; then
+    if python3 -m venv --clear "$venv" &&
+        "$venv/bin/pip" --disable-pip-version-check -q install 'check-jsonschema~=0.39' 'fastjsonschema~=2.22'; then
+        touch "$venv/installed-1"
+    else
+        echo "without check-jsonschema and fastjsonschema: the tests of schemas are skipped"
+    fi
+fi

@@ -231,6 +231,14 @@ bool utf8_valid(const char *s, size_t len)
     return true;
 }
 
+size_t utf8_length(const char *s)
+{
+    size_t n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xC0) != 0x80;
+    return n;
+}
+
 uint32_t utf8_decode(const char *s, size_t n)
 {
     const unsigned char *u = (const unsigned char *)s;

@@ -181,7 +181,7 @@ static void take_multiple_of(const struct context *c)
         return;
     }
     _cleanup_(freep) char *digits = schema_decimal(c->value, &d->exponent);
-    if (*digits == '-' || *digits == '0') {
+    if (*digits == '-' || c->value->valuedouble <= 0) { /* what no double can tell from 0 is 0 to other tools */
         expected(c, "a number above 0");
     } else if (strlen(digits) > SCHEMA_DIVISOR_DIGITS) {
         issue_add(c->issues, c->path, c->value, "expected a number of at most %d digits", SCHEMA_DIVISOR_DIGITS);

@@ -165,6 +165,25 @@ enum field_change fields_compare(const struct field_table *t, const void *a, con
     return cost;
 }
 
+/* null beside what the type demands. */
+static void allow_null(cJSON *p)
+{
+    cJSON *type = value_get(p, "type"), *words = value_get(p, "enum"), *any = value_get(p, "anyOf");
+    if (type) {
+        cJSON *types = cJSON_CreateArray();
+        cJSON_AddItemToArray(types, cJSON_CreateString(type->valuestring));
+        cJSON_AddItemToArray(types, cJSON_CreateString("null"));
+        value_set(p, "type", types);
+    }
+    if (words)
+        cJSON_AddItemToArray(words, cJSON_CreateNull());
+    if (any) {
+        cJSON *null = cJSON_CreateObject();
+        cJSON_AddStringToObject(null, "type", "null");
+        cJSON_AddItemToArray(any, null);
+    }
+}
+
 cJSON *fields_schema(const struct field_table *t)
 {
     cJSON *o = cJSON_CreateObject();
@@ -177,6 +196,8 @@ cJSON *fields_schema(const struct field_table *t)
         const struct field *f = &t->fields[i];
         cJSON *p = cJSON_AddObjectToObject(properties, f->name);
         f->type->schema(f, p);
+        if (f->flags & FIELD_NULL_OK)
+            allow_null(p);
         cJSON_DeleteItemFromObject(p, "description");
         cJSON_AddStringToObject(p, "description", f->doc);
         cJSON *v = NULL;

@@ -104,7 +104,7 @@ static void range_schema(const struct field *f, cJSON *o)
 {
     cJSON_AddItemToObject(o, f->flags & FIELD_MIN_OPEN ? "exclusiveMinimum" : "minimum",
                           value_number_from_double(f->min));
-    if (f->max < 1e15)
+    if (f->max < 1e18)
         cJSON_AddItemToObject(o, "maximum", value_number_from_double(f->max));
 }
 
@@ -158,7 +158,7 @@ static bool string_parse(const struct field *f, const cJSON *v, void *slot, cons
     }
     if (!cJSON_IsString(v))
         return wrong(issues, path, v, "a string");
-    if (!length_ok(f, strlen(v->valuestring), v, path, issues, "character"))
+    if (!length_ok(f, utf8_length(v->valuestring), v, path, issues, "character"))
         return false;
     *(char **)slot = xstrdup(v->valuestring);
     return true;
@@ -356,6 +356,8 @@ static void words_schema(const struct field *f, cJSON *o)
     enum_schema(f, items);
     if (f->flags & FIELD_NOT_EMPTY)
         cJSON_AddNumberToObject(o, "minItems", 1);
+    if (f->max > 0)
+        cJSON_AddNumberToObject(o, "maxItems", f->max);
 }
 
 const struct field_type field_words = {"list of words", sizeof(uint64_t), words_parse, words_print, words_equal, NULL,
@@ -550,8 +552,11 @@ static bool json_object_equal(const struct field *f, const void *a, const void *
 
 static void json_object_schema(const struct field *f, cJSON *o)
 {
-    (void)f;
     cJSON_AddStringToObject(o, "type", "object");
+    if (f->flags & FIELD_NOT_EMPTY)
+        cJSON_AddNumberToObject(o, "minProperties", 1);
+    if (f->max > 0)
+        cJSON_AddNumberToObject(o, "maxProperties", f->max);
 }
 
 const struct field_type field_json_object = {"object",          sizeof(char *), json_object_parse, json_object_print,

@@ -14,6 +14,9 @@ struct kind {
     /* What spans fields, and what needs the languages (paths, globs, cron). `config` is the parsed struct, `node` the
      * JSON it came from, `path` its path. NULL: nothing more to check. */
     void (*validate)(const void *config, const cJSON *node, const char *path, struct issues *issues);
+    /* What validate() demands beyond the table, as far as JSON Schema (draft-07) can say it: JSON text, with ' for
+     * ", a list for the config's `allOf`. NULL: nothing. */
+    const char *rules;
 };
 
 /* NULL-terminated lists of pointers to them. */

@@ -111,6 +111,9 @@ static void validate(const void *config, const cJSON *node, const char *path, st
     }
 }
 
+/* The syntax of globs is left to validate(). */
+static const char rules[] = "[{'properties': {'path': {'pattern': '^/'}}}]";
+
 static bool is_ignored(const struct source *s, const char *path, bool is_dir)
 {
     for (size_t i = 0; i < s->n_ignore; i++)
@@ -517,7 +520,7 @@ static void nack(struct source *s, uint64_t token, const char *why)
 }
 
 const struct source_type source_file_watch = {
-    .kind = {.name = "file_watch", .config = &table, .has_filter = true, .validate = validate},
+    .kind = {.name = "file_watch", .config = &table, .has_filter = true, .validate = validate, .rules = rules},
     .own_writes = true,
     .create = create,
     .start = start,

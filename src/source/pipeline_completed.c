@@ -72,6 +72,10 @@ static void validate(const void *config, const cJSON *node, const char *path, st
     }
 }
 
+static const char rules[] = "[{'properties': {'source_pipeline_id': {'anyOf': ["
+                            "{'type': 'string', 'minLength': 1},"
+                            "{'type': 'array', 'items': {'minLength': 1}}]}}}]";
+
 static size_t channels(const void *config, struct channel_key *ret, size_t cap)
 {
     const struct config *c = config;
@@ -130,7 +134,7 @@ static cJSON *inputs(const void *config, const cJSON *data, char **ret_error)
 }
 
 const struct source_type source_pipeline_completed = {
-    .kind = {.name = "pipeline_completed", .config = &table, .has_filter = true, .validate = validate},
+    .kind = {.name = "pipeline_completed", .config = &table, .has_filter = true, .validate = validate, .rules = rules},
     .channels = channels,
     .accepts = accepts,
     .inputs = inputs,

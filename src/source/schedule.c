@@ -96,6 +96,8 @@ static void validate(const void *config, const cJSON *node, const char *path, st
         issue_add(issues, field_path(at, path, "timezone"), value_get(node, "timezone"), "%s", err.message);
 }
 
+static const char rules[] = "[{'oneOf': [{'required': ['cron']}, {'required': ['every_seconds']}]}]";
+
 /* ---- the source ---- */
 
 struct source {
@@ -531,7 +533,7 @@ static void update(struct source *s, const struct trigger *trigger)
 }
 
 const struct source_type source_schedule = {
-    .kind = {.name = "schedule", .config = &table, .validate = validate},
+    .kind = {.name = "schedule", .config = &table, .validate = validate, .rules = rules},
     .create = create,
     .start = start,
     .stop = stop,

@@ -39,6 +39,9 @@ static void validate(const void *config, const cJSON *node, const char *path, st
                   "expected an endpoint name ([A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}), got \"%s\"", c->endpoint);
 }
 
+static const char rules[] = "[{'properties': {'endpoint': {'anyOf': ["
+                            "{'pattern': '^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$'}, {'pattern': '\\\\{\\\\{'}]}}}]";
+
 static void free_program(void *program)
 {
     struct program *p = program;
@@ -178,7 +181,7 @@ static void cancel(struct step_call *call)
 }
 
 const struct step_type step_emit = {
-    .kind = {.name = "emit", .config = &table, .validate = validate},
+    .kind = {.name = "emit", .config = &table, .validate = validate, .rules = rules},
     .compile = compile,
     .free_program = free_program,
     .each_path = each_path,

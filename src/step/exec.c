@@ -597,7 +597,7 @@ static size_t exec_peek(struct step_call *call, bool standard_error, size_t offs
 }
 
 const struct step_type step_exec = {
-    .kind = {.name = "exec", .config = &exec_fields, .validate = exec_validate},
+    .kind = {.name = "exec", .config = &exec_fields, .validate = exec_validate, .rules = exec_rules},
     .compile = exec_compile,
     .free_program = exec_program_free,
     .each_path = exec_each_path,

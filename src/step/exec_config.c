@@ -92,6 +92,15 @@ void exec_validate(const void *config, const cJSON *node, const char *path, stru
     }
 }
 
+const char exec_rules[] =
+    "[{'oneOf': [{'required': ['command'], 'properties': {'script': {'type': 'null'}}},"
+    "{'required': ['script'], 'properties': {'script': {'type': 'string'}},"
+    "'not': {'required': ['command']}}]},"
+    "{'properties': {'command': {'anyOf': [{'type': 'string', 'minLength': 1},"
+    "{'type': 'array', 'minItems': 1, 'items': [{'minLength': 1}]}]},"
+    "'env': {'propertyNames': {'pattern': '^[^=]+$', 'not': {'pattern': '^TRIGGERD_(NODE_ID|RUN_ID|STEP_ID"
+    "|PIPELINE_ID|ATTEMPT|IDEMPOTENCY_KEY|EVENT_ID|TRIGGER_ID|TAG)$'}}}}}]";
+
 static struct template *compile_text(const char *text, const cJSON *node, const char *path, struct issues *issues)
 {
     struct template *t = NULL;

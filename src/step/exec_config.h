@@ -38,6 +38,7 @@ struct exec_program {
 
 extern const struct field_table exec_fields;
 
+extern const char exec_rules[]; /* as struct kind has them */
 void exec_validate(const void *config, const cJSON *node, const char *path, struct issues *issues);
 int exec_compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
                  struct issues *issues);

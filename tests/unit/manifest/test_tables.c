@@ -73,28 +73,31 @@ static void every_row(void **state)
     assert_true(n >= 9);
 }
 
-/* UPDATE_SCHEMAS=1 writes it anew. */
-static void schema_is_fresh(void **state)
+/* UPDATE_SCHEMAS=1 writes them anew. */
+static void schemas_are_fresh(void **state)
 {
     (void)state;
-    static const char path[] = TEST_SOURCE_DIR "/schemas/manifest.json";
-    cJSON *schema = manifest_schema();
-    _cleanup_(freep) char *text = value_print_pretty(schema);
-    cJSON_Delete(schema);
-    if (getenv("UPDATE_SCHEMAS")) {
-        FILE *out = fopen(path, "w");
-        assert_non_null(out);
-        fprintf(out, "%s\n", text);
-        fclose(out);
+    for (size_t i = 0; manifest_schema_kinds[i]; i++) {
+        _cleanup_(freep) char *path = xasprintf(TEST_SOURCE_DIR "/schemas/%s.json", manifest_schema_kinds[i]);
+        cJSON *schema = manifest_schema(manifest_schema_kinds[i]);
+        _cleanup_(freep) char *text = value_print_pretty(schema);
+        cJSON_Delete(schema);
+        if (getenv("UPDATE_SCHEMAS")) {
+            FILE *out = fopen(path, "w");
+            assert_non_null(out);
+            fprintf(out, "%s\n", text);
+            fclose(out);
+        }
+        FILE *in = fopen(path, "r");
+        if (!in)
+            fail_msg("there is no %s: run this test with UPDATE_SCHEMAS=1", path);
+        _cleanup_(freep) char *stored = xcalloc(1, strlen(text) + 2);
+        size_t n = fread(stored, 1, strlen(text) + 1, in);
+        bool end = fgetc(in) == EOF;
+        fclose(in);
+        if (!end || n != strlen(text) + 1 || strncmp(stored, text, strlen(text)) != 0)
+            fail_msg("%s is stale: run this test with UPDATE_SCHEMAS=1", path);
     }
-    FILE *in = fopen(path, "r");
-    assert_non_null(in);
-    _cleanup_(freep) char *stored = xcalloc(1, strlen(text) + 2);
-    size_t n = fread(stored, 1, strlen(text) + 1, in);
-    bool end = fgetc(in) == EOF;
-    fclose(in);
-    if (!end || n != strlen(text) + 1 || strncmp(stored, text, strlen(text)) != 0)
-        fail_msg("schemas/manifest.json is stale: run this test with UPDATE_SCHEMAS=1");
 }
 
 static void seed_examples_are_valid(void **state)
@@ -190,7 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row),
-        cmocka_unit_test(schema_is_fresh),
+        cmocka_unit_test(schemas_are_fresh),
         cmocka_unit_test(errors_are_exact),
         cmocka_unit_test(a_bad_document_leaves_the_good),
         cmocka_unit_test(seed_examples_are_valid),
