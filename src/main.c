@@ -14,7 +14,7 @@
  *   step/       exec, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments
- *   reconcile/  the manifest directories against what runs
+ *   reconcile/  the manifest directories against what runs; the commit of their work trees
  *   api/        operations and renderers behind every view
  *   http/       the server on the loop, routes
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it

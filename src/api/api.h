@@ -58,6 +58,8 @@ char *api_problem_text(int status, const char *detail);
 
 /* ---- renderers: append to `b` ---- */
 
+/* The members `commit`, `commit_subject`, `commit_authored_at`, `dirty`: null where there is no work tree. */
+void render_commit(struct buf *b, const struct origin *origin);
 void render_trigger(struct buf *b, const char *key, struct live_trigger *t);
 void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
 void render_event(struct buf *b, const char *key, const struct event *e);

@@ -33,7 +33,7 @@ static void look_at(struct live_trigger *t, struct api_trigger_look *ret)
         .created_ms = v.created_ms,
         .changed_ms = last_transition(v.conditions, MAX(MAX(v.created_ms, v.updated_ms), v.last_triggered_ms)),
         .updated_ms = MAX(v.created_ms, v.updated_ms),
-        .read_only = v.read_only,
+        .read_only = v.origin && v.origin->read_only,
     };
 }
 
@@ -108,7 +108,7 @@ static void look_at_pipeline(struct live_pipeline *p, struct api_pipeline_look *
                                       .created_ms = v.created_ms,
                                       .changed_ms = last_transition(v.conditions, updated),
                                       .updated_ms = updated,
-                                      .read_only = v.read_only};
+                                      .read_only = v.origin && v.origin->read_only};
 }
 
 bool api_look_pipeline(struct api *a, const char *id, struct api_pipeline_look *ret)

@@ -192,7 +192,7 @@ static bool current(struct api *a, const char *id, struct api_call call, char **
     }
     struct trigger_view v;
     trigger_look(t, &v);
-    if (!v.file || document_format_by_name(v.file, ret_format) < 0)
+    if (!v.origin || document_format_by_name(v.origin->file, ret_format) < 0)
         *ret_format = DOCUMENT_YAML;
     document_parse(text, strlen(text), *ret_format, ret);
     if (ret->n_documents == 1 && cJSON_IsObject(ret->documents[0].root) && !ret->documents[0].bad) {

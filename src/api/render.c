@@ -3,12 +3,25 @@
 
 #include "lang/redact.h"
 
-static void render_source(struct buf *b, const char *file, unsigned line, const char *commit)
+void render_commit(struct buf *b, const struct origin *origin)
+{
+    static const struct commit none = {0};
+    const struct commit *c = origin && origin->commit ? origin->commit : &none;
+    json_string(b, "commit", c->id);
+    json_string(b, "commit_subject", c->subject);
+    json_time(b, "commit_authored_at", c->authored_ms);
+    if (c->id && origin->state != ORIGIN_UNKNOWN)
+        json_bool(b, "dirty", origin->state == ORIGIN_DIRTY);
+    else
+        json_string(b, "dirty", NULL);
+}
+
+static void render_source(struct buf *b, const struct origin *origin, unsigned line)
 {
     json_open(b, "source", '{');
-    json_string(b, "file", file);
+    json_string(b, "file", origin_file(origin));
     json_int(b, "line", line);
-    json_string(b, "commit", commit);
+    render_commit(b, origin);
     json_close(b, '}');
 }
 
@@ -85,7 +98,7 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
     render_conditions(b, v.conditions);
     json_int(b, "generation", v.generation);
     json_int(b, "observed_generation", v.observed_generation);
-    render_source(b, v.file, v.line, v.commit);
+    render_source(b, v.origin, v.line);
     json_close(b, '}');
 }
 
@@ -113,7 +126,7 @@ void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p)
     render_conditions(b, v.conditions);
     json_int(b, "generation", v.generation);
     json_int(b, "observed_generation", v.observed_generation);
-    render_source(b, v.file, v.line, v.commit);
+    render_source(b, v.origin, v.line);
     json_close(b, '}');
 }
 

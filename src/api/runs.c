@@ -340,7 +340,7 @@ static void render_file(void *ctx, const struct manifest_file_view *v)
     struct buf *b = ctx;
     json_open(b, NULL, '{');
     json_string(b, "file", v->path);
-    json_string(b, "commit", v->commit);
+    render_commit(b, v->origin);
     json_open(b, "resources", '[');
     for (size_t i = 0; i < v->manifest->n_entries; i++) {
         const struct manifest_entry *e = &v->manifest->entries[i];

@@ -24,10 +24,16 @@ static void time_of(const struct ctl *c, const char *label, const cJSON *object,
 
 static void source_line(const struct ctl *c, const cJSON *resource)
 {
-    _cleanup_(freep) char *text = source_text(resource);
-    const char *commit = value_get_string(value_get(resource, "source"), "commit");
-    if (text)
-        print_linef(c->colour, "Source", "%s%s%.12s", text, commit ? ", commit " : "", commit ? commit : "");
+    const cJSON *source = value_get(resource, "source");
+    _cleanup_(freep) char *text = source_text(resource), *commit = commit_text(source);
+    const char *subject = value_get_string(source, "commit_subject");
+    print_line(c->colour, "Source", text);
+    if (!commit)
+        return;
+    print_linef(c->colour, "Commit", "%s%s%s", commit, subject && *subject ? "  " : "", subject ? subject : "");
+    time_of(c, "Authored", source, "commit_authored_at");
+    if (cJSON_IsTrue(value_get(source, "dirty")))
+        print_line(c->colour, "Dirty", "the file is not as it is in that commit");
 }
 
 static void value_block(const struct ctl *c, const char *title, const cJSON *v)

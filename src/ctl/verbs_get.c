@@ -164,7 +164,7 @@ static char *cell_text(const cJSON *item, const struct column *col)
     case FORM_WHY:
         return xstrdup0(why_text(item));
     case FORM_COMMIT:
-        return v && cJSON_IsString(v) ? xstrndup(v->valuestring, 12) : NULL;
+        return commit_text(item);
     }
     return NULL;
 }

@@ -25,6 +25,12 @@ char *source_text(const cJSON *resource)
     return line ? xasprintf("%s:%s", file, line) : xstrdup(file);
 }
 
+char *commit_text(const cJSON *source)
+{
+    const char *id = value_get_string(source, "commit");
+    return id ? xasprintf("%.12s%s", id, cJSON_IsTrue(value_get(source, "dirty")) ? "-dirty" : "") : NULL;
+}
+
 const char *why_text(const cJSON *event)
 {
     const char *error = value_get_string(event, "error_message");

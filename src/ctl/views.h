@@ -9,6 +9,9 @@
 char *value_text(const cJSON *v);
 /* `FILE:LINE` of a resource's source, NULL if it has none. free() it. */
 char *source_text(const cJSON *resource);
+/* The commit of a source or file in twelve digits, with `-dirty` where the file differs from it; NULL: none. free() it.
+ */
+char *commit_text(const cJSON *source);
 /* What went wrong or held an event back: its error_message, else its reason; NULL: nothing. Borrowed. */
 const char *why_text(const cJSON *event);
 

@@ -15,6 +15,7 @@
 
 #include "engine/source_type.h"
 #include "engine/step_type.h"
+#include "model/origin.h"
 
 #include <sys/types.h>
 
@@ -53,22 +54,14 @@ const struct kind *const *engine_step_kinds(const struct engine *e);
 
 /* ---- desired state: what reconcile calls ---- */
 
-/* Where a resource comes from; texts are copied. */
-struct origin {
-    const char *file;
-    unsigned line;
-    const char *commit; /* NULL: not in a git work tree */
-    bool read_only;
-};
-
 /* Compile what the languages need (filter, mapping, keys, templates). Used by validation too: the same code. */
 int trigger_check(const struct trigger *t, const cJSON *doc, struct issues *issues);
 int pipeline_check(const struct pipeline *p, const cJSON *doc, const struct step_type *const *types,
                    struct issues *issues);
 
-/* Create or edit; takes a reference. Both were checked. `mutation_ms`: now. */
-void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin);
-void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct origin *origin);
+/* Create or edit; takes references. Both were checked. `origin` NULL: from nowhere. */
+void engine_put_trigger(struct engine *e, struct trigger *spec, struct origin *origin, unsigned line);
+void engine_put_pipeline(struct engine *e, struct pipeline *spec, struct origin *origin, unsigned line);
 /* Gone from the manifests: its runs end, its pending events are cancelled. */
 void engine_remove_trigger(struct engine *e, const char *id);
 void engine_remove_pipeline(struct engine *e, const char *id);
@@ -145,10 +138,8 @@ struct trigger_view {
     const int64_t *decisions; /* DECISION_N counters since the start of the daemon; of `filtered` see below */
     int64_t filtered;
     int64_t pending, executing;
-    const char *file;
+    const struct origin *origin; /* NULL: from nowhere */
     unsigned line;
-    const char *commit;
-    bool read_only;
 };
 struct live_trigger *engine_find_trigger(struct engine *e, const char *id); /* NULL: none (removed ones are none) */
 void trigger_look(struct live_trigger *t, struct trigger_view *ret);
@@ -163,11 +154,9 @@ struct pipeline_view {
     int64_t generation, observed_generation;
     int64_t created_ms, updated_ms;
     int64_t running;
-    const int64_t *ended; /* by enum run_status: runs since the start of the daemon */
-    const char *file;
+    const int64_t *ended;        /* by enum run_status: runs since the start of the daemon */
+    const struct origin *origin; /* NULL: from nowhere */
     unsigned line;
-    const char *commit;
-    bool read_only;
 };
 struct live_pipeline *engine_find_pipeline(struct engine *e, const char *id);
 void pipeline_look(struct live_pipeline *p, struct pipeline_view *ret);

@@ -175,9 +175,8 @@ struct live_trigger {
     struct trigger *spec;
     const struct source_type *type;
     struct trigger_program *program;
-    char *file, *commit;
+    struct origin *origin; /* NULL: from nowhere */
     unsigned line;
-    bool read_only;
     bool removed;
     unsigned pins; /* intakes that hold it over an asynchronous step */
 
@@ -226,9 +225,8 @@ struct live_pipeline {
     char *id;
     struct pipeline *spec;
     struct pipeline_program *program;
-    char *file, *commit;
+    struct origin *origin; /* NULL: from nowhere */
     unsigned line;
-    bool read_only;
     int64_t generation, observed_generation, created_ms, updated_ms;
     char *content;
     struct conditions conditions;
@@ -400,7 +398,7 @@ struct live_trigger *trigger_of(struct engine *e, const char *id);              
 struct live_trigger *trigger_retired(struct engine *e, const char *id, const char *pipeline_id); /* for events of a
                                                                   trigger that is gone */
 char *content_hash(const char *text);
-void set_origin(char **file, char **commit, unsigned *line, bool *read_only, const struct origin *origin);
+void set_origin(struct origin **slot, struct origin *origin);
 void pipeline_free(struct live_pipeline *p);
 void trigger_free(struct live_trigger *t);
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id); /* it came or went */

@@ -21,10 +21,8 @@ void trigger_look(struct live_trigger *t, struct trigger_view *ret)
         .filtered = trigger_filtered_count(t),
         .pending = t->n_pending,
         .executing = t->n_running,
-        .file = t->file,
+        .origin = t->origin,
         .line = t->line,
-        .commit = t->commit,
-        .read_only = t->read_only,
     };
 }
 
@@ -76,10 +74,8 @@ void pipeline_look(struct live_pipeline *p, struct pipeline_view *ret)
         .updated_ms = p->updated_ms,
         .running = p->n_running,
         .ended = p->ended,
-        .file = p->file,
+        .origin = p->origin,
         .line = p->line,
-        .commit = p->commit,
-        .read_only = p->read_only,
     };
 }
 

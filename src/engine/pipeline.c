@@ -30,8 +30,7 @@ void pipeline_free(struct live_pipeline *p)
     pipeline_unref(p->spec);
     conditions_fini(&p->conditions);
     free(p->id);
-    free(p->file);
-    free(p->commit);
+    origin_unref(p->origin);
     free(p->content);
     free(p);
 }
@@ -79,12 +78,13 @@ static void restore(struct live_pipeline *p, int64_t now)
     cJSON_Delete(state);
 }
 
-void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct origin *origin)
+void engine_put_pipeline(struct engine *e, struct pipeline *spec, struct origin *origin, unsigned line)
 {
     struct live_pipeline *p = pipeline_slot(e, spec->id);
     bool created = !p->present;
     bool changed = created || !pipeline_equal(p->spec, spec);
-    set_origin(&p->file, &p->commit, &p->line, &p->read_only, origin);
+    set_origin(&p->origin, origin);
+    p->line = line;
     if (changed) {
         struct issues none = ISSUES_INIT;
         struct pipeline_program *program = NULL;
@@ -109,8 +109,6 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, const struct o
         }
         p->present = true;
         save(p);
-        engine_say(e, NULL, "pipeline %s: %s%s%s", p->id, created ? "created" : "changed", p->file ? " from " : "",
-                   p->file ? p->file : "");
     }
     if (!created)
         p->observed_generation = p->generation;
@@ -127,7 +125,6 @@ void engine_remove_pipeline(struct engine *e, const char *id)
     struct live_pipeline *p = engine_find_pipeline(e, id);
     if (!p)
         return;
-    engine_say(e, NULL, "pipeline %s: deleted", id);
     p->present = false;
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, NULL, NULL);
     store_add_kv_delete(&b->group, "pipeline", id, strlen(id));

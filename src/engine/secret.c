@@ -67,8 +67,8 @@ void attempt_start(struct attempt *a)
     }
     if (!run->secrets)
         run->secrets = secrets_create();
-    a->dir = secret_dir_of(run->pipeline->file);
-    a->trigger_dir = run->event ? secret_dir_of(run->event->trigger->file) : NULL;
+    a->dir = secret_dir_of(origin_file(run->pipeline->origin));
+    a->trigger_dir = run->event ? secret_dir_of(origin_file(run->event->trigger->origin)) : NULL;
     a->secrets = (struct template_secrets){run->secrets, a->dir};
     a->call.secrets = &a->secrets;
     if (run->secrets_read && !is_referring(run, a->step)) {

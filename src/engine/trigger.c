@@ -358,17 +358,11 @@ size_t engine_starting_sources(const struct engine *e)
 
 /* ---- coming, changing, going ---- */
 
-void set_origin(char **file, char **commit, unsigned *line, bool *read_only, const struct origin *origin)
+void set_origin(struct origin **slot, struct origin *origin)
 {
-    if (!origin)
-        return;
-    char *f = xstrdup0(origin->file), *c = xstrdup0(origin->commit);
-    free(*file);
-    free(*commit);
-    *file = f;
-    *commit = c;
-    *line = origin->line;
-    *read_only = origin->read_only;
+    struct origin *old = *slot;
+    *slot = origin ? origin_ref(origin) : NULL;
+    origin_unref(old);
 }
 
 static char *spec_hash(const struct trigger *spec)
@@ -424,10 +418,8 @@ static void take_spec(struct live_trigger *t, struct trigger *spec)
 static void edit(struct live_trigger *t, struct trigger *spec)
 {
     struct engine *e = t->engine;
-    const char *names[32];
-    size_t n = 0;
     bool same_kind = t->spec->kind == spec->kind;
-    enum field_change cost = trigger_compare(t->spec, spec, names, ARRAY_SIZE(names), &n);
+    enum field_change cost = trigger_compare(t->spec, spec, NULL, 0, NULL);
     bool restart = cost >= CHANGE_SOURCE || !spec->enabled;
     struct trigger *old = trigger_ref(t->spec);
     struct live_pipeline *before = engine_find_pipeline(e, old->pipeline_id);
@@ -450,11 +442,6 @@ static void edit(struct live_trigger *t, struct trigger *spec)
         t->type->update(t->source, t->spec);
     slots_pass_on(e, before);
     trigger_unref(old);
-    struct buf list = {0};
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&list, "%s%s", i ? ", " : "", names[i]);
-    engine_say(e, t->id, "changed: %s", list.data ? list.data : "nothing");
-    buf_fini(&list);
 }
 
 /* An id that was removed while something of it still ran comes back. */
@@ -480,7 +467,7 @@ void trigger_forget(struct engine *e, struct batch *b, const char *id, const str
     }
 }
 
-void engine_put_trigger(struct engine *e, struct trigger *spec, const struct origin *origin)
+void engine_put_trigger(struct engine *e, struct trigger *spec, struct origin *origin, unsigned line)
 {
     struct live_trigger *t = trigger_of(e, spec->id);
     bool created = !t || t->removed;
@@ -505,13 +492,12 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, const struct ori
         }
         t->observed_generation = t->generation;
     }
-    set_origin(&t->file, &t->commit, &t->line, &t->read_only, origin);
+    set_origin(&t->origin, origin);
+    t->line = line;
     set(t, "Accepted", true, "Valid", NULL);
     trigger_refresh(t);
     if (!changed)
         return;
-    if (created)
-        engine_say(e, t->id, "created from %s", t->file ? t->file : "nowhere");
     trigger_save(t);
     trigger_source_start(t);
     cooldown_arm(t);
@@ -548,7 +534,6 @@ void engine_remove_trigger(struct engine *e, const char *id)
     struct live_trigger *t = engine_find_trigger(e, id);
     if (!t)
         return;
-    engine_say(e, t->id, "deleted");
     trigger_source_stop(t);
     channel_leave(t);
     t->removed = true;
@@ -604,8 +589,7 @@ void trigger_free(struct live_trigger *t)
     trigger_program_free(t->program);
     trigger_unref(t->spec);
     free(t->id);
-    free(t->file);
-    free(t->commit);
+    origin_unref(t->origin);
     free(t->latched);
     free(t->content);
     free(t->source_message);

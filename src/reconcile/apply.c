@@ -104,7 +104,7 @@ static void file_take(struct reconcile *r, struct file *f, struct read_job *job)
     f->present = true;
     f->unclear = is_unclear(f);
     f->is_link = job->is_link;
-    f->read_only = job->read_only;
+    f->origin->read_only = job->read_only;
     if (!f->order)
         f->order = ++r->orders;
     free(f->renamed_to);
@@ -302,29 +302,48 @@ static void tell_conflicts(struct file *f)
     f->stale = false;
 }
 
-/* One line a change of a file's errors. */
+static bool any_told(const struct file *f)
+{
+    const struct resource *res;
+    DL_FOREACH2(f->owned, res, onext)
+    {
+        if (res->told)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the line of a resource has just said it; where it is not known whose the error is, it is everybody's. */
+static bool is_told(const struct file *f, const struct manifest_error *e)
+{
+    const struct resource *res = e->entry < f->n_defs ? f->defs[e->entry].res : NULL;
+    return res ? res->told && res->owner == f : any_told(f);
+}
+
+/* One line a change of a file's errors, for what no line of a resource says. */
 static void log_errors(struct file *f)
 {
     const struct manifest *m = &f->manifest;
     _cleanup_(freep) char *first = NULL;
     uint64_t digest = 0;
+    size_t n = 0;
     for (size_t i = 0; i < m->n_errors; i++) {
         if (m->errors[i].warning)
             continue;
-        char *text = manifest_error_text(m, &m->errors[i]);
+        _cleanup_(freep) char *text = manifest_error_text(m, &m->errors[i]);
         digest = hash_bytes(digest, text, strlen(text) + 1);
-        if (first)
-            free(text);
-        else
-            first = text;
+        if (is_told(f, &m->errors[i]))
+            continue;
+        if (n++ == 0)
+            first = steal(&text);
     }
     if (digest == f->reported)
         return;
-    if (first && m->n_wrong > 1)
-        log_warning(AREA, "%s (and %zu more)", first, m->n_wrong - 1);
-    else if (first)
+    if (n > 1)
+        log_warning(AREA, "%s (and %zu more)", first, n - 1);
+    else if (n > 0)
         log_warning(AREA, "%s", first);
-    else if (f->present)
+    else if (digest == 0 && f->present && !any_told(f))
         log_info(AREA, "%s: no errors any more", f->path);
     f->reported = digest;
 }
@@ -350,7 +369,7 @@ static void finish_resources(struct reconcile *r, struct state_batch *batch)
     struct resource *res, *next;
     for (res = r->touched; res; res = next) {
         next = res->tnext;
-        res->touched = false;
+        res->touched = res->told = false;
         if (res->save && res->owner)
             state_put(batch, res);
         else if (res->save)

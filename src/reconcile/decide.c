@@ -29,11 +29,10 @@ bool file_speaks_for(const struct file *f, const struct resource *res)
 
 static void tell_put(struct reconcile *r, struct resource *res, const struct manifest_entry *e)
 {
-    const struct origin origin = {.file = res->owner->path, .line = res->line, .read_only = res->read_only};
     if (res->kind == RESOURCE_TRIGGER)
-        engine_put_trigger(r->engine, e->trigger, &origin);
+        engine_put_trigger(r->engine, e->trigger, res->owner->origin, res->line);
     else
-        engine_put_pipeline(r->engine, e->pipeline, &origin);
+        engine_put_pipeline(r->engine, e->pipeline, res->owner->origin, res->line);
     res->running = true;
     free(res->rejected);
     res->rejected = NULL;
@@ -45,6 +44,8 @@ static void tell_rejected(struct reconcile *r, struct resource *res, const char 
         return;
     free(res->rejected);
     res->rejected = xstrdup0(message);
+    tell_refused(res, message);
+    res->told = true;
     if (res->kind == RESOURCE_TRIGGER)
         engine_trigger_rejected(r->engine, res->id, message);
     else
@@ -98,12 +99,12 @@ static void run_def(struct reconcile *r, struct resource *res, struct def *def)
     size_t len = e->end - e->start;
     bool same_text = res->text && res->len == len && memcmp(res->text, text, len) == 0;
     bool same_place = res->owner == f && res->line == e->line;
+    struct change change = {0};
     not_missing(r, res);
     if (res->owner != f)
         f->stale = true;
-    if (res->owner && res->owner != f)
-        log_info(AREA, "%s \"%s\" moved from %s to %s", resource_kind_name(res->kind), res->id, res->owner->path,
-                 f->path);
+    change_find(&change, r, res, f, e);
+    res->told = res->told || change.accepted;
     resource_own(res, f);
     resource_borrow_text(res, text, len);
     res->line = e->line;
@@ -116,10 +117,9 @@ static void run_def(struct reconcile *r, struct resource *res, struct def *def)
     }
     res->save = res->save || !same_text || !same_place || !same_dir;
     res->lost = false;
-    if (!res->running || !same_text || !same_place || res->rejected || res->read_only != f->read_only) {
-        res->read_only = f->read_only;
+    tell_change(res, &change);
+    if (!res->running || !same_text || !same_place || res->rejected)
         tell_put(r, res, e);
-    }
 }
 
 /* From an earlier life, and its document is not good now: as it last was. */
@@ -156,6 +156,7 @@ void decide_remove(struct reconcile *r, struct resource *res)
     not_missing(r, res);
     others_stale(res);
     if (res->running) {
+        tell_deleted(res);
         if (res->kind == RESOURCE_TRIGGER)
             engine_remove_trigger(r->engine, res->id);
         else

@@ -6,6 +6,9 @@
  *   decide.c  one resource: which document it follows, and what the engine is told
  *   state.c   what survives a restart: scope `manifest` of the store
  *   put.c     edits by the views
+ *   tell.c    one line of the log for each change
+ *   git.c     one look at a git work tree, on the pool
+ *   provenance.c  work trees: when to look, and what the files know from it
  *
  * Three things: a *file* is what was last read at a path; a *def* is one document of a file that names a resource; a
  * *resource* is a kind and an id, with its defs and the one file that owns it.
@@ -18,6 +21,7 @@
 #include "base/inotify.h"
 #include "base/loop.h"
 #include "base/util.h"
+#include "reconcile/git.h"
 #include "reconcile/reconcile.h"
 #include "store/store.h"
 
@@ -74,12 +78,13 @@ struct def {
 };
 
 struct file {
-    char *path; /* absolute */
+    struct origin *origin; /* what its resources show of it */
+    const char *path;      /* absolute; the origin's */
     UT_hash_handle hh;
     struct dir *dir; /* NULL: below none (known from an earlier life) */
     uint64_t order;  /* of first load; 0: never loaded */
     bool present;    /* as last read, also in error */
-    bool is_link, read_only;
+    bool is_link;
     struct manifest manifest;
     char *text; /* NULL: unreadable or not present */
     size_t len;
@@ -108,11 +113,11 @@ struct resource {
     unsigned line;    /* where it was last good … */
     bool running;     /* the engine has it */
     bool lost;        /* its last good text does not parse any more (an older version wrote it) */
-    bool read_only;   /* as the engine was told */
-    bool unreachable; /* likewise: ManifestsReachable=False */
+    bool unreachable; /* as the engine was told: ManifestsReachable=False */
     bool save;
     bool deleted; /* by a view: without a document it goes at once, whatever else is unclear */
     bool touched;
+    bool told;     /* in this pass: that it is rejected, or not any more */
     bool borrowed; /* text is a part of its owner's */
     char *key;     /* kind/id */
     const char *id;
@@ -123,7 +128,7 @@ struct resource {
     const char *text; /* … its own text then, `len` bytes … */
     size_t len;
     uint64_t dev, ino; /* … and the manifest directory that it was in; 0: not known */
-    char *rejected;    /* as the engine was told; NULL: accepted */
+    char *rejected;    /* likewise; NULL: accepted */
     uint64_t mark;
     int64_t due_ms;                 /* deleted then; -1: not missing */
     struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */
@@ -153,10 +158,15 @@ struct read_job {
     char *text;
     struct manifest manifest; /* of TEXT and ERROR */
     bool is_link, read_only;
+    struct git_job *git; /* asks git about it, where it changed; NULL: none */
+    bool looked;
 };
 /* `known` false: always parsed. */
 void read_job_run(struct read_job *job);
 void read_job_fini(struct read_job *job);
+
+/* The whole text; 0, or negative errno (-EFBIG: over the bound). */
+int read_all(int fd, struct buf *ret);
 
 struct dir_look {
     const char *path;
@@ -171,9 +181,51 @@ struct pass {
     struct read_job *jobs;
     size_t n;
     struct dir_look *looks; /* one a directory; taken when all is read */
+    struct git_job *git;    /* likewise, of the work trees that were read from; a utlist */
     _Atomic size_t next, running;
     struct loop_work work[PASS_WORKERS];
     unsigned left; /* the loop's */
+};
+
+/* ---- work trees ---- */
+
+/* Where a commit is looked for: each manifest directory, and each directory below it that has a `.git` of its own. */
+struct worktree {
+    unsigned refs; /* its own, and one a job */
+    bool dead;
+    struct reconcile *r;
+    struct dir *dir;
+    char *start;
+    size_t start_len;
+    bool nested;
+    struct commit *commit; /* of all origins below that are in no nested one */
+    struct spot **spots;   /* what is watched */
+    size_t n_spots;
+    char *root, *tree;   /* the states of origins are as of this work tree and HEAD's tree; NULL: there is none */
+    char *trouble;       /* as logged */
+    struct git_job *job; /* under way, not of a pass or edit; NULL: none */
+    bool again;          /* look once more after it */
+    bool all;            /* with all files */
+    unsigned seq;        /* looks that were taken over */
+    int64_t looked_ms, took_ms;
+    struct timer timer;
+    struct worktree *prev, *next;
+};
+
+struct git_job {
+    struct worktree *w;
+    struct reconcile *r; /* NULL: nobody waits for it any more */
+    struct git_look look;
+    char *start;             /* look.start */
+    struct origin **origins; /* of look.files */
+    size_t cap;
+    bool counted; /* it has a reference to each; else they live as long as it */
+    bool all;
+    size_t wanted; /* of a pass: files that changed */
+    unsigned seq;
+    int64_t began_ms;
+    struct loop_work work;
+    struct git_job *prev, *next;
 };
 
 struct put;
@@ -208,6 +260,9 @@ struct reconcile {
     struct put *puts;        /* the first is under way when `putting` */
     bool putting;
     struct loop_task put_task;
+    struct git_lib *git;
+    struct worktree *worktrees;
+    struct timer hung; /* at the end: a repository that does not answer is not waited for */
 };
 
 void reconcile_set_delays(struct reconcile *r, const struct reconcile_delays *delays);
@@ -270,6 +325,42 @@ struct state_batch {
 void state_put(struct state_batch *b, const struct resource *res);
 void state_delete(struct state_batch *b, const struct resource *res);
 void state_submit(struct state_batch *b);
+
+/* provenance.c */
+#define GIT_FILES_MAX 256 /* compared within a pass; more of them soon after it */
+void provenance_start(struct reconcile *r);
+void provenance_stop(struct reconcile *r);
+void provenance_free(struct reconcile *r);
+/* The commit that a file shows; NULL: it is below no manifest directory. */
+struct commit *provenance_commit(struct reconcile *r, const char *path);
+void provenance_dir_changed(struct reconcile *r, const struct dir *d); /* another is at the path, or none */
+/* A `.git` was seen in `dir` (relative to d), or something of that name went. */
+void provenance_git_seen(struct dir *d, const char *dir);
+void provenance_dir_moved(struct dir *d, const char *from, const char *to);
+/* A look at the work tree of the file within other work on the pool; NULL: there is none, or it is too slow for that. */
+struct git_job *provenance_begin(struct reconcile *r, const struct file *f);
+/* `known`: its state as of what the job compares with; the origin is borrowed. Any thread. */
+void git_job_add(struct git_job *job, struct origin *origin, enum origin_state known);
+/* Take over what was found. Frees the job. */
+void provenance_end(struct git_job *job);
+void git_job_drop(struct git_job *job); /* nothing is taken over */
+/* Its text is another now, and no look was taken at it. */
+void provenance_changed(struct reconcile *r, struct file *f);
+/* No pass is under way any more: what waited for that. */
+void provenance_go_on(struct reconcile *r);
+
+/* tell.c */
+struct change {
+    bool created, accepted, changed; /* accepted: after it was rejected */
+    char *moved_from;                /* NULL: it did not move */
+    struct buf fields;               /* names of those that changed */
+};
+/* What it means to the resource, as it is until now, that it follows the document from here on. */
+void change_find(struct change *c, struct reconcile *r, const struct resource *res, const struct file *f,
+                 const struct manifest_entry *e);
+void tell_change(const struct resource *res, struct change *c); /* frees what is in it */
+void tell_deleted(const struct resource *res);
+void tell_refused(const struct resource *res, const char *message);
 
 /* put.c */
 void put_abandon(struct reconcile *r);

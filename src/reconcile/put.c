@@ -28,6 +28,7 @@ struct put {
     void *ctx;
     /* under way */
     struct file *file;
+    struct git_job *git; /* a look at what was written; NULL: none */
     struct loop_work work;
     struct write_target target;
     char *whole; /* the file's new text; NULL: it goes */
@@ -213,6 +214,10 @@ static void write_it(void *ctx)
         fail(p, rc, "%s", err.message);
     else if (p->whole)
         manifest_parse(p->path, p->whole, p->whole_len, &p->applied);
+    if (rc == 0 && p->whole && p->git)
+        git_job_add(p->git, p->file->origin, ORIGIN_UNKNOWN);
+    if (rc == 0 && p->git)
+        git_look_run(&p->git->look);
 }
 
 /* ---- the loop's part ---- */
@@ -261,6 +266,10 @@ static void take_over(struct put *p)
         .manifest = p->applied,
         .is_link = f->is_link,
     };
+    if (p->git)
+        provenance_end(steal(&p->git));
+    else if (p->whole)
+        provenance_changed(r, f);
     bool waiting = f->dirty; /* events came: it is read again, and found to be the same */
     p->applied = (struct manifest){0};
     job.epoch = ++f->epoch;
@@ -286,6 +295,8 @@ static void written(void *ctx)
     struct reconcile *r = p->r;
     if (r->closing)
         fail(p, -ESHUTDOWN, "triggerd is stopping");
+    if (p->code < 0 && p->git)
+        git_job_drop(steal(&p->git));
     if (p->code == -EAGAIN && ++p->tries < TRIES_MAX) {
         p->code = 0;
         loop_work_submit(r->loop, &p->work, prepare, prepared, p);
@@ -326,10 +337,12 @@ static void prepared(void *ctx)
         fail(p, -ESHUTDOWN, "triggerd is stopping");
     if (p->code == 0)
         check_ids(p);
-    if (p->code < 0 || is_known(p))
+    if (p->code < 0 || is_known(p)) {
         put_end(p);
-    else
-        loop_work_submit(p->r->loop, &p->work, write_it, written, p);
+        return;
+    }
+    p->git = provenance_begin(p->r, p->file);
+    loop_work_submit(p->r->loop, &p->work, write_it, written, p);
 }
 
 /* Below a manifest directory, and a name that the watch reads. */

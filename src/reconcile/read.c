@@ -14,8 +14,7 @@ static bool is_read_only(const char *path)
     return faccessat(AT_FDCWD, parent, W_OK, AT_EACCESS) < 0;
 }
 
-/* The whole text; 0, or negative errno (-EFBIG: over the bound). */
-static int read_all(int fd, struct buf *ret)
+int read_all(int fd, struct buf *ret)
 {
     for (;;) {
         char *to = buf_reserve(ret, 16384);

@@ -40,8 +40,10 @@ struct file *file_get(struct reconcile *r, const char *path)
     if (f)
         return f;
     f = xcalloc(1, sizeof(*f));
-    f->path = xstrdup(path);
+    f->origin = origin_new(path);
+    f->path = f->origin->file;
     f->dir = dir_of(r, path);
+    origin_set_commit(f->origin, provenance_commit(r, path));
     HASH_ADD_KEYPTR(hh, r->files, f->path, strlen(f->path), f);
     r->files_sorted = false;
     return f;
@@ -70,7 +72,7 @@ static void file_free(struct reconcile *r, struct file *f)
     file_forget_manifest(r, f);
     HASH_DELETE(hh, r->files, f);
     free(f->renamed_to);
-    free(f->path);
+    origin_unref(f->origin);
     free(f);
 }
 
@@ -184,6 +186,7 @@ static void on_gone(void *ctx)
         next = res->hh.next;
         resource_free(res);
     }
+    provenance_free(r);
     for (size_t i = 0; i < r->n_dirs; i++) {
         free(r->dirs[i].path);
         free(r->dirs[i].error);
@@ -216,6 +219,7 @@ void reconcile_stop(struct reconcile *r, void (*done)(void *ctx), void *ctx)
         r->watcher = NULL;
     }
     put_abandon(r);
+    provenance_stop(r);
     loop_group_close(&r->group, on_gone, r);
 }
 
@@ -247,6 +251,7 @@ int reconcile_create(const struct reconcile_options *options, struct reconcile *
     loop_group_init(&r->group, r->loop);
     loop_task_init(&r->put_task, put_run, r);
     add_dirs(r, options);
+    provenance_start(r);
     int rc = state_load(r, err);
     if (rc >= 0)
         rc = watch_open(r, err);
@@ -282,7 +287,7 @@ void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct
         HASH_SORT(r->files, by_path);
     r->files_sorted = true;
     for (const struct file *f = r->files; f; f = f->hh.next) {
-        struct manifest_file_view view = {.path = f->path, .manifest = &f->manifest};
+        struct manifest_file_view view = {.path = f->path, .origin = f->origin, .manifest = &f->manifest};
         if (f->present)
             fn(ctx, &view);
     }

@@ -45,7 +45,7 @@ void reconcile_stop(struct reconcile *r, void (*done)(void *ctx), void *ctx);
 /* One file as the views show it. Texts are borrowed for the call. */
 struct manifest_file_view {
     const char *path;                /* absolute */
-    const char *commit;              /* NULL: not in a git work tree */
+    const struct origin *origin;     /* its commit, and whether it differs from it */
     const struct manifest *manifest; /* as last read: entries and errors */
 };
 void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct manifest_file_view *view), void *ctx);

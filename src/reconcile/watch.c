@@ -21,6 +21,28 @@ static int by_order(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
+static bool has_new_text(const struct read_job *job)
+{
+    return job->status == READ_TEXT || job->status == READ_ERROR;
+}
+
+/* What of the pass changed is compared with HEAD, unless it is very much. */
+static void ask_git(struct pass *p)
+{
+    struct git_job *git;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->jobs[i].git && has_new_text(&p->jobs[i]))
+            p->jobs[i].git->wanted++;
+    for (size_t i = 0; i < p->n; i++) {
+        struct read_job *job = &p->jobs[i];
+        job->looked = job->git && has_new_text(job) && job->git->wanted <= GIT_FILES_MAX;
+        if (job->looked)
+            git_job_add(job->git, job->file->origin, ORIGIN_UNKNOWN);
+    }
+    DL_FOREACH (p->git, git)
+        git_look_run(&git->look);
+}
+
 static void pass_work(void *ctx)
 {
     struct pass *p = ctx;
@@ -28,6 +50,7 @@ static void pass_work(void *ctx)
         read_job_run(&p->jobs[i]);
     if (--p->running > 0)
         return;
+    ask_git(p);
     for (size_t i = 0; i < p->r->n_dirs; i++)
         dir_look_run(&p->looks[i]);
 }
@@ -42,6 +65,31 @@ static struct dir_look *looks_new(const struct reconcile *r)
 
 static void pass_request(struct reconcile *r);
 
+static void take_git(struct pass *p)
+{
+    struct git_job *git, *next;
+    DL_FOREACH_SAFE (p->git, git, next) {
+        DL_DELETE(p->git, git);
+        provenance_end(git);
+    }
+    for (size_t i = 0; i < p->n && !p->r->closing; i++)
+        if (has_new_text(&p->jobs[i]) && !p->jobs[i].looked)
+            provenance_changed(p->r, p->jobs[i].file);
+}
+
+/* The look at the work tree of a file that is read; one for all of them. */
+static struct git_job *git_job_of(struct pass *p, const struct file *f)
+{
+    struct git_job *git;
+    DL_FOREACH (p->git, git)
+        if (git->w->commit == f->origin->commit)
+            return git;
+    git = provenance_begin(p->r, f);
+    if (git)
+        DL_APPEND(p->git, git);
+    return git;
+}
+
 static void pass_done(void *ctx)
 {
     struct pass *p = ctx;
@@ -51,12 +99,14 @@ static void pass_done(void *ctx)
     r->pass = NULL;
     for (size_t i = 0; i < p->n; i++)
         p->jobs[i].file->busy--;
+    take_git(p);
     if (!r->closing) {
         apply_results(r, p->jobs, p->n, p->looks);
         if (!r->closing) { /* its callbacks may stop us */
             watch_schedule(r);
             if (r->again)
                 pass_request(r);
+            provenance_go_on(r);
         }
     }
     for (size_t i = 0; i < p->n; i++)
@@ -106,6 +156,7 @@ static void pass_start(struct reconcile *r)
             .hash = f->hash,
             .len = f->len,
             .wait_if_empty = f->writing && now < f->dirty_ms + r->delays.writer_ms,
+            .git = git_job_of(p, f),
         };
         f->busy++;
     }
@@ -265,6 +316,8 @@ static void dir_event(struct dir *d, const struct watch_event *ev)
         below_changed(d, ev->old_path, ev->path);
     else
         below_changed(d, ev->path, NULL);
+    if (ev->kind == WATCH_MOVED)
+        provenance_dir_moved(d, ev->old_path, ev->path);
     struct file *f = file_at(d, ev->path, false); /* a directory took its place */
     if (f)
         file_mark_dirty(d->r, f);
@@ -280,6 +333,10 @@ static void on_event(void *ctx, const struct watch_event *ev)
         file_event(d, ev);
     if (strncmp(name, "..", 2) == 0)
         links_changed(d);
+    if (streq(name, ".git")) {
+        _cleanup_(freep) char *parent = xstrndup(ev->path, slash ? (size_t)(slash - ev->path) : 0);
+        provenance_git_seen(d, parent);
+    }
     watch_burst(d->r);
 }
 
@@ -323,6 +380,7 @@ static void on_came(void *ctx, const struct watch_stat *stat)
     free(d->error);
     d->error = NULL;
     expect_all(d);
+    provenance_dir_changed(d->r, d);
 }
 
 static void on_base_gone(void *ctx)

@@ -89,13 +89,13 @@ struct life *life_begin(struct sim *sim, struct sim_store *from, int64_t wall_ms
     for (size_t i = 0; i < sim->n_pipelines; i++)
         if (sim->pipelines[i].present) {
             struct pipeline *p = config_pipeline(life, &sim->pipelines[i]);
-            engine_put_pipeline(life->engine, p, NULL);
+            engine_put_pipeline(life->engine, p, NULL, 0);
             pipeline_unref(p);
         }
     for (size_t i = 0; i < sim->n_triggers; i++)
         if (sim->triggers[i].present) {
             struct trigger *t = config_trigger(life, &sim->triggers[i]);
-            engine_put_trigger(life->engine, t, NULL);
+            engine_put_trigger(life->engine, t, NULL, 0);
             trigger_unref(t);
         }
     engine_start(life->engine);
@@ -368,7 +368,7 @@ static void control(struct sim *sim, struct want_trigger *t, bool pause)
 static void put_trigger(struct sim *sim, struct want_trigger *t)
 {
     struct trigger *spec = config_trigger(sim->life, t);
-    engine_put_trigger(sim->life->engine, spec, NULL);
+    engine_put_trigger(sim->life->engine, spec, NULL, 0);
     trigger_unref(spec);
 }
 
@@ -407,7 +407,7 @@ static void edit_pipeline(struct sim *sim, struct want_pipeline *p)
         config_edit_pipeline(sim, p);
     p->present = true;
     struct pipeline *spec = config_pipeline(sim->life, p);
-    engine_put_pipeline(sim->life->engine, spec, NULL);
+    engine_put_pipeline(sim->life->engine, spec, NULL, 0);
     pipeline_unref(spec);
 }
 

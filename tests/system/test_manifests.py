@@ -305,7 +305,6 @@ def test_a_lost_directory_deletes_nothing(daemon: Daemon) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="no git")
-@pytest.mark.skip(reason="git provenance is not built yet")
 def test_the_commit_is_shown(daemon: Daemon) -> None:
     def git(*args: str) -> str:
         return subprocess.run(["git", "-C", str(daemon.manifests), "-c", "user.name=n", "-c", "user.email=e@x", *args],

@@ -203,7 +203,7 @@ static void put(struct rig *r, const char *id, const char *more)
         fail_msg("%s: %s", issues.items[0].path, issues.items[0].message);
     issues_fini(&issues);
     cJSON_Delete(doc);
-    engine_put_trigger(r->engine, spec, &(struct origin){.file = "m.yaml", .line = 1});
+    engine_put_trigger(r->engine, spec, NULL, 0);
     trigger_unref(spec);
     settle(r);
 }

@@ -304,7 +304,7 @@ FIXTURE bool accepted(struct fixture *f, const char *id)
 
 FIXTURE const char *file_of(struct fixture *f, const char *id)
 {
-    const char *file = view_of(f, id).file;
+    const char *file = view_of(f, id).origin->file;
     return strrchr(file, '/') + 1;
 }
 

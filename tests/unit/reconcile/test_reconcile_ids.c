@@ -130,10 +130,10 @@ static void test_renames_are_moves(void **state)
     assert_true(UNTOUCHED(f, "b", b));
     assert_int_equal(errors_of(f, "b2.yaml"), 0);
     move(f->dir, "sub", "other");
-    WAIT(f, strstr(view_of(f, "a").file, "/other/"));
+    WAIT(f, strstr(view_of(f, "a").origin->file, "/other/"));
     assert_true(UNTOUCHED(f, "a", a));
     move(f->top, "m/b2.yaml", "m2/b3.yaml"); /* to another directory */
-    WAIT(f, strstr(view_of(f, "b").file, "/m2/b3.yaml"));
+    WAIT(f, strstr(view_of(f, "b").origin->file, "/m2/b3.yaml"));
     assert_true(UNTOUCHED(f, "b", b));
     /* A document cut out here and pasted there. */
     _cleanup_(freep) char *ta = trigger_text("a", ""), *tb = trigger_text("b", "");
