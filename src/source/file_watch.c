@@ -339,29 +339,28 @@ void file_source_unref(struct source *s)
     free(s);
 }
 
-/* What an earlier source of this trigger has submitted is on disk now. */
-static void load(struct source *s)
+void file_snapshot_loaded(struct source *s, const struct error *err)
 {
-    struct error err = ERROR_INIT;
-    if (file_snapshot_load(s, &err) == 0) {
+    if (!err) {
         s->error.code = 0;
         s->retry_ms = 0;
         watch(s);
         file_report_soon(s);
         return;
     }
-    s->error = err;
+    s->error = *err;
     retry_later(s);
     file_show(s);
 }
 
+/* What an earlier source of this trigger has submitted is on disk now. */
 static void on_settled(struct store_group *g, int result)
 {
     (void)result;
     struct source *s = g->ctx;
     store_group_free(g);
     if (!s->stopped)
-        load(s);
+        file_snapshot_load(s);
     file_source_unref(s);
 }
 
@@ -369,7 +368,7 @@ static void retry_now(struct source *s)
 {
     timer_stop(s->env.timers, &s->retry);
     if (!s->tree) {
-        load(s);
+        file_snapshot_load(s);
         return;
     }
     if (s->here)

@@ -55,6 +55,7 @@
 #define FILE_SAVE_OPS 4096 /* entries in one group */
 #define FILE_SAVE_GROUPS 8 /* groups under way */
 #define FILE_SAVE_RETRY_MS 1000
+#define FILE_LOAD_PAGE 1000 /* entries of the snapshot that are taken in one turn of the loop */
 
 enum net_change { NET_NONE, NET_CREATED, NET_MODIFIED, NET_DELETED, NET_MOVED };
 
@@ -239,8 +240,11 @@ void file_report_forget(struct source *s); /* all events that are not settled */
 
 /* ---- snapshot ---- */
 
-/* Read what an earlier life has left, or begin anew: s->fresh says which. */
-int file_snapshot_load(struct source *s, struct error *err);
+/* Read what an earlier life has left, or begin anew: s->fresh says which. Then file_snapshot_loaded(), perhaps from
+ * inside; not after the source has stopped. */
+void file_snapshot_load(struct source *s);
+/* In file_watch.c: it was read, or (err) could not be; then nothing of it is kept. */
+void file_snapshot_loaded(struct source *s, const struct error *err);
 /* All that is left, whether or not the store can follow: the source stops. */
 void file_snapshot_stop(struct source *s);
 void file_snapshot_touch(struct source *s, struct file *f); /* to be written */

@@ -9,6 +9,7 @@
  * complete snapshot; without it, or with another config, the rest is worth nothing and a new snapshot is taken. */
 #include "source/file_watch.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -86,28 +87,17 @@ static void read_event(struct source *s, struct file *f, const char *text)
     file_report_again(s, ev);
 }
 
-struct load {
-    struct source *source;
-    bool has_header;
-};
-
-static int take(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len)
+static void take(struct source *s, const struct store_pair *pair)
 {
-    struct load *load = ctx;
-    struct source *s = load->source;
-    _cleanup_(freep) char *path = xstrndup(key, key_len), *text = xstrndup(value, value_len);
-    if (streq(path, HEADER_KEY)) {
-        load->has_header = streq(text, s->config_text);
-        return 0;
-    }
-    struct file *f = watched_get(s, path);
-    const char *rest = text + 1;
-    if (*text != '-' && (rest = read_stamp(text, &f->k)))
+    if (streq(pair->key, HEADER_KEY))
+        return;
+    struct file *f = watched_get(s, pair->key);
+    const char *rest = pair->value + 1;
+    if (*pair->value != '-' && (rest = read_stamp(pair->value, &f->k)))
         f->known = true;
     if (rest && *rest && !f->busy)
         read_event(s, f, rest);
     watched_reap(s, f);
-    return 0;
 }
 
 /* ---- writing ---- */
@@ -215,6 +205,13 @@ void file_snapshot_complete(struct source *s)
 
 /* ---- beginning ---- */
 
+static void forget(struct source *s)
+{
+    file_report_forget(s);
+    watched_free(s);
+    watched_init(s);
+}
+
 static void cleared(struct store_group *g, int result)
 {
     (void)result;
@@ -222,23 +219,65 @@ static void cleared(struct store_group *g, int result)
     store_group_free(g);
 }
 
-int file_snapshot_load(struct source *s, struct error *err)
+static void begin_anew(struct source *s)
 {
-    struct load load = {.source = s};
-    if (!s->fresh) {
-        int r = s->env.store->load_kv(s->env.store, s->scope, take, &load, err);
-        if (r < 0)
-            return r;
-    }
-    if (load.has_header)
-        return 0;
-    file_report_forget(s);
-    watched_free(s);
-    watched_init(s);
     s->fresh = true;
     s->refs++;
     struct store_group *g = store_group_new(STORE_LAZY, cleared, s);
     store_add_kv_delete(g, s->scope, NULL, 0);
     s->env.store->submit(s->env.store, g);
-    return 0;
+    file_snapshot_loaded(s, NULL);
+}
+
+static void ask(struct source *s, enum store_read_type type, void (*done)(struct store_read *, int), const char *key,
+                size_t key_len)
+{
+    struct store_read *r = store_read_new(type, done, s);
+    r->scope = xstrdup(s->scope);
+    r->key = key ? xmemdup(key, key_len) : NULL;
+    r->key_len = key_len;
+    r->page_size = FILE_LOAD_PAGE;
+    s->refs++;
+    s->env.store->read(s->env.store, r);
+}
+
+/* A page at a time: the loop has other things to do, and there may be many. */
+static void on_page(struct store_read *r, int result)
+{
+    struct source *s = r->ctx;
+    if (!s->stopped && result < 0) {
+        forget(s);
+        file_snapshot_loaded(s, &r->error);
+    } else if (!s->stopped) {
+        for (size_t i = 0; i < r->n_pairs; i++)
+            take(s, &r->pairs[i]);
+        const struct store_pair *last = r->n_pairs == FILE_LOAD_PAGE ? &r->pairs[r->n_pairs - 1] : NULL;
+        if (last)
+            ask(s, STORE_READ_KV_PAGE, on_page, last->key, last->key_len);
+        else
+            file_snapshot_loaded(s, NULL);
+    }
+    store_read_free(r);
+    file_source_unref(s);
+}
+
+static void on_header(struct store_read *r, int result)
+{
+    struct source *s = r->ctx;
+    if (!s->stopped && result < 0 && result != -ENOENT)
+        file_snapshot_loaded(s, &r->error);
+    else if (!s->stopped && (result < 0 || !streq(r->value, s->config_text)))
+        begin_anew(s);
+    else if (!s->stopped)
+        ask(s, STORE_READ_KV_PAGE, on_page, NULL, 0);
+    store_read_free(r);
+    file_source_unref(s);
+}
+
+void file_snapshot_load(struct source *s)
+{
+    if (s->fresh)
+        begin_anew(s);
+    else
+        ask(s, STORE_READ_KV, on_header, HEADER_KEY, strlen(HEADER_KEY));
 }

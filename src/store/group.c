@@ -160,6 +160,9 @@ void store_read_free(struct store_read *r)
     free(r->step_id);
     free(r->scope);
     free(r->key);
+    for (size_t i = 0; i < r->n_pairs; i++)
+        free(r->pairs[i].key);
+    free(r->pairs);
     free(r->value);
     free(r);
 }

@@ -7,7 +7,16 @@
 
 #include <errno.h>
 
-enum fixed { FIXED_EVENT, FIXED_DEDUP, FIXED_KV, FIXED_COUNTS, FIXED_MINUTES, FIXED_PART_MINUTE, FIXED_N };
+enum fixed {
+    FIXED_EVENT,
+    FIXED_DEDUP,
+    FIXED_KV,
+    FIXED_KV_PAGE,
+    FIXED_COUNTS,
+    FIXED_MINUTES,
+    FIXED_PART_MINUTE,
+    FIXED_N
+};
 
 struct reader {
     struct store *s;
@@ -19,6 +28,7 @@ struct reader {
 static const char *const fixed_texts[FIXED_N] = {
     [FIXED_DEDUP] = "SELECT value FROM dedup WHERE scope=?1 AND key=?2 AND expires_ms>?3",
     [FIXED_KV] = "SELECT value FROM kv WHERE scope=?1 AND key=?2",
+    [FIXED_KV_PAGE] = "SELECT key,value FROM kv WHERE scope=?1 AND key>?2 ORDER BY key LIMIT ?3",
     [FIXED_COUNTS] =
         "SELECT coalesce(sum(n),0),"
         "coalesce(sum(n) FILTER (WHERE (?1 IS NULL OR trigger_id=?1) AND (?2 IS NULL OR pipeline_id=?2) AND "
@@ -457,6 +467,39 @@ static int read_value(struct reader *t, struct store_read *r)
     return end_statement(st, rc);
 }
 
+static struct store_pair pair_of(sqlite3_stmt *st)
+{
+    const void *key = sqlite3_column_blob(st, 0), *value = sqlite3_column_blob(st, 1);
+    size_t key_len = (size_t)sqlite3_column_bytes(st, 0), value_len = value ? (size_t)sqlite3_column_bytes(st, 1) : 0;
+    char *text = xmalloc(key_len + value_len + 2);
+    struct store_pair pair = {text, text + key_len + 1, key_len, value_len};
+    memcpy(pair.key, key, key_len);
+    if (value)
+        memcpy(pair.value, value, value_len);
+    pair.key[key_len] = pair.value[value_len] = '\0';
+    return pair;
+}
+
+static int read_pairs(struct reader *t, struct store_read *r)
+{
+    sqlite3_stmt *st = fixed_statement(t, FIXED_KV_PAGE);
+    if (!st)
+        return sqlite3_errcode(t->db);
+    int64_t limit = MIN(MAX(r->page_size, 1), STORE_PAGE_SIZE_MAX);
+    bind_text(st, 1, r->scope);
+    if (r->key_len == 0)
+        sqlite3_bind_zeroblob(st, 2, 0);
+    else
+        sqlite3_bind_blob64(st, 2, r->key, r->key_len, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, limit);
+    r->pairs = xcalloc((size_t)limit, sizeof(*r->pairs));
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        r->pairs[r->n_pairs++] = pair_of(st);
+    rc = end_statement(st, rc);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
 static int add_counts(struct store_read *r, sqlite3_stmt *st)
 {
     int rc;
@@ -500,6 +543,8 @@ static int run_query(struct reader *t, struct store_read *r)
     case STORE_READ_DEDUP:
     case STORE_READ_KV:
         return read_value(t, r);
+    case STORE_READ_KV_PAGE:
+        return read_pairs(t, r);
     case STORE_READ_STATS:
         return read_stats(t, r);
     }

@@ -111,6 +111,7 @@ enum store_read_type {
     STORE_READ_DEDUP,  /* scope, key, now_ms → value; -ENOENT where unknown or expired */
     STORE_READ_STATS,  /* since_ms → counts by event status */
     STORE_READ_KV,     /* scope, key → value; -ENOENT */
+    STORE_READ_KV_PAGE, /* scope, key (NULL: from the start), page_size → pairs behind that key, in order of keys; none: 0 */
 };
 
 struct store_filter {
@@ -119,6 +120,12 @@ struct store_filter {
     int decision;                                /* -1: any */
     int64_t since_ms, until_ms;                  /* occurred (events) or created (runs): since ≤ t < until; 0: open */
     int64_t before_seq; /* rows recorded before this one only; 0: all (for paging that does not shift) */
+};
+
+/* A key (not empty) and its value, in one piece of memory that begins with the key; both NUL-terminated. */
+struct store_pair {
+    char *key, *value;
+    size_t key_len, value_len;
 };
 
 struct store_read {
@@ -140,6 +147,8 @@ struct store_read {
     size_t n_steps;
     char *value;
     size_t value_len;
+    struct store_pair *pairs;
+    size_t n_pairs;
     int64_t total;
     int64_t counts[8]; /* by event status */
     struct error error;

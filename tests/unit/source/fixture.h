@@ -66,7 +66,7 @@ struct world {
     struct store_group *groups; /* submitted, utlist by hand */
     struct store_read *reads;
     bool store_fails;
-    size_t n_puts, n_groups;
+    size_t n_puts, n_groups, n_pages;
 };
 
 /* ---- host ---- */
@@ -236,10 +236,51 @@ FIXTURE void kv_apply(struct world *w, const struct store_op *op)
     }
 }
 
+FIXTURE int compare_pairs(const void *a, const void *b)
+{
+    return strcmp(((const struct store_pair *)a)->key, ((const struct store_pair *)b)->key);
+}
+
+/* Keys of the scope behind r->key, at most r->page_size of them, in order. */
+FIXTURE void answer_page(struct world *w, struct store_read *r)
+{
+    size_t prefix = strlen(r->scope) + 1;
+    r->pairs = xcalloc(HASH_COUNT(w->kv) + 1, sizeof(*r->pairs));
+    for (struct memory *m = w->kv; m; m = m->hh.next) {
+        size_t len = m->hh.keylen - prefix;
+        if (!streq(m->key, r->scope))
+            continue;
+        char *text = xmalloc(len + m->value_len + 2);
+        struct store_pair pair = {text, text + len + 1, len, m->value_len};
+        memcpy(pair.key, m->key + prefix, len);
+        pair.key[len] = '\0';
+        memcpy(pair.value, m->value, m->value_len + 1);
+        if (r->key_len > 0 && strncmp(pair.key, r->key, r->key_len) <= 0 &&
+            !(strncmp(pair.key, r->key, r->key_len) == 0 && len > r->key_len))
+            free(text);
+        else
+            r->pairs[r->n_pairs++] = pair;
+    }
+    qsort(r->pairs, r->n_pairs, sizeof(*r->pairs), compare_pairs);
+    while (r->n_pairs > (size_t)r->page_size)
+        free(r->pairs[--r->n_pairs].key);
+    w->n_pages++;
+}
+
 FIXTURE void answer_read(struct world *w, struct store_read *r)
 {
     size_t len;
     struct memory *m = NULL;
+    if (w->store_fails) {
+        error_set(&r->error, -EIO, "the test says no");
+        r->done(r, -EIO);
+        return;
+    }
+    if (r->type == STORE_READ_KV_PAGE) {
+        answer_page(w, r);
+        r->done(r, 0);
+        return;
+    }
     assert_int_equal(r->type, STORE_READ_KV);
     _cleanup_(freep) char *key = kv_key(r->scope, r->key, r->key_len, &len);
     HASH_FIND(hh, w->kv, key, len, m);
@@ -248,22 +289,6 @@ FIXTURE void answer_read(struct world *w, struct store_read *r)
         r->value_len = m->value_len;
     }
     r->done(r, m ? 0 : -ENOENT);
-}
-
-FIXTURE int load_scope(struct store_port *port, const char *scope,
-                       int (*fn)(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len),
-                       void *ctx, struct error *err)
-{
-    struct world *w = container_of(port, struct world, store);
-    struct memory *m, *next;
-    size_t prefix = strlen(scope) + 1;
-    (void)err;
-    HASH_ITER (hh, w->kv, m, next) {
-        int r = streq(m->key, scope) ? fn(ctx, m->key + prefix, m->hh.keylen - prefix, m->value, m->value_len) : 0;
-        if (r != 0)
-            return r;
-    }
-    return 0;
 }
 
 FIXTURE size_t kv_count(struct world *w, const char *scope)
@@ -311,7 +336,7 @@ FIXTURE void world_work(struct world *w)
 FIXTURE void world_init(struct world *w, const struct source_type *type)
 {
     *w = (struct world){.host = {.id = "t", .is_new = true}, .type = type};
-    w->store = (struct store_port){.submit = store_submit, .read = store_queue_read, .load_kv = load_scope};
+    w->store = (struct store_port){.submit = store_submit, .read = store_queue_read};
     w->host.world = w;
     w->env = (struct source_env){.random = random_system(), .store = &w->store, .state_dir = "/nonexistent"};
 }

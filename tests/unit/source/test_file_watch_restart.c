@@ -91,6 +91,28 @@ static void test_on_start(void **state)
     EXPECT(r, "created a, created c");
 }
 
+static void test_a_large_snapshot_comes_in_pages(void **state)
+{
+    struct rig *r = *state;
+    char name[16];
+    for (unsigned i = 0; i < FILE_LOAD_PAGE * 2; i++) { /* the last page is full, or (with the header) not */
+        snprintf(name, sizeof(name), "f%u", i);
+        write_file(r, name, "x");
+    }
+    rig_start(r, AT_ONCE);
+    rig_stop(r);
+    write_file(r, "f0", "xy");
+    write_file(r, "f1999", "xy");
+    drop(r, "f1000");
+    r->w.n_pages = 0;
+    rig_start(r, NULL);
+    EXPECT(r, "deleted f1000, modified f0, modified f1999");
+    assert_int_equal(r->w.n_pages, 3);
+    rig_stop(r);
+    rig_start(r, NULL);
+    EXPECT(r, "");
+}
+
 static void test_another_config_is_another_snapshot(void **state)
 {
     struct rig *r = *state;
@@ -434,6 +456,7 @@ int main(void)
         TEST(test_made_during_the_first_start),
         TEST(test_changed_while_down),
         TEST(test_on_start),
+        TEST(test_a_large_snapshot_comes_in_pages),
         TEST(test_another_config_is_another_snapshot),
         TEST(test_the_base_comes_or_goes_while_down),
         TEST(test_a_crash_before_the_first_snapshot),

@@ -295,6 +295,44 @@ static int stop_kv(void *ctx, const char *key, size_t key_len, const char *value
     return -ECANCELED;
 }
 
+static size_t read_page(struct owner *o, const char *after, int64_t size, char *ret)
+{
+    struct store_read *r = store_read_new(STORE_READ_KV_PAGE, NULL, NULL);
+    r->scope = xstrdup("p");
+    r->key = xstrdup0(after);
+    r->key_len = after ? strlen(after) : 0;
+    r->page_size = size;
+    assert_int_equal(read_wait(o, r), 0);
+    size_t n = r->n_pairs;
+    *ret = '\0';
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(strlen(r->pairs[i].key), r->pairs[i].key_len);
+        assert_int_equal(strlen(r->pairs[i].value), r->pairs[i].value_len);
+        sprintf(ret + strlen(ret), "%s=%s ", r->pairs[i].key, r->pairs[i].value);
+    }
+    store_read_free(r);
+    return n;
+}
+
+static void test_pages_of_keys(void **state)
+{
+    struct owner *o = *state;
+    struct store_group *g = new_group(0);
+    char text[256];
+    store_add_kv_put(g, "p", "a/b", 3, "2", 1);
+    store_add_kv_put(g, "p", "a", 1, "1", 1);
+    store_add_kv_put(g, "p", "\xff", 1, "", 0);
+    store_add_kv_put(g, "p", "b", 1, "3", 1);
+    store_add_kv_put(g, "q", "c", 1, "4", 1);
+    assert_int_equal(submit_wait(o, g), 0);
+    assert_int_equal(read_page(o, NULL, 3, text), 3);
+    assert_string_equal(text, "a=1 a/b=2 b=3 ");
+    assert_int_equal(read_page(o, "b", 3, text), 1);
+    assert_string_equal(text, "\xff= ");
+    assert_int_equal(read_page(o, "\xff", 3, text), 0);
+    assert_int_equal(read_page(o, NULL, 0, text), 1);
+}
+
 static void test_keys(void **state)
 {
     struct owner *o = *state;
@@ -609,6 +647,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_run_round_trip, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tallies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_pages_of_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_group_is_atomic, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_done_in_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lazy, set_up, tear_down),
