@@ -40,6 +40,7 @@ struct source_env {
     struct store_port *store;
     struct watcher *watcher; /* the one inotify descriptor of all sources; NULL in the simulator */
     const char *state_dir;
+    const struct strings *secrets_dirs; /* for what its config refers to: engine/secret_read.h */
 };
 
 struct channel_key {
@@ -89,6 +90,8 @@ enum source_state {
 void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message);
 /* The id of the trigger it works for (for logs and for state kept under its name). */
 const char *source_trigger_id(const struct source_host *host);
+/* The directory of its manifest, for secrets_want(); free() it. NULL: not known. */
+char *source_manifest_dir(const struct source_host *host);
 /* What happened was folded into a later event by the source itself: counted as `debounced`. */
 void source_debounced(struct source_host *host, uint64_t n);
 /* In create(): this is the first source of this trigger ever (what the store has under its id was another's). */

@@ -1,6 +1,8 @@
 /* Triggers while they run: coming, changing, going; their state in the store; conditions; the source of each. */
 #include "engine/internal.h"
 
+#include "engine/secret_read.h"
+
 static const char *const status_words[] = {"active", "paused", "error", "disabled"};
 
 const char *trigger_status_name(enum trigger_status s)
@@ -336,6 +338,11 @@ void source_report(struct source_host *host, enum source_state state, const char
 const char *source_trigger_id(const struct source_host *host)
 {
     return host->trigger->id;
+}
+
+char *source_manifest_dir(const struct source_host *host)
+{
+    return secret_dir_of(origin_file(host->trigger->origin));
 }
 
 void source_debounced(struct source_host *host, uint64_t n)

@@ -173,6 +173,7 @@ int main(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {0},
     };
+    setenv("SIM_SECRET", SECRET_VALUE, 1);
     uint64_t first = 1, n = 0;
     bool one = false;
     size_t steps = 200;

@@ -27,6 +27,10 @@
 #include <uthash.h>
 #include <utlist.h>
 
+/* The one secret of the world. */
+#define SECRET_REFERENCE "${env:SIM_SECRET}"
+#define SECRET_VALUE "swordfish"
+
 #define KEYS 4 /* values of `k` in event data: "a" … "d" */
 #define MAX_TRIGGERS 6
 #define MAX_PIPELINES 4

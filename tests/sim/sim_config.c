@@ -179,7 +179,8 @@ struct trigger *config_trigger(struct life *life, const struct want_trigger *t)
     buf_printf(&b, "{\"id\":\"%s\",\"name\":\"trigger %s\",\"pipeline_id\":\"%s\"", t->id, t->id, t->pipeline);
     print_config(&b, t);
     if (t->type != WANT_COMPLETED)
-        buf_adds(&b, ",\"input_mapping\":{\"n\":\"$.n\",\"k\":\"$.k\"}");
+        buf_adds(&b, ",\"default_inputs\":{\"s\":\"" SECRET_REFERENCE "\",\"own\":[\"<" SECRET_REFERENCE ">\"]}"
+                     ",\"input_mapping\":{\"n\":\"$.n\",\"k\":\"$.k\",\"s\":\"$.s\"}");
     if (t->keyed)
         buf_adds(&b, ",\"concurrency_key\":\"$.k\"");
     buf_printf(

@@ -73,6 +73,24 @@ static struct work *begin(struct step_call *call)
     return w;
 }
 
+/* A reference of the manifest is replaced, whatever the run went through; the same text of an event is not. */
+static void check_secrets(struct sim *sim, struct step_call *call)
+{
+    const cJSON *context = NULL;
+    struct error err = ERROR_INIT;
+    CHECK(sim, step_context_expanded(call, &context, NULL, &err) == 0, "%s: %s", call->run_id, err.message);
+    const cJSON *inputs = value_get(context, "inputs"), *plain = value_get(step_context(call), "inputs");
+    const char *s = value_get_string(inputs, "s");
+    if (!s)
+        return; /* by hand, or of a trigger without */
+    bool forged = value_get(value_get(value_get(inputs, "_trigger_event"), "data"), "s") != NULL;
+    CHECK(sim, streq(s, forged ? SECRET_REFERENCE : SECRET_VALUE), "%s: got %s", call->run_id, s);
+    CHECK(sim, streq(value_get(inputs, "own")->child->valuestring, "<" SECRET_VALUE ">"), "%s: own is not replaced",
+          call->run_id);
+    CHECK(sim, streq(value_get_string(plain, "s"), SECRET_REFERENCE), "%s: stored as %s", call->run_id,
+          value_get_string(plain, "s"));
+}
+
 static void work_start(struct step_call *call)
 {
     struct work *w = begin(call);
@@ -85,6 +103,7 @@ static void work_start(struct step_call *call)
         const cJSON *context = step_context(call);
         CHECK(w->life->sim, value_get(context, "inputs") && value_get(context, "steps"), "%s: a context without inputs",
               call->run_id);
+        check_secrets(w->life->sim, call);
     }
     if (dice >= 95)
         ms = 60000; /* hangs, longer than any time-out */

@@ -253,8 +253,10 @@ static void emit(struct sim *sim)
         snprintf(s->endpoint, sizeof(s->endpoint), "e%d", (int)pick(sim, 2));
         memcpy(s->key, key, sizeof(key));
     }
-    char text[64], type[32];
-    snprintf(text, sizeof(text), "{\"n\":%" PRId64 ",\"k\":\"%c\"}", s->n, s->k);
+    char text[96], type[32];
+    /* Some say what the manifest of their trigger says. */
+    snprintf(text, sizeof(text), "{\"n\":%" PRId64 ",\"k\":\"%c\"%s}", s->n, s->k,
+             s->n % 3 == 0 ? ",\"s\":\"" SECRET_REFERENCE "\"" : "");
     cJSON *data = NULL;
     value_parse(text, strlen(text), &data, NULL);
     snprintf(type, sizeof(type), "custom_%s", s->endpoint);

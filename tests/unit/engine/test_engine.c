@@ -55,6 +55,8 @@ static int create(struct source_host *host, const struct source_env *env, const 
     if (r->n_tried < ARRAY_SIZE(r->tried))
         r->tried[r->n_tried++] = r->clock.monotonic_ms;
     r->last_new = source_is_new(host);
+    _cleanup_(freep) char *dir = source_manifest_dir(host);
+    assert_string_equal(dir, ".");
     if (r->fails > 0) {
         r->fails--;
         return error_set(err, -EIO, "it is not there");
