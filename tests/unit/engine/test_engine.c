@@ -56,7 +56,7 @@ static int create(struct source_host *host, const struct source_env *env, const 
         r->tried[r->n_tried++] = r->clock.monotonic_ms;
     r->last_new = source_is_new(host);
     _cleanup_(freep) char *dir = source_manifest_dir(host);
-    assert_string_equal(dir, ".");
+    assert_string_equal(dir, "/manifests");
     if (r->fails > 0) {
         r->fails--;
         return error_set(err, -EIO, "it is not there");
@@ -205,7 +205,9 @@ static void put(struct rig *r, const char *id, const char *more)
         fail_msg("%s: %s", issues.items[0].path, issues.items[0].message);
     issues_fini(&issues);
     cJSON_Delete(doc);
-    engine_put_trigger(r->engine, spec, NULL, 0);
+    struct origin *origin = origin_new("/manifests/m.yaml");
+    engine_put_trigger(r->engine, spec, origin, 1);
+    origin_unref(origin);
     trigger_unref(spec);
     settle(r);
 }
