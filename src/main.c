@@ -405,6 +405,7 @@ static int open_views(struct daemon *d, struct error *err)
         return r;
     d->api = (struct api){.engine = d->engine,
                           .feed = d->feed,
+                          .loop = &d->loop,
                           .store = d->store,
                           .reconcile = d->reconcile,
                           .clock = clock_system(),
@@ -419,6 +420,7 @@ static int open_views(struct daemon *d, struct error *err)
                                          .listen = d->config.listen,
                                          .any_address = tokens,
                                          .handle = routes_handle,
+                                         .body_bound = routes_body_bound,
                                          .problem = api_problem_text,
                                          .ctx = &d->routes};
     r = http_server_create(&server, &d->http, err);

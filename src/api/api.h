@@ -18,6 +18,7 @@ struct api {
     struct store_port *store;
     struct reconcile *reconcile;
     struct feed *feed;
+    struct loop *loop;
     struct clock *clock;
     const char *manifest_dir; /* of what is created; NULL: the first that is writable */
     bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
@@ -53,6 +54,9 @@ void api_problem_at(struct api_call call, int status, const char *path, const ch
 /* 422 (or `status`) with an entry an issue. */
 void api_problem_issues(struct api_call call, int status, const char *detail, const struct issues *issues);
 void api_problem_manifest(struct api_call call, int status, const char *detail, const struct manifest *m);
+/* The same of several files: each error also says `file`, `line` and `column`. */
+void api_problem_files(struct api_call call, int status, const char *detail, const struct manifest *const *files,
+                       size_t n);
 /* The text of a problem; malloc'ed. */
 char *api_problem_text(int status, const char *detail);
 
@@ -131,6 +135,14 @@ void api_list_manifests(struct api *a, struct api_call call);
 /* Create, edit, delete by writing manifests. `body` is the trigger object. */
 void api_create_trigger(struct api *a, const cJSON *body, struct api_call call);
 void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct api_call call);
+/* Several manifests in one go, all of them or none: {files: [{name, path, real, text}], directories: [path], dry_run}. `name`
+ * is what errors call the file, `path` where it is, absolute, null if nowhere, `real` the same without links;
+ * `directories`: all manifests below these
+ * are among the files. Gives {resources: [{kind, id, result, file, line, from}], total}; dry, each also with `before`,
+ * `after` (its text; null: nothing) and `effects`, what the change does at runtime. `body` stays until the answer. */
+/* One resource's own text: {kind, id, file, line, text}. */
+void api_get_manifest(struct api *a, const char *kind, const char *id, struct api_call call);
+void api_put_manifests(struct api *a, const cJSON *body, struct api_call call);
 void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call);
 
 #endif

@@ -24,4 +24,11 @@ static inline void reading_free(struct reading *q)
     free(q);
 }
 
+/* Why a put failed, but for errors of its text. */
+void api_problem_put(struct api_call call, const struct put_result *r);
+/* What a change of resources does at runtime, a line each, added to an open JSON array. The specs of what is to be;
+ * NULL: it is deleted. */
+void effects_of_trigger(struct buf *b, struct api *a, const char *id, const struct trigger *after);
+void effects_of_pipeline(struct buf *b, struct api *a, const char *id, const struct pipeline *after);
+
 #endif

@@ -1,6 +1,6 @@
 /* Operations that write: a create is a new file, an edit changes the resource's own document and keeps the rest, a
  * delete takes it out. Each is answered when it is in force. */
-#include "api/api.h"
+#include "api/internal.h"
 
 #include "lang/redact.h"
 #include "manifest/edit.h"
@@ -26,28 +26,12 @@ static void writing_free(struct writing *w)
 
 static void answer_failure(struct writing *w, const struct put_result *r)
 {
-    const char *what = r->message ? r->message : "the manifest could not be written";
-    switch (r->code) {
-    case -EINVAL:
-        if (r->manifest)
-            api_problem_manifest(w->call, 422, "the manifest is not valid", r->manifest);
-        else
-            api_problem(w->call, 422, "%s", what);
-        break;
-    case -EEXIST:
-    case -EROFS:
-        api_problem(w->call, 409, "%s", what);
-        break;
-    case -ENOENT:
+    if (r->code == -ENOENT)
         api_problem(w->call, 404, "there is no %s \"%s\"", resource_kind_name(w->kind), w->id);
-        break;
-    case -ENOSPC:
-        api_problem(w->call, 507, "%s", what);
-        break;
-    default:
-        api_problem(w->call, 500, "%s", what);
-        break;
-    }
+    else if (r->code == -EINVAL && r->manifest)
+        api_problem_manifest(w->call, 422, "the manifest is not valid", r->manifest);
+    else
+        api_problem_put(w->call, r);
 }
 
 static void answer_removed(struct writing *w)

@@ -136,6 +136,31 @@ void api_problem_manifest(struct api_call call, int status, const char *detail, 
     answer_problem(call, status, &b);
 }
 
+void api_problem_files(struct api_call call, int status, const char *detail, const struct manifest *const *files,
+                       size_t n)
+{
+    struct buf b = {0};
+    open_problem(&b, status, detail);
+    json_open(&b, "errors", '[');
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < files[i]->n_errors; k++) {
+            const struct manifest_error *e = &files[i]->errors[k];
+            if (e->warning)
+                continue;
+            json_open(&b, NULL, '{');
+            json_string(&b, "path", e->path);
+            json_string(&b, "message", e->message);
+            json_string(&b, "file", files[i]->file);
+            json_int(&b, "line", e->line);
+            json_int(&b, "column", e->column);
+            json_close(&b, '}');
+        }
+    }
+    json_close(&b, ']');
+    json_close(&b, '}');
+    answer_problem(call, status, &b);
+}
+
 void api_answer_text(struct api_call call, int status, struct buf *body)
 {
     size_t len = body->len;

@@ -70,12 +70,18 @@ void ctl_tell_problem(const struct client_reply *reply)
         complain("the daemon answered %ld: %.200s", reply->status, reply->body);
     cJSON_ArrayForEach (item, value_get(problem, "errors")) {
         const char *path = value_get_string(item, "path"), *message = value_get_string(item, "message");
-        struct buf b = {0};
-        text_escape(&b, path ? path : "");
-        buf_adds(&b, path && *path ? ": " : "");
-        text_escape(&b, message ? message : "");
-        fprintf(stderr, "  %s\n", b.data);
+        const char *file = value_get_string(item, "file");
+        double line = cJSON_GetNumberValue(value_get(item, "line"));
+        struct buf b = {0}, safe = {0};
+        buf_adds(&b, file ? file : "  "); /* of a file: as validate says it */
+        if (file && line > 0)
+            buf_printf(&b, ":%.0f:%.0f", line, cJSON_GetNumberValue(value_get(item, "column")));
+        buf_printf(&b, "%s%s%s%s", file ? ": " : "", path ? path : "", path && *path ? ": " : "",
+                   message ? message : "");
+        text_escape(&safe, b.data);
+        fprintf(stderr, "%s\n", safe.data);
         buf_fini(&b);
+        buf_fini(&safe);
     }
 }
 

@@ -31,16 +31,18 @@ const struct option_row option_rows[OPT_N] = {
     [OPT_STEP] = {"step", 0, "S", NULL, "only this step, its bytes as they are"},
     [OPT_BATCH] = {"batch", 0, NULL, NULL, "a JSON line in, a JSON line out"},
     [OPT_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what comes"},
+    [OPT_EXIT_CODE] = {"exit-code", 0, NULL, NULL, "tell by the exit code: 0 the same, 1 different, 2 an error"},
     [OPT_WATCH] = {"watch", 'w', NULL, NULL, "go on with what changes"},
 };
 
 static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", NULL};
 static const char *const resource_words[] = {"trigger", "pipeline", "run", "event", NULL};
 static const char *const wait_words[] = {"trigger", "run", "event", NULL};
-static const char *const delete_words[] = {"trigger", "pipeline", NULL};
+static const char *const own_words[] = {"trigger", "pipeline", NULL};
 
 #define LOOK "look"
 #define ACT "act"
+#define APPLY "change what is wanted"
 #define WRITE "write manifests (no daemon needed)"
 #define LANGUAGES "try out (no daemon needed)"
 #define FORM OPT(OPT_FORMAT)
@@ -175,11 +177,43 @@ const struct verb verbs[] = {
      .arguments = {{.name = "TRIGGER"}},
      .options = OPT(OPT_DISCARD) | FORM,
      .run = verb_resume},
+    {.name = "diff",
+     .group = APPLY,
+     .summary = "Show how manifests differ from what runs, and what applying them would do",
+     .text =
+         "Below each difference stands what it does at runtime. Directories that are the daemon's also show what is\n"
+         "gone from them. With --exit-code: 0 the same, 1 different, 2 an error.",
+     .example = "triggerctl diff manifests/\n"
+                "triggerctl diff trigger.yaml --exit-code > /dev/null || echo it differs",
+     .arguments = {{.name = "PATH", .many = true}},
+     .options = OPT(OPT_EXIT_CODE) | FORM,
+     .run = verb_diff},
+    {.name = "apply",
+     .group = APPLY,
+     .summary = "Bring manifests into force: all of them, or none",
+     .text =
+         "A resource that exists is edited in the file that it lives in, the rest of which is kept; one that does not\n"
+         "becomes a file in the daemon's first writable manifest directory. - reads standard input. When it returns,\n"
+         "all is in force; for each resource it says created, changed or unchanged.",
+     .example = "triggerctl apply manifests/\n"
+                "triggerctl init custom | sed 's/My custom/Orders/' | triggerctl apply -",
+     .arguments = {{.name = "PATH", .many = true}},
+     .options = FORM,
+     .run = verb_apply},
+    {.name = "edit",
+     .group = APPLY,
+     .summary = "Edit a trigger's or a pipeline's manifest in $VISUAL or $EDITOR",
+     .text = "What is not valid is opened again with its errors as comments. Left as it was, nothing happens; left "
+             "invalid,\n"
+             "the text is kept in a file.",
+     .example = "EDITOR=nano triggerctl edit trigger process-new-csv-files",
+     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID"}},
+     .run = verb_edit},
     {.name = "delete",
-     .group = ACT,
+     .group = APPLY,
      .summary = "Delete a trigger or a pipeline from its manifest, at once",
      .example = "triggerctl delete trigger process-new-csv-files",
-     .arguments = {{.name = "trigger|pipeline", .words = delete_words}, {.name = "ID"}},
+     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID"}},
      .options = FORM,
      .run = verb_delete},
     {.name = "validate",

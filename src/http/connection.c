@@ -157,7 +157,9 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
         return refuse(c, 400, "the headers contradict each other about the length of the body");
     if (h.encoding && strcasecmp(h.encoding, "chunked") != 0)
         return refuse(c, 400, "the only transfer encoding is chunked");
-    r->too_large = h.length && longer_than(h.length, s->options.max_body);
+    size_t bound = s->options.body_bound ? s->options.body_bound(r) : 0;
+    r->max_body = bound ? bound : s->options.max_body;
+    r->too_large = h.length && longer_than(h.length, r->max_body);
     /* A client that sends all before it reads would never see the answer: what is not absurd is read and dropped. */
     if (r->too_large && (h.expects || longer_than(h.length, DISCARD_MAX)))
         return refuse(c, 413, "the body is too large");
@@ -170,7 +172,7 @@ static enum MHD_Result take_body(struct conn *c, const char *data, size_t len)
     struct http_request *r = &c->request;
     if (r->too_large)
         return MHD_YES;
-    if (len > s->options.max_body - r->body.len) { /* a chunked one: no answer can be queued before its end */
+    if (len > r->max_body - r->body.len) { /* a chunked one: no answer can be queued before its end */
         refuse_raw(s, c->fd, 413, "the body is too large");
         return MHD_NO;
     }

@@ -12,6 +12,7 @@
 
 #define SEGMENTS_MAX 8
 #define IDEMPOTENCY_KEY_MAX 255
+#define MANIFESTS_MAX ((size_t)16 << 20) /* bytes of many manifests in one request */
 
 /* One request on its way; lives until it is answered. */
 struct exchange {
@@ -327,6 +328,22 @@ static void list_manifests(struct exchange *x)
     api_list_manifests(x->api, call_of(x));
 }
 
+static void get_manifest(struct exchange *x)
+{
+    api_get_manifest(x->api, x->args[0], x->args[1], call_of(x));
+}
+
+static void put_manifests(struct exchange *x)
+{
+    static const char *const known[] = {"files", "directories", "dry_run"};
+    struct issues issues = ISSUES_INIT;
+    known_members(x, known, ARRAY_SIZE(known), &issues);
+    if (issues.errors > 0)
+        answer_issues(x, "the request is not valid", &issues);
+    else
+        api_put_manifests(x->api, x->body, call_of(x));
+}
+
 static void answer_word(struct exchange *x, int status, const char *word)
 {
     struct api_answer answer = {
@@ -408,6 +425,8 @@ static const struct route routes[] = {
     {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset", ACCESS_READ},
     {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset", ACCESS_READ},
     {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL, ACCESS_READ},
+    {"GET", "api/v1/manifests/*/*", get_manifest, BODY_NONE, NULL, ACCESS_ADMIN},
+    {"POST", "api/v1/manifests", put_manifests, BODY_REQUIRED, NULL, ACCESS_ADMIN},
     {"GET", "api/v1/status", status, BODY_NONE, NULL, ACCESS_READ},
     {"GET", "healthz", healthz, BODY_NONE, NULL, ACCESS_OPEN},
     {"GET", "readyz", readyz, BODY_NONE, NULL, ACCESS_OPEN},
@@ -661,6 +680,13 @@ static void refuse_with(struct exchange *x, int status, const char *detail, cons
     reply.headers[0][1] = value;
     http_reply(x->request, &reply);
     exchange_free(x);
+}
+
+/* Over the unix socket alone: elsewhere nobody has shown a token before the body is read. */
+size_t routes_body_bound(const struct http_request *r)
+{
+    bool many = streq(http_method(r), "POST") && streq(http_path(r), "/api/v1/manifests");
+    return many && http_over_unix_socket(r) ? MANIFESTS_MAX : 0;
 }
 
 void routes_handle(void *ctx, struct http_request *r)

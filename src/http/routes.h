@@ -13,4 +13,7 @@ struct routes {
 /* `ctx` is the struct routes. */
 void routes_handle(void *ctx, struct http_request *r);
 
+/* How long the body of a request may be, where it is not as the others: 0: as they. */
+size_t routes_body_bound(const struct http_request *r);
+
 #endif

@@ -34,6 +34,8 @@ struct http_server_options {
     const char *listen; /* HOST:PORT, port 0: any; NULL: none */
     bool any_address;   /* else `listen` is on loopback, or -EACCES */
     size_t max_body;    /* bytes; 0: 1 MiB */
+    /* Another bound for a request, before its body is read; 0: max_body. NULL: none has one. */
+    size_t (*body_bound)(const struct http_request *r);
     unsigned max_connections; /* 0: 1 024 */
     void (*handle)(void *ctx, struct http_request *r);
     /* The body of the server's own refusals: problem JSON for a status and a detail; malloc'ed. */

@@ -46,7 +46,11 @@ static struct manifest *add_manifest(struct manifest_check *c)
     if (c->n == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 16;
         c->manifests = xreallocarray(c->manifests, c->cap, sizeof(*c->manifests));
+        if (c->keep)
+            c->texts = xreallocarray(c->texts, c->cap, sizeof(*c->texts));
     }
+    if (c->keep)
+        c->texts[c->n] = (struct buf){0};
     return &c->manifests[c->n++];
 }
 
@@ -78,7 +82,12 @@ static void add_text(struct manifest_check *c, const char *path, int fd, int r, 
         manifest_unread(path, r, is_link, add_manifest(c));
     else
         manifest_parse(path, text.data ? text.data : "", text.len, add_manifest(c));
-    buf_fini(&text);
+    if (r == 0 && c->keep) {
+        buf_reserve(&text, 1)[0] = '\0';
+        c->texts[c->n - 1] = text;
+    } else {
+        buf_fini(&text);
+    }
 }
 
 static void add_file(struct manifest_check *c, const char *path)
@@ -254,7 +263,10 @@ void manifest_check_fini(struct manifest_check *c)
     struct check_seen *s = c->seen, *next;
     for (size_t i = 0; i < c->n; i++)
         manifest_fini(&c->manifests[i]);
+    for (size_t i = 0; c->keep && i < c->n; i++)
+        buf_fini(&c->texts[i]);
     free(c->manifests);
+    free(c->texts);
     HASH_CLEAR(hh, c->seen); /* the table alone; the items stay linked */
     for (; s; s = next) {
         next = s->hh.next;

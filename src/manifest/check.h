@@ -12,6 +12,7 @@
 #ifndef TRIGGERD_MANIFEST_CHECK_H
 #define TRIGGERD_MANIFEST_CHECK_H
 
+#include "base/util.h"
 #include "manifest/manifest.h"
 
 #include <stdio.h>
@@ -25,6 +26,8 @@ struct manifest_check {
     struct manifest *manifests; /* in the order in which they were read */
     size_t n, cap;
     struct check_seen *seen; /* paths that were read */
+    bool keep;               /* set it before the first add: texts are kept */
+    struct buf *texts;       /* of each manifest, empty where it could not be read; NULL unless kept */
 };
 
 /* Read and parse a file, every manifest below a directory, or with `-` standard input (YAML; shown as `<stdin>`). What

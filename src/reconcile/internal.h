@@ -5,7 +5,7 @@
  *   apply.c   what was read → what the files are; trust in directories; order of a pass
  *   decide.c  one resource: which document it follows, and what the engine is told
  *   state.c   what survives a restart: scope `manifest` of the store
- *   put.c     edits by the views
+ *   put.c     edits by the views, one at a time; put_set.c: several resources in one
  *   tell.c    one line of the log for each change
  *   git.c     one look at a git work tree, on the pool
  *   provenance.c  work trees: when to look, and what the files know from it
@@ -229,6 +229,7 @@ struct git_job {
 };
 
 struct put;
+struct put_set;
 
 struct reconcile {
     struct reconcile_options options;
@@ -364,7 +365,15 @@ void tell_refused(const struct resource *res, const char *message);
 
 /* put.c */
 void put_abandon(struct reconcile *r);
+bool put_name_ok(const char *name); /* below a manifest directory: one that the watch reads */
 bool put_queued_for(const struct reconcile *r, const char *path);
+void put_set_queue(struct reconcile *r, struct put_set *set);
+void put_set_ended(struct reconcile *r); /* its set was answered and freed */
+
+/* put_set.c */
+void put_set_run(struct put_set *s);     /* its turn has come; put_set_ended() follows, never from inside */
+void put_set_abandon(struct put_set *s); /* it never came: answered and freed */
+bool put_set_has(const struct put_set *s, const char *path);
 void put_run(void *ctx); /* of reconcile.put_task */
 
 #endif

@@ -26,6 +26,7 @@ struct put {
     char *id;
     put_done_fn *done;
     void *ctx;
+    struct put_set *set; /* several resources in one go: put_set.c does it all; NULL: one file, as follows */
     /* under way */
     struct file *file;
     struct git_job *git; /* a look at what was written; NULL: none */
@@ -345,18 +346,22 @@ static void prepared(void *ctx)
     loop_work_submit(p->r->loop, &p->work, write_it, written, p);
 }
 
+bool put_name_ok(const char *name)
+{
+    for (const char *slash; (slash = strchr(name, '/')); name = slash + 1)
+        if (name[0] == '.' || name == slash)
+            return false;
+    return manifest_name_ok(name) && utf8_valid(name, strlen(name));
+}
+
 /* Below a manifest directory, and a name that the watch reads. */
 static int check_path(struct put *p)
 {
     const struct dir *d = dir_of(p->r, p->path);
     if (!d)
         return fail(p, -EINVAL, "%s is below no manifest directory", p->path);
-    const char *name = p->path + d->path_len + 1;
-    for (const char *slash; (slash = strchr(name, '/')); name = slash + 1)
-        if (name[0] == '.' || name == slash)
-            return fail(p, -EINVAL, "%s: hidden directories hold no manifests", p->path);
-    if (!manifest_name_ok(name) || !utf8_valid(p->path, strlen(p->path)))
-        return fail(p, -EINVAL, "%s is no manifest's name; expected *.yaml, *.yml or *.json", p->path);
+    if (!put_name_ok(p->path + d->path_len + 1) || !utf8_valid(p->path, strlen(p->path)))
+        return fail(p, -EINVAL, "%s is no manifest's name; expected *.yaml, *.yml or *.json, not hidden", p->path);
     return 0;
 }
 
@@ -393,6 +398,11 @@ void put_run(void *ctx)
     if (!p || r->putting || r->closing || !r->first_done)
         return;
     r->putting = true;
+    if (p->set) {
+        loop_group_hold(&r->group);
+        put_set_run(p->set);
+        return;
+    }
     if (!begin(p)) {
         put_answer(p);
         return;
@@ -443,11 +453,24 @@ void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const 
     put_queue(r, p);
 }
 
+void put_set_queue(struct reconcile *r, struct put_set *set)
+{
+    struct put *p = put_new(r, NULL, 0, NULL, NULL);
+    p->set = set;
+    put_queue(r, p);
+}
+
+void put_set_ended(struct reconcile *r)
+{
+    put_answer(r->puts);
+    loop_group_release(&r->group);
+}
+
 bool put_queued_for(const struct reconcile *r, const char *path)
 {
     const struct put *p;
     DL_FOREACH (r->puts, p)
-        if (streq(p->path, path))
+        if ((p->path && streq(p->path, path)) || (p->set && put_set_has(p->set, path)))
             return true;
     return false;
 }
@@ -462,7 +485,9 @@ void put_abandon(struct reconcile *r)
         fail(p, -ESHUTDOWN, "triggerd is stopping");
         const struct put_result result = {.code = p->code, .message = p->message};
         DL_DELETE(r->puts, p);
-        if (p->done)
+        if (p->set)
+            put_set_abandon(p->set);
+        else if (p->done)
             p->done(p->ctx, &result);
         put_free(p);
     }

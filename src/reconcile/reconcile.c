@@ -305,6 +305,17 @@ char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *i
     return xstrndup(res->owner->text + e->start, e->end - e->start);
 }
 
+int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_file,
+                     unsigned *ret_line)
+{
+    const struct resource *res = resource_find(r, kind, id);
+    if (!res || !res->owner)
+        return -ENOENT;
+    *ret_file = res->owner->path;
+    *ret_line = res->line;
+    return 0;
+}
+
 const char *reconcile_writable_dir(struct reconcile *r)
 {
     for (size_t i = 0; i < r->n_dirs; i++)

@@ -54,6 +54,10 @@ void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct
  * caller. NULL: no such resource. */
 char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *id);
 
+/* Where it was last good; borrowed. -ENOENT: no such resource. */
+int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_file,
+                     unsigned *ret_line);
+
 /* ---- edits: what REST, FUSE and `apply` call; the watch's echo of them is no change ---- */
 
 /* The outcome of a write; borrowed. code 0; -EINVAL: `errors` of the text; -EEXIST: the id is another file's; -EROFS,
@@ -73,6 +77,56 @@ void reconcile_put_file(struct reconcile *r, const char *path, const char *text,
  * done. */
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
                             put_done_fn *done, void *ctx);
+/* ---- several resources in one go, all of them or none: `apply` and `diff` ---- */
+
+/* A resource as it should be. One that exists is edited in its file, the rest of which is kept; one that does not
+ * becomes a file of its own in the first writable directory. Its text is valid by itself. Borrowed for the call. */
+struct put_doc {
+    enum resource_kind kind;
+    const char *id;
+    const char *text;
+    size_t len;
+    enum document_format format;
+    size_t file; /* it stands in files[file - 1], and needs no writing; 0: it does not */
+};
+/* A file below a manifest directory as its reader found it: it is in force when the answer comes, whatever the watch
+ * has seen of it. */
+struct put_whole {
+    const char *path, *text;
+    size_t len;
+};
+struct put_request {
+    const struct put_doc *docs;
+    size_t n_docs;
+    const struct put_whole *files;
+    size_t n_files;
+    const char *const *dirs; /* resources below these of which no document is among `docs` are told as deleted */
+    size_t n_dirs;
+    bool dry_run; /* only tell */
+};
+
+enum put_outcome { PUT_UNCHANGED, PUT_CREATED, PUT_CHANGED, PUT_DELETED };
+/* Borrowed. */
+struct put_change {
+    enum resource_kind kind;
+    const char *id;
+    enum put_outcome outcome;
+    const char *file;           /* where it lives from now on */
+    unsigned line;              /* 0: not known */
+    const char *before, *after; /* its text: what runs, what is to; NULL: nothing */
+};
+struct put_set_result {
+    struct put_result put;            /* code, message, manifest as of a single put */
+    const struct put_change *changes; /* in the order of `docs`, then what is deleted; where the code is 0 */
+    size_t n;
+};
+typedef void put_set_fn(void *ctx, const struct put_set_result *result);
+/* `done` when all is in force (or, dry, when all is known), never from inside. -EAGAIN: a file of `files` is not any
+ * more as its reader found it. */
+void reconcile_put_set(struct reconcile *r, const struct put_request *request, put_set_fn *done, void *ctx);
+/* Is it below a manifest directory, and a file that the watch reads? */
+bool reconcile_watches(struct reconcile *r, const char *path);
+
 /* The first writable manifest directory, or NULL. */
 const char *reconcile_writable_dir(struct reconcile *r);
 

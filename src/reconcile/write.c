@@ -70,34 +70,57 @@ static int fill(int fd, const char *path, const char *text, size_t len)
     return write_all(fd, text, len) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0 ? -1 : 0;
 }
 
-static int replace(const char *path, const char *text, size_t len, struct error *err)
-{
-    _cleanup_(freep) char *dir = parent_of(path);
-    _cleanup_(freep) char *temporary = xasprintf("%s/.%.*s.XXXXXX", dir, NAME_KEPT, strrchr(path, '/') + 1);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0)
-        return fail(err, path);
-    int rc = fill(fd, path, text, len);
-    if (rc < 0)
-        rc = fail(err, path);
-    close(fd);
-    if (rc == 0 && rename(temporary, path) < 0)
-        rc = fail(err, path);
-    if (rc < 0) {
-        unlink(temporary);
-        return rc;
-    }
-    return sync_dir(dir, err);
-}
-
-int write_file(const struct write_target *target, const char *text, size_t len, struct error *err)
+int write_begin(const struct write_target *target, const char *text, size_t len, struct write_pending *ret,
+                struct error *err)
 {
     char real[PATH_MAX];
     int rc = make_parents(target->top, target->path, err);
     if (rc < 0)
         return rc;
     const char *path = target->is_link && realpath(target->path, real) ? real : target->path;
-    return replace(path, text, len, err);
+    _cleanup_(freep) char *dir = parent_of(path);
+    char *temporary = xasprintf("%s/.%.*s.XXXXXX", dir, NAME_KEPT, strrchr(path, '/') + 1);
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    rc = fd < 0 || fill(fd, path, text, len) < 0 ? fail(err, path) : 0;
+    if (fd >= 0)
+        close(fd);
+    if (rc < 0) {
+        if (fd >= 0)
+            unlink(temporary);
+        free(temporary);
+        return rc;
+    }
+    *ret = (struct write_pending){.temporary = temporary, .path = xstrdup(path)};
+    return 0;
+}
+
+void write_abandon(struct write_pending *p)
+{
+    if (p->temporary)
+        unlink(p->temporary);
+    free(p->temporary);
+    free(p->path);
+    *p = (struct write_pending){0};
+}
+
+int write_commit(struct write_pending *p, struct error *err)
+{
+    if (rename(p->temporary, p->path) < 0) {
+        int rc = fail(err, p->path);
+        write_abandon(p);
+        return rc;
+    }
+    _cleanup_(freep) char *dir = parent_of(p->path);
+    free(steal(&p->temporary));
+    free(steal(&p->path));
+    return sync_dir(dir, err);
+}
+
+int write_file(const struct write_target *target, const char *text, size_t len, struct error *err)
+{
+    struct write_pending pending;
+    int rc = write_begin(target, text, len, &pending, err);
+    return rc < 0 ? rc : write_commit(&pending, err);
 }
 
 int write_delete(const struct write_target *target, struct error *err)

@@ -18,6 +18,17 @@ struct write_target {
 /* Keeps the mode that the file has. */
 int write_file(const struct write_target *target, const char *text, size_t len, struct error *err);
 int write_delete(const struct write_target *target, struct error *err);
+
+/* The same in two steps, so that of several files either all are written or none: what can fail for want of room or
+ * rights fails in the first. Zeroed memory is nothing pending. */
+struct write_pending {
+    char *temporary, *path; /* the text, and where it goes */
+};
+int write_begin(const struct write_target *target, const char *text, size_t len, struct write_pending *ret,
+                struct error *err);
+int write_commit(struct write_pending *p, struct error *err);
+void write_abandon(struct write_pending *p);
+
 /* -EAGAIN: the file's text is not the one with this hash any more. */
 int write_check(const char *path, uint64_t hash, struct error *err);
 

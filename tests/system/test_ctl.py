@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness import ECHO, Daemon, Gate, custom, documents, file_watch, pipeline, script, wait_for
 
-VERBS = ["get", "describe", "stats", "status", "version", "validate", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
+VERBS = ["get", "describe", "stats", "status", "version", "validate", "diff", "apply", "edit", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
 
 
 @pytest.fixture
@@ -185,7 +185,6 @@ def test_pause_resume_test_cancel(daemon: Daemon) -> None:
     wait_for(lambda: daemon.run(run)["status"] == "cancelled")
 
 
-@pytest.mark.skip(reason="diff and apply are not built yet")
 def test_apply_diff_delete(daemon: Daemon) -> None:
     path = daemon.data / "m.yaml"
     path.write_text(documents(ECHO, custom("t")))
@@ -211,7 +210,6 @@ def test_apply_diff_delete(daemon: Daemon) -> None:
     assert daemon.ctl("delete", "trigger", "t").returncode == 1
 
 
-@pytest.mark.skip(reason="edit is not built yet")
 def test_edit(daemon: Daemon) -> None:
     daemon.write("m.yaml", "# mine\nname: t\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\n")
     wait_for(lambda: daemon.exists("t"))

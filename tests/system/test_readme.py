@@ -72,7 +72,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_five_minutes(reader: Reader) -> None:
-    start, declare, emit, why, pause = blocks(section("Five minutes"))
+    start, declare, emit, why, change, pause = blocks(section("Five minutes"))
 
     assert start.startswith(BUILD)
     assert "$PWD/build/release:" in start
@@ -101,6 +101,11 @@ def test_five_minutes(reader: Reader) -> None:
     assert f'filtered: {reason.split(", found")[0]}' in why, "the README's own words for it"
     assert reason in said.split("Turned away by its filter")[1].split("\nConfig")[0]
     assert "nothing fired: no trigger takes this at the endpoint" in reader.stderr.read_text()
+
+    said = reader.type(change)
+    effect = "=> trigger/hello: takes effect at once, nothing restarts (cooldown_seconds, config.filter)"
+    assert effect in said and effect in change and "+cooldown_seconds: 1\n" in said
+    assert said.endswith("pipeline/greet unchanged\ntrigger/hello changed\n"), said
 
     said = reader.type(pause.replace("kill %1\n", ""))
     assert re.search(r"^evt_\w{26}  hello  skipped  paused  the trigger is paused$", said, re.MULTILINE), said
