@@ -56,6 +56,9 @@
 
 #define DESCRIPTORS_PER_RUN 8 /* pipes of both sides, the pidfd, and what a start needs for a moment */
 #define DESCRIPTORS_OF_OUR_OWN 1200
+/* After the start: when what it recorded is on disk, and when the store has let go of its cache (retention.c). */
+#define TIDY_SOON_MS 400
+#define TIDY_LATE_MS 6000
 
 struct daemon {
     struct config config;
@@ -78,7 +81,8 @@ struct daemon {
     struct access *access;
     struct routes routes;
     struct api api;
-    bool stopping;
+    struct timer tidy;
+    bool stopping, tidied;
     int status;
 };
 
@@ -237,6 +241,7 @@ static void stop(struct daemon *d)
         return;
     d->stopping = true;
     d->api.ready = false;
+    loop_timer_stop(&d->loop, &d->tidy);
     sd_notify(0, "STOPPING=1");
     engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
 }
@@ -295,13 +300,24 @@ static void on_signal(void *ctx, int signum)
 
 /* ---- starting ---- */
 
+/* Reading and recording many manifests at once leaves holes in the heap. */
+static void tidy(struct timer *timer, void *ctx)
+{
+    struct daemon *d = ctx;
+    malloc_trim(0);
+    if (!d->tidied)
+        loop_timer_start(&d->loop, timer, TIDY_LATE_MS - TIDY_SOON_MS);
+    d->tidied = true;
+}
+
 static void first_reconcile(void *ctx)
 {
     struct daemon *d = ctx;
     engine_start(d->engine);
     if (d->mount)
         mount_start(d->mount);
-    malloc_trim(0); /* reading many manifests at once leaves holes */
+    if (!d->stopping)
+        loop_timer_start(&d->loop, &d->tidy, TIDY_SOON_MS);
     d->api.started = d->api.ready = true;
     log_info("main", "ready");
     sd_notify(0, "READY=1");
@@ -497,6 +513,7 @@ int main(int argc, char **argv)
         return 1;
     }
     loop_group_init(&d.group, &d.loop);
+    timer_init(&d.tidy, tidy, &d);
     r = start(&d, &err);
     if (r < 0) {
         log_error("main", "%s", err.message);

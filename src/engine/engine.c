@@ -61,9 +61,13 @@ void engine_say(struct engine *e, const char *trigger_id, const char *format, ..
 void engine_start(struct engine *e)
 {
     e->started = true;
+    struct live_trigger *t, *tmp;
+    /* Not one by one as the triggers came: what a write takes would leave holes between what stays. */
+    for (t = e->triggers; t; t = t->hh.next)
+        if (t->state_dirty)
+            trigger_save(t);
     if (e->options.firing)
         recover_start(e);
-    struct live_trigger *t, *tmp;
     HASH_ITER (hh, e->triggers, t, tmp) {
         t->pins++;
         trigger_source_start(t);

@@ -405,7 +405,7 @@ void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id); /*
 struct live_pipeline *pipeline_slot(struct engine *e, const char *id);        /* made where missing, not present */
 enum trigger_status trigger_status(const struct live_trigger *t);
 void trigger_refresh(struct live_trigger *t); /* conditions that follow from others */
-void trigger_save(struct live_trigger *t);    /* its state, soon; many changes become one write */
+void trigger_save(struct live_trigger *t);    /* its state, soon, or at engine_start(); many changes become one write */
 void trigger_latch(struct live_trigger *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void trigger_reap(struct live_trigger *t); /* frees it if it is removed and nothing holds it */
 void trigger_decided(struct live_trigger *t, enum decision d);

@@ -168,7 +168,7 @@ static void put_state(struct live_trigger *t, struct batch *b)
 void trigger_save(struct live_trigger *t)
 {
     t->state_dirty = true;
-    if (t->state_writing || t->removed)
+    if (t->state_writing || t->removed || !t->engine->started)
         return;
     t->state_writing = true;
     t->pins++;

@@ -24,12 +24,15 @@ static void put(struct matcher_table *t, uint32_t hash, void *item)
 
 static void resize(struct matcher_table *t, uint32_t cap)
 {
-    struct matcher_table to = {xcalloc(cap, sizeof(*to.hashes)), xcalloc(cap, sizeof(*to.items)), t->n, cap};
-    for (uint32_t i = 0; i < t->cap; i++)
-        if (t->hashes[i])
-            put(&to, t->hashes[i], t->items[i]);
-    matcher_table_fini(t);
-    *t = to;
+    const struct matcher_table old = *t;
+    t->hashes = xcalloc(cap, sizeof(*t->hashes));
+    t->items = xcalloc(cap, sizeof(*t->items));
+    t->cap = cap;
+    for (uint32_t i = 0; i < old.cap; i++)
+        if (old.hashes[i])
+            put(t, old.hashes[i], old.items[i]);
+    free(old.hashes);
+    free(old.items);
 }
 
 void matcher_table_add(struct matcher_table *t, uint32_t hash, void *item)

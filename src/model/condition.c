@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/mask.h"
 
+#define CONDITIONS_USUAL 4 /* room at first */
+
 bool condition_set(struct conditions *cs, const char *type, enum condition_status status, const char *reason,
                    const char *message, int64_t now_ms, int64_t generation)
 {
@@ -19,7 +21,8 @@ bool condition_set(struct conditions *cs, const char *type, enum condition_statu
     if (fresh) {
         if (cs->n == CONDITIONS_MAX)
             return false;
-        cs->items = xreallocarray(cs->items, cs->n + 1, sizeof(*cs->items));
+        if (cs->n == 0 || cs->n == CONDITIONS_USUAL)
+            cs->items = xreallocarray(cs->items, cs->n ? CONDITIONS_MAX : CONDITIONS_USUAL, sizeof(*cs->items));
         c = &cs->items[cs->n++];
         *c = (struct condition){.type = type, .reason = "", .transition_ms = now_ms};
     }
@@ -45,6 +48,10 @@ void condition_remove(struct conditions *cs, const char *type)
         free(cs->items[i].message);
         memmove(&cs->items[i], &cs->items[i + 1], (cs->n - i - 1) * sizeof(cs->items[0]));
         cs->n--;
+        if (cs->n == 0) {
+            free(cs->items);
+            cs->items = NULL;
+        }
         return;
     }
 }

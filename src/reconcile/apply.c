@@ -29,6 +29,8 @@ void file_forget_manifest(struct reconcile *r, struct file *f)
         resource_keep_text(res);
     }
     unlink_defs(f);
+    if (f->manifest.file == f->path)
+        f->manifest.file = NULL; /* borrowed: see file_take() */
     manifest_fini(&f->manifest);
     free(f->text);
     f->text = NULL;
@@ -54,7 +56,7 @@ static struct def *defs_new(struct reconcile *r, struct file *f, const struct ma
     uint64_t mark = ++r->marks;
     for (size_t i = 0; i < m->n_entries; i++) {
         const struct manifest_entry *e = &m->entries[i];
-        defs[i] = (struct def){.file = f, .entry = i, .good = !e->bad};
+        defs[i] = (struct def){.file = f, .entry = (unsigned)i, .good = !e->bad};
         defs[i].res = e->id ? resource_get(r, e->kind, e->id) : NULL;
         if (defs[i].res)
             defs[i].res->mark = mark;
@@ -93,6 +95,10 @@ static void file_take(struct reconcile *r, struct file *f, struct read_job *job)
     file_forget_manifest(r, f);
     f->manifest = job->manifest;
     job->manifest = (struct manifest){0};
+    if (streq(f->manifest.file, f->path)) {
+        free(f->manifest.file);
+        f->manifest.file = (char *)f->path;
+    }
     f->text = steal(&job->text);
     f->hash = job->hash;
     f->len = job->len;

@@ -71,7 +71,7 @@ struct file;
 struct def {
     struct file *file;
     struct resource *res;    /* NULL: its id could not be read */
-    size_t entry;            /* of the file's manifest */
+    unsigned entry;          /* of the file's manifest */
     bool good;               /* valid in itself; its id may be another file's */
     bool doubt;              /* bad, and its id may be misread: an id of the file vanished when it came */
     struct def *prev, *next; /* of the resource */
@@ -83,22 +83,22 @@ struct file {
     UT_hash_handle hh;
     struct dir *dir; /* NULL: below none (known from an earlier life) */
     uint64_t order;  /* of first load; 0: never loaded */
-    bool present;    /* as last read, also in error */
-    bool is_link;
     struct manifest manifest;
     char *text; /* NULL: unreadable or not present */
     size_t len;
     uint64_t hash;
     struct def *defs; /* one an entry */
     size_t n_defs;
-    bool unclear;           /* holds documents of which it is not known which resource they are */
     struct resource *owned; /* a utlist by oprev, onext */
     char *renamed_to;       /* absolute; NULL: not known to be renamed */
     uint64_t reported;      /* digest of its errors as logged; 0: none */
-    bool stale;             /* errors between files are to be told anew */
-    bool changed;           /* read in this pass */
-    bool seen;              /* by the scan under way */
-    unsigned busy;          /* passes and edits that hold it on the pool */
+    bool present;           /* as last read, also in error */
+    bool is_link;
+    bool unclear;  /* holds documents of which it is not known which resource they are */
+    bool stale;    /* errors between files are to be told anew */
+    bool changed;  /* read in this pass */
+    bool seen;     /* by the scan under way */
+    unsigned busy; /* passes and edits that hold it on the pool */
     /* waiting to be read */
     bool dirty;
     bool writing;             /* somebody holds it open */
@@ -128,7 +128,7 @@ struct resource {
     const char *text; /* … its own text then, `len` bytes … */
     size_t len;
     uint64_t dev, ino; /* … and the manifest directory that it was in; 0: not known */
-    char *rejected;    /* likewise; NULL: accepted */
+    char *rejected;    /* as the engine was told; NULL: accepted */
     uint64_t mark;
     int64_t due_ms;                 /* deleted then; -1: not missing */
     struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */

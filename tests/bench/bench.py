@@ -297,7 +297,7 @@ class Bench:
     def memory(self) -> None:
         def resident(count: int) -> float:
             with self.fresh("daemon") as dir, self.daemon(dir, self.many(count)) as d:
-                time.sleep(1)
+                time.sleep(8)
                 return self.resident(d)
 
         def daemon() -> Figures:
