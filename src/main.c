@@ -78,6 +78,7 @@ struct daemon {
     struct feed *feed;
     struct http_server *http;
     struct mount *mount; /* NULL: none was asked for */
+    struct self_mount self_mount;
     struct access *access;
     struct routes routes;
     struct api api;
@@ -326,6 +327,10 @@ static void first_reconcile(void *ctx)
 static void mount_state(void *ctx, bool mounted, const char *why)
 {
     struct daemon *d = ctx;
+    dev_t dev = 0;
+    self_mount_set(&d->self_mount, mount_identity(d->mount, &dev) ? dev : 0);
+    if (mounted)
+        watcher_look_again(d->watcher);
     engine_trigger_condition(d->engine, NULL, "Mounted", mounted ? CONDITION_TRUE : CONDITION_FALSE,
                              mounted ? "Mounted" : "NotMounted", why);
 }
@@ -371,6 +376,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
     int r = watcher_create(&d->loop, NULL, &d->watcher, err);
     if (r < 0)
         return r;
+    watcher_avoid(d->watcher, &d->self_mount);
     d->sweeper = sweeper_create(&d->loop);
     struct engine_options options = {
         .source_env = {.loop = &d->loop,

@@ -86,9 +86,9 @@ static void start_job(struct watch_tree *tree)
     job->is_probe = tree->need_probe;
     if (job->is_probe) {
         tree->need_probe = false;
-        probe_init(&job->probe, w->fd->fd, mask, tree->base);
+        probe_init(&job->probe, w->fd->fd, w->avoid, mask, tree->base);
     } else {
-        scan_init(&job->scan, w->fd->fd, mask);
+        scan_init(&job->scan, w->fd->fd, w->avoid, mask);
         fill_scan(tree, &job->scan);
         tree->scanned_any = true;
     }
@@ -399,6 +399,18 @@ int watcher_create(struct loop *loop, watcher_submit_fn *submit, struct watcher 
     timer_init(&w->move_timer, watcher_on_move_timeout, w);
     *ret = w;
     return 0;
+}
+
+void watcher_avoid(struct watcher *w, const struct self_mount *self)
+{
+    w->avoid = self;
+}
+
+void watcher_look_again(struct watcher *w)
+{
+    struct watch_tree *tree;
+    DL_FOREACH (w->trees, tree)
+        watch_tree_need_probe(tree);
 }
 
 static void on_closed(void *ctx)

@@ -32,6 +32,9 @@
  * of an ancestor are noticed. Below the base, links are not followed. Not noticed, as inotify cannot tell it: a file
  * system mounted over the base or over a directory on its way; changes made by other hosts on a network file system.
  *
+ * Our own mount (watcher_avoid()) is left out: a base that lies in it, or would, is an error (-EXDEV), and below a base
+ * it is as if it were not there.
+ *
  * System calls on paths run on libuv's pool (or where `submit` puts them), at most WATCHER_JOBS_MAX at once: a file
  * system that hangs stops neither the loop nor the events of other trees.
  *
@@ -42,6 +45,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "base/self_mount.h"
 
 #include <stdint.h>
 #include <sys/inotify.h>
@@ -102,6 +106,11 @@ typedef void watcher_submit_fn(struct loop *loop, struct loop_work *work, void (
 
 /* `submit` NULL: loop_work_submit(). Fails with -EMFILE (too many inotify instances, or descriptors) or -ENOMEM. */
 int watcher_create(struct loop *loop, watcher_submit_fn *submit, struct watcher **ret, struct error *err);
+
+/* Before the first tree; `self` stays. */
+void watcher_avoid(struct watcher *watcher, const struct self_mount *self);
+/* Something was mounted: look again where the bases lie. */
+void watcher_look_again(struct watcher *watcher);
 
 /* Ends everything, its trees too, and frees it; no callback of theirs comes after this call. `done` (may be NULL) comes
  * once, later. A scan that hangs is left behind: it holds the descriptor and ends by itself, and until then the libuv

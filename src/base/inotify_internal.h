@@ -96,6 +96,7 @@ struct watch_tree {
 struct watcher {
     struct loop *loop;
     watcher_submit_fn *submit;
+    const struct self_mount *avoid;
     struct loop_group group;
     struct loop_poll poll;
     struct inotify_fd *fd;

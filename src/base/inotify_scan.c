@@ -27,6 +27,8 @@ static struct watch_stat to_watch_stat(const struct stat *st)
 
 const char *watch_reason(int code)
 {
+    if (code == -EXDEV)
+        return "lies in triggerd's own mount";
     if (code == -ENOSPC)
         return "no inotify watches left (fs.inotify.max_user_watches)";
     const char *text = strerrordesc_np(-code);
@@ -42,9 +44,9 @@ static int add_watch(int fd, const char *path, uint32_t mask)
 
 /* ---- the way to a base ---- */
 
-void probe_init(struct probe *probe, int fd, uint32_t mask, const char *base)
+void probe_init(struct probe *probe, int fd, const struct self_mount *avoid, uint32_t mask, const char *base)
 {
-    *probe = (struct probe){.fd = fd, .mask = mask, .base = xstrdup(base), .wd = -1};
+    *probe = (struct probe){.fd = fd, .avoid = avoid, .mask = mask, .base = xstrdup(base), .wd = -1};
 }
 
 void probe_fini(struct probe *probe)
@@ -154,6 +156,8 @@ static enum step walk_component(struct walk *walk, const char *name, size_t name
         return walk_fails(walk, PROBE_FAILED, wd, path);
     if (wd >= 0)
         add_link(walk->probe, wd, SELF_MASK, NULL);
+    if (self_mount_is(walk->probe->avoid, st.st_dev))
+        return walk_fails(walk, PROBE_FAILED, -EXDEV, path);
     if (S_ISLNK(st.st_mode))
         return follow(walk, path);
     if (!S_ISDIR(st.st_mode)) {
@@ -211,9 +215,9 @@ void probe_run(struct probe *probe)
 
 /* ---- directories ---- */
 
-void scan_init(struct scan *scan, int fd, uint32_t mask)
+void scan_init(struct scan *scan, int fd, const struct self_mount *avoid, uint32_t mask)
 {
-    *scan = (struct scan){.fd = fd, .mask = mask};
+    *scan = (struct scan){.fd = fd, .avoid = avoid, .mask = mask};
     scan->records = xreallocarray(NULL, SCAN_RECORDS_MAX, sizeof(*scan->records));
 }
 
@@ -285,6 +289,8 @@ static void read_dir(struct scan *scan)
                 scan->code = -errno;
             continue;
         }
+        if (self_mount_is(scan->avoid, st.st_dev))
+            continue;
         struct scan_record *record = add_record(scan, SCAN_ENTRY);
         record->stat = to_watch_stat(&st);
         record->name = scan->names.len;

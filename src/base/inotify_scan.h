@@ -22,9 +22,10 @@ struct probe_link {
 };
 
 struct probe {
-    int fd;        /* inotify; in */
-    uint32_t mask; /* for the base; in */
-    char *base;    /* in */
+    int fd;                         /* inotify; in */
+    const struct self_mount *avoid; /* in */
+    uint32_t mask;                  /* for the base; in */
+    char *base;                     /* in */
     enum { PROBE_HERE, PROBE_MISSING, PROBE_FAILED } outcome;
     struct error err; /* MISSING, FAILED */
     int wd;           /* HERE: of the base */
@@ -34,7 +35,7 @@ struct probe {
     size_t count;
 };
 
-void probe_init(struct probe *probe, int fd, uint32_t mask, const char *base);
+void probe_init(struct probe *probe, int fd, const struct self_mount *avoid, uint32_t mask, const char *base);
 void probe_run(struct probe *probe);
 void probe_fini(struct probe *probe);
 
@@ -60,6 +61,7 @@ struct scan_dir {
 
 struct scan {
     int fd;
+    const struct self_mount *avoid;
     uint32_t mask;
     struct scan_dir dirs[SCAN_DIRS_MAX];
     unsigned count;
@@ -74,7 +76,7 @@ struct scan {
     struct buf names;
 };
 
-void scan_init(struct scan *scan, int fd, uint32_t mask);
+void scan_init(struct scan *scan, int fd, const struct self_mount *avoid, uint32_t mask);
 /* Takes `path`. */
 void scan_add(struct scan *scan, struct watch_dir *dir, char *path, bool is_base);
 /* Watch, read, and record, until finished or the records are full: then run again. */

@@ -143,6 +143,8 @@ static const char *reason_of(int code)
     case -EACCES:
     case -EPERM:
         return "PermissionDenied";
+    case -EXDEV:
+        return "SelfMount";
     case -ENOTDIR:
         return "NotADirectory";
     default:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, custom, pipeline, script, wait_for
+from harness import ECHO, Daemon, custom, file_watch, pipeline, script, wait_for
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse here")
 
@@ -296,3 +296,24 @@ def test_a_mount_that_fails_stops_nothing_else(make: Callable[..., Mounted]) -> 
     assert d.fire("a")["status"] == "completed"
     d.m.unlink()
     wait_for(lambda: d.condition("a", "Mounted")["status"] == "True", what="mounted after all")
+
+
+def test_a_trigger_does_not_watch_the_mount_itself(make: Callable[..., Mounted]) -> None:
+    """By whatever way it would get there; and what is above the mount is watched without it."""
+    d = make("self")
+    link = d.root / "link"
+    link.symlink_to(d.m / "triggers")
+    d.write("m.yaml", ECHO, file_watch("inside", d.m / "manifests" / "*.yaml"), file_watch("later", d.m / "no" / "*"),
+            file_watch("link", link / "*"), file_watch("above", d.root / "**" / "*.csv", config={"debounce_seconds": 0}))
+    d.start()
+
+    def reason(id: str) -> str:
+        trigger = d.get(f"/api/v1/triggers/{id}")
+        return f"{trigger['status']} " + next(c["reason"] for c in trigger["conditions"] if c["type"] == "Connected")
+
+    for id in ("inside", "later", "link"):
+        wait_for(lambda i=id: reason(i) == "error SelfMount", 20, f"{id} is refused")
+        assert "own mount" in d.get(f"/api/v1/triggers/{id}")["error_message"]
+    wait_for(lambda: reason("above") == "active Watching", 20, "what is above is watched")
+    (d.root / "new.csv").write_text("x")
+    wait_for(lambda: d.get("/api/v1/triggers/above/events")["total"] == 1, 20, "its files are seen")

@@ -1160,6 +1160,54 @@ static void more_than_can_be_held(void **state)
 
 /* ---- errors ---- */
 
+/* The file system of /proc stands in for it. */
+static void our_own_mount_is_left_out(void **state)
+{
+    (void)state;
+    static const char *const bases[] = {"/proc/sys/fs", "/proc/none/yet", "LINK/fs"};
+    struct stat st;
+    struct self_mount self = {0};
+    assert_int_equal(stat("/proc", &st), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(bases); i++) {
+        struct world w;
+        setup_at(&w, "link", false);
+        assert_int_equal(symlink("/proc/sys", w.base), 0);
+        if (bases[i][0] == '/')
+            strcpy(w.base, bases[i]);
+        else
+            strcat(w.base, bases[i] + 4);
+        struct watch_tree_options options = options_of(&w);
+        self_mount_set(&self, i == 1 ? 0 : st.st_dev);
+        assert_int_equal(watcher_create(&w.loop, NULL, &w.watcher, NULL), 0);
+        watcher_avoid(w.watcher, &self);
+        w.tree = watcher_add_tree(w.watcher, &options);
+        if (i == 1) { /* it comes later */
+            run_until(&w, was_gone);
+            assert_int_equal(w.errors, 0);
+            self_mount_set(&self, st.st_dev);
+            watcher_look_again(w.watcher);
+        }
+        run_until(&w, had_error);
+        assert_int_equal(w.error.code, -EXDEV);
+        assert_non_null(strstr(w.error.message, "own mount"));
+        assert_int_equal(w.came, 0);
+        teardown(&w);
+    }
+    /* Below a base it is not there. */
+    struct world w;
+    setup_at(&w, "base", true);
+    struct watch_tree_options options = options_of(&w);
+    options.base = "/";
+    options.recursive = false;
+    assert_int_equal(watcher_create(&w.loop, NULL, &w.watcher, NULL), 0);
+    watcher_avoid(w.watcher, &self);
+    w.tree = watcher_add_tree(w.watcher, &options);
+    run_until(&w, was_scanned);
+    assert_non_null(strstr(w.log.data, "found tmp\n"));
+    assert_null(strstr(w.log.data, "found proc\n"));
+    teardown(&w);
+}
+
 static void a_directory_without_permission(void **state)
 {
     (void)state;
@@ -1373,6 +1421,7 @@ int main(void)
         cmocka_unit_test(a_tree_removed_while_its_work_hangs),
         cmocka_unit_test(a_rename_that_crosses_the_scan),
         cmocka_unit_test(more_than_can_be_held),
+        cmocka_unit_test(our_own_mount_is_left_out),
         cmocka_unit_test(a_directory_without_permission),
         cmocka_unit_test(too_many_open_files),
         cmocka_unit_test(chaos),
