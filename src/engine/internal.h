@@ -216,7 +216,9 @@ struct live_trigger {
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
-    struct rounds *rounds; /* NULL: no run yet of a source with own_writes */
+    struct rounds *rounds;                      /* NULL: no run yet of a source with own_writes */
+    struct live_pipeline *slot;                 /* of the pipeline that it names, present or not … */
+    struct live_trigger *slot_prev, *slot_next; /* … and its fellows there */
     UT_hash_handle hh;
 };
 
@@ -234,6 +236,7 @@ struct live_pipeline {
     struct waiter *waiters;
     bool present;                     /* false: not declared now; it stays for the runs that hold it */
     size_t n_runs;                    /* run objects that point here */
+    struct live_trigger *triggers;    /* that name it */
     int64_t ended[RUN_TIMED_OUT + 1]; /* runs that ended, by status, since the start of the daemon */
     UT_hash_handle hh;
 };
@@ -403,6 +406,8 @@ void pipeline_free(struct live_pipeline *p);
 void trigger_free(struct live_trigger *t);
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id); /* it came or went */
 struct live_pipeline *pipeline_slot(struct engine *e, const char *id);        /* made where missing, not present */
+void pipeline_join(struct live_trigger *t);                                   /* the one that it names now */
+void pipeline_leave(struct live_trigger *t);
 enum trigger_status trigger_status(const struct live_trigger *t);
 void trigger_refresh(struct live_trigger *t); /* conditions that follow from others */
 void trigger_save(struct live_trigger *t);    /* its state, soon, or at engine_start(); many changes become one write */

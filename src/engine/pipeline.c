@@ -14,6 +14,26 @@ struct live_pipeline *pipeline_slot(struct engine *e, const char *id)
     return p;
 }
 
+void pipeline_leave(struct live_trigger *t)
+{
+    struct live_pipeline *p = t->slot;
+    if (!p)
+        return;
+    DL_DELETE2(p->triggers, t, slot_prev, slot_next);
+    t->slot = NULL;
+    pipeline_free(p);
+}
+
+void pipeline_join(struct live_trigger *t)
+{
+    struct live_pipeline *p = pipeline_slot(t->engine, t->spec->pipeline_id);
+    if (p == t->slot)
+        return;
+    pipeline_leave(t);
+    DL_APPEND2(p->triggers, t, slot_prev, slot_next);
+    t->slot = p;
+}
+
 struct live_pipeline *engine_find_pipeline(struct engine *e, const char *id)
 {
     struct live_pipeline *p = NULL;
@@ -23,7 +43,7 @@ struct live_pipeline *engine_find_pipeline(struct engine *e, const char *id)
 
 void pipeline_free(struct live_pipeline *p)
 {
-    if (p->present || p->n_runs > 0 || p->waiters)
+    if (p->present || p->n_runs > 0 || p->waiters || p->triggers)
         return;
     HASH_DELETE(hh, p->engine->pipelines, p);
     pipeline_program_unref(p->program);

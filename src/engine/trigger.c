@@ -95,12 +95,15 @@ void trigger_refresh(struct live_trigger *t)
 
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id)
 {
-    struct live_trigger *t, *tmp;
-    HASH_ITER (hh, e->triggers, t, tmp) {
-        if (!t->removed && streq(t->spec->pipeline_id, pipeline_id)) {
-            trigger_refresh(t);
-            trigger_pump(t);
-        }
+    struct live_pipeline *p = NULL;
+    struct live_trigger *t, *next;
+    HASH_FIND_STR(e->pipelines, pipeline_id, p);
+    for (t = p ? p->triggers : NULL; t; t = next) {
+        next = t->slot_next;
+        if (t->removed)
+            continue;
+        trigger_refresh(t);
+        trigger_pump(t);
     }
 }
 
@@ -400,6 +403,7 @@ static struct live_trigger *trigger_new(struct engine *e, struct trigger *spec)
     t->content = spec_hash(spec);
     timer_init(&t->cooldown, cooldown_over, t);
     HASH_ADD_KEYPTR(hh, e->triggers, t->id, strlen(t->id), t);
+    pipeline_join(t);
     return t;
 }
 
@@ -420,6 +424,7 @@ static void take_spec(struct live_trigger *t, struct trigger *spec)
     trigger_program_free(t->program);
     t->program = compile(spec);
     t->recent_from = t->seen;
+    pipeline_join(t);
 }
 
 static void edit(struct live_trigger *t, struct trigger *spec)
@@ -587,6 +592,7 @@ void trigger_free(struct live_trigger *t)
     timer_stop(e->timers, &t->cooldown);
     create_retry_end(t);
     channel_leave(t);
+    pipeline_leave(t);
     recent_fini(&t->recent);
     if (t->rounds)
         free(t->rounds->path);

@@ -20,10 +20,38 @@ static void unlink_defs(struct file *f)
     f->n_defs = 0;
 }
 
+static bool leads_nowhere(const struct file *f)
+{
+    return f->present && f->is_link && !f->text;
+}
+
+static void broken_remove(struct reconcile *r, const struct file *f)
+{
+    for (size_t i = 0; i < r->n_broken; i++) {
+        if (r->broken[i] != f)
+            continue;
+        r->broken[i] = r->broken[--r->n_broken];
+        return;
+    }
+}
+
+void file_attend(struct reconcile *r, struct file *f)
+{
+    if (f->attended)
+        return;
+    f->attended = true;
+    if (r->n_attended == r->attended_cap) {
+        r->attended_cap = MAX(r->attended_cap * 2, (size_t)16);
+        r->attended = xreallocarray(r->attended, r->attended_cap, sizeof(struct file *));
+    }
+    r->attended[r->n_attended++] = f;
+}
+
 void file_forget_manifest(struct reconcile *r, struct file *f)
 {
-    (void)r;
     struct resource *res;
+    if (leads_nowhere(f))
+        broken_remove(r, f);
     DL_FOREACH2(f->owned, res, onext)
     {
         resource_keep_text(res);
@@ -115,6 +143,10 @@ static void file_take(struct reconcile *r, struct file *f, struct read_job *job)
         f->order = ++r->orders;
     free(f->renamed_to);
     f->renamed_to = NULL;
+    if (leads_nowhere(f)) {
+        r->broken = xreallocarray(r->broken, r->n_broken + 1, sizeof(struct file *));
+        r->broken[r->n_broken++] = f;
+    }
 }
 
 /* Is what was read of the file the last word for now? */
@@ -137,6 +169,7 @@ static void take_result(struct reconcile *r, struct read_job *job, int64_t now)
 {
     struct file *f = job->file;
     struct resource *res;
+    file_attend(r, f);
     if (!result_counts(r, f, job, now) || job->status == READ_SAME)
         return;
     /* In a directory that is gone everything is; when it is back, all in it is read again. */
@@ -358,16 +391,18 @@ static void log_errors(struct file *f)
 
 static void finish_files(struct reconcile *r)
 {
-    struct file *f, *next;
-    HASH_ITER (hh, r->files, f, next) {
+    for (size_t i = 0; i < r->n_attended; i++) {
+        struct file *f = r->attended[i];
         bool told = f->stale || f->changed;
         if (told)
             tell_conflicts(f);
         if (told)
             log_errors(f);
-        f->changed = false;
+        f->changed = f->attended = false;
         file_reap(r, f);
     }
+    free(steal(&r->attended)); /* it may have been all of them */
+    r->n_attended = r->attended_cap = 0;
 }
 
 static void finish_resources(struct reconcile *r, struct state_batch *batch)

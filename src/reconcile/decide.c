@@ -83,12 +83,22 @@ static void not_missing(struct reconcile *r, struct resource *res)
 }
 
 /* What names it elsewhere is in error because of it, or not any more. */
-static void others_stale(struct resource *res)
+static void others_stale(struct reconcile *r, struct resource *res)
 {
     struct def *def;
-    DL_FOREACH (res->defs, def)
-        if (def->file != res->owner)
-            def->file->stale = true;
+    DL_FOREACH (res->defs, def) {
+        if (def->file == res->owner)
+            continue;
+        def->file->stale = true;
+        file_attend(r, def->file);
+    }
+}
+
+static void own(struct reconcile *r, struct resource *res, struct file *owner)
+{
+    if (res->owner)
+        file_attend(r, res->owner);
+    resource_own(res, owner);
 }
 
 static void run_def(struct reconcile *r, struct resource *res, struct def *def)
@@ -101,15 +111,17 @@ static void run_def(struct reconcile *r, struct resource *res, struct def *def)
     bool same_place = res->owner == f && res->line == e->line;
     struct change change = {0};
     not_missing(r, res);
-    if (res->owner != f)
+    if (res->owner != f) {
         f->stale = true;
+        file_attend(r, f);
+    }
     change_find(&change, r, res, f, e);
     res->told = res->told || change.accepted;
-    resource_own(res, f);
+    own(r, res, f);
     resource_borrow_text(res, text, len);
     res->line = e->line;
     if (!same_place)
-        others_stale(res);
+        others_stale(r, res);
     bool same_dir = !f->dir || !f->dir->here || (res->dev == f->dir->dev && res->ino == f->dir->ino);
     if (!same_dir) {
         res->dev = f->dir->dev;
@@ -154,7 +166,7 @@ static void keep(struct reconcile *r, struct resource *res, const char *message)
 void decide_remove(struct reconcile *r, struct resource *res)
 {
     not_missing(r, res);
-    others_stale(res);
+    others_stale(r, res);
     if (res->running) {
         tell_deleted(res);
         if (res->kind == RESOURCE_TRIGGER)
@@ -163,7 +175,7 @@ void decide_remove(struct reconcile *r, struct resource *res)
             engine_remove_pipeline(r->engine, res->id);
     }
     res->running = res->lost = res->unreachable = false;
-    resource_own(res, NULL);
+    own(r, res, NULL);
     res->save = true; /* that there is nothing */
     resource_copy_text(res, NULL, 0);
     free(res->rejected);
@@ -227,8 +239,8 @@ static void decide_gone(struct reconcile *r, struct resource *res, int64_t now)
         miss(r, res, now);
         return;
     }
-    others_stale(res);
-    resource_own(res, def ? def->file : to);
+    others_stale(r, res);
+    own(r, res, def ? def->file : to);
     res->save = true;
     _cleanup_(freep) char *why = first_error(res->owner, def);
     keep(r, res, why);

@@ -47,14 +47,15 @@ struct dir {
     char *path; /* without a slash at the end */
     size_t path_len;
     struct watch_tree *tree;
-    bool told;    /* it is known whether it is there */
-    bool here;    /* it is, and watched */
-    bool scanned; /* … and all in it was heard of */
-    bool rescan;  /* a scan is under way that tells all: files not `seen` are gone */
-    bool failed;  /* the last scan had an error: to be tried again */
-    char *error;  /* what it said; NULL: none */
-    bool moved;   /* the last look found another directory at the path than the one watched */
-    bool suspect; /* it was gone and came back: nothing is taken as deleted before a manifest is seen in it */
+    bool told;             /* it is known whether it is there */
+    bool here;             /* it is, and watched */
+    bool scanned;          /* … and all in it was heard of */
+    bool rescan;           /* a scan is under way that tells all: files not `seen` are gone */
+    bool failed;           /* the last scan had an error: to be tried again */
+    char *error;           /* what it said; NULL: none */
+    unsigned links_marked; /* the pass before which its links were last marked, and one */
+    bool moved;            /* the last look found another directory at the path than the one watched */
+    bool suspect;          /* it was gone and came back: nothing is taken as deleted before a manifest is seen in it */
     bool writable;
     uint64_t dev, ino;               /* of the one watched */
     uint64_t judged_dev, judged_ino; /* as of the last pass */
@@ -97,6 +98,7 @@ struct file {
     bool unclear;  /* holds documents of which it is not known which resource they are */
     bool stale;    /* errors between files are to be told anew */
     bool changed;  /* read in this pass */
+    bool attended; /* among reconcile.attended */
     bool seen;     /* by the scan under way */
     unsigned busy; /* passes and edits that hold it on the pool */
     /* waiting to be read */
@@ -246,6 +248,12 @@ struct reconcile {
     struct resource *resources;
     struct file *dirty;
     struct resource *missing, *touched;
+    struct file **attended; /* looked at in this pass, so that it does not walk over all */
+    size_t n_attended, attended_cap;
+    struct file **broken; /* links that lead nowhere */
+    size_t n_broken;
+    struct folder *folders; /* directories that came or went since the last pass */
+    unsigned passes;
     uint64_t orders, marks;
     struct timer burst, late, grace, check, patience;
     int64_t burst_ms; /* when the burst began; -1: none */
@@ -275,6 +283,7 @@ void watch_start(struct reconcile *r);
 void watch_look_again(struct reconcile *r, struct dir *d); /* rescan from scratch */
 void watch_reload(struct reconcile *r);
 void watch_stop_timers(struct reconcile *r);
+void watch_free(struct reconcile *r);
 /* Something changed that is no file: a pass soon. */
 void watch_burst(struct reconcile *r);
 /* What is due at which time, after a pass. */
@@ -304,6 +313,9 @@ void resource_reap(struct reconcile *r, struct resource *res);
  */
 void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const struct dir_look *looks);
 void file_forget_manifest(struct reconcile *r, struct file *f);
+/* At the end of this pass the file's errors are told anew where they are stale, and the file goes where nothing needs it.
+ */
+void file_attend(struct reconcile *r, struct file *f);
 
 /* decide.c */
 struct def *def_of(const struct resource *res, const struct file *f);

@@ -187,6 +187,9 @@ static void on_gone(void *ctx)
         resource_free(res);
     }
     provenance_free(r);
+    watch_free(r);
+    free(r->attended);
+    free(r->broken);
     for (size_t i = 0; i < r->n_dirs; i++) {
         free(r->dirs[i].path);
         free(r->dirs[i].error);

@@ -127,10 +127,62 @@ static bool is_ready(const struct reconcile *r, const struct file *f, int64_t no
 /* What a link leads to may lie where nobody watches: one that led nowhere is tried again with every pass. */
 static void broken_links_again(struct reconcile *r)
 {
+    for (size_t i = 0; i < r->n_broken; i++)
+        if (r->broken[i]->dir)
+            file_mark_dirty(r, r->broken[i]);
+}
+
+/* ---- directories that came or went ---- */
+
+struct folder {
+    UT_hash_handle hh;
+    char path[]; /* absolute */
+};
+
+static void folder_changed(struct dir *d, const char *path)
+{
+    struct folder *found = NULL;
+    _cleanup_(freep) char *full = xasprintf("%s/%s", d->path, path);
+    size_t len = strlen(full);
+    HASH_FIND(hh, d->r->folders, full, len, found);
+    if (found)
+        return;
+    found = xcalloc(1, sizeof(*found) + len + 1);
+    memcpy(found->path, full, len);
+    HASH_ADD_KEYPTR(hh, d->r->folders, found->path, len, found);
+}
+
+static bool in_folder(const struct reconcile *r, const struct file *f)
+{
+    const struct folder *found = NULL;
+    const char *at = f->dir ? f->path + f->dir->path_len + 1 : NULL;
+    for (const char *slash; at && !found && (slash = strchr(at, '/')); at = slash + 1)
+        HASH_FIND(hh, r->folders, f->path, (size_t)(slash - f->path), found);
+    return found != NULL;
+}
+
+/* All that is known below them is read again: one walk, however many they are. */
+static void folders_again(struct reconcile *r)
+{
     struct file *f, *next;
+    if (!r->folders)
+        return;
     HASH_ITER (hh, r->files, f, next) {
-        if (f->present && f->is_link && !f->text && f->dir)
-            file_mark_dirty(r, f);
+        if (!in_folder(r, f))
+            continue;
+        file_mark_dirty(r, f);
+        f->writing = f->created = false;
+    }
+    watch_free(r);
+}
+
+void watch_free(struct reconcile *r)
+{
+    struct folder *list = r->folders, *next;
+    HASH_CLEAR(hh, r->folders); /* the table alone; the items stay linked */
+    for (; list; list = next) {
+        next = list->hh.next;
+        free(list);
     }
 }
 
@@ -138,7 +190,9 @@ static void pass_start(struct reconcile *r)
 {
     struct pass *p = xcalloc(1, sizeof(*p));
     int64_t now = reconcile_now(r);
+    r->passes++;
     broken_links_again(r);
+    folders_again(r);
     size_t cap = 0;
     struct file *f;
     p->r = r;
@@ -254,8 +308,8 @@ static struct file *file_at(struct dir *d, const char *path, bool make)
     return make ? file_get(d->r, full) : file_find(d->r, full);
 }
 
-/* All that is known below a directory is to be read again; where `to` (relative) is set, it was renamed to that. */
-static void below_changed(struct dir *d, const char *path, const char *to)
+/* All that is known below a directory is to be read again, also where it was renamed to. */
+static void below_moved(struct dir *d, const char *path, const char *to)
 {
     struct reconcile *r = d->r;
     struct file *f, *next;
@@ -266,8 +320,8 @@ static void below_changed(struct dir *d, const char *path, const char *to)
             continue;
         file_mark_dirty(r, f);
         f->writing = f->created = false;
-        _cleanup_(freep) char *there = to ? xasprintf("%s/%s", to, f->path + len) : NULL;
-        struct file *now = there ? file_at(d, there, true) : NULL;
+        _cleanup_(freep) char *there = xasprintf("%s/%s", to, f->path + len);
+        struct file *now = file_at(d, there, true);
         if (!now)
             continue;
         file_mark_dirty(r, now);
@@ -280,6 +334,9 @@ static void below_changed(struct dir *d, const char *path, const char *to)
 static void links_changed(struct dir *d)
 {
     struct file *f, *next;
+    if (d->links_marked == d->r->passes + 1) /* nothing has read them since */
+        return;
+    d->links_marked = d->r->passes + 1;
     HASH_ITER (hh, d->r->files, f, next) {
         if (f->dir == d && f->is_link)
             file_mark_dirty(d->r, f);
@@ -313,9 +370,9 @@ static void dir_event(struct dir *d, const struct watch_event *ev)
     if (ev->kind == WATCH_FOUND || !(ev->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)))
         return;
     if (ev->kind == WATCH_MOVED)
-        below_changed(d, ev->old_path, ev->path);
+        below_moved(d, ev->old_path, ev->path);
     else
-        below_changed(d, ev->path, NULL);
+        folder_changed(d, ev->path);
     if (ev->kind == WATCH_MOVED)
         provenance_dir_moved(d, ev->old_path, ev->path);
     struct file *f = file_at(d, ev->path, false); /* a directory took its place */
