@@ -113,6 +113,11 @@ void api_test(struct api *a, const char *id, const cJSON *data, const char *data
               struct api_call call);
 void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_call call);
 void api_replay(struct api *a, const char *event_id, struct api_call call);
+/* All that a filter finds, the oldest first: {matched, replayed, gone, message, events}. `gone`: their triggers are;
+ * `message`: why it stopped before the end (a queue is full), null; `events`: the first API_REPLAY_SHOWN of the new ones,
+ * in brief. Dry: nothing is replayed, and `events` are the old ones. */
+#define API_REPLAY_SHOWN 1000
+void api_replay_many(struct api *a, const struct api_list *f, bool dry_run, struct api_call call);
 
 /* ---- pipelines and runs ---- */
 

@@ -1,4 +1,4 @@
-/* Operations on events: lists, emits, tests, replays. */
+/* Operations on events: lists, emits, tests. */
 #include "api/internal.h"
 
 #include <errno.h>
@@ -174,7 +174,7 @@ static int status_of(int code)
     }
 }
 
-static void taken(void *ctx, const struct intake_result *result)
+void api_taken(void *ctx, const struct intake_result *result)
 {
     struct taking *t = ctx;
     if (result->code < 0) {
@@ -203,7 +203,12 @@ static struct taking *taking_new(struct api *a, bool one, struct api_call call)
     return t;
 }
 
-/* ---- emit, test, replay ---- */
+void *api_taking_new(struct api *a, struct api_call call)
+{
+    return taking_new(a, true, call);
+}
+
+/* ---- emit, test ---- */
 
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {
@@ -225,7 +230,7 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
         engine_chain(a->engine, e->parent_run, &o, &chain);
     if (e->traceparent)
         o.traceparent = e->traceparent;
-    engine_publish(a->engine, "custom", e->endpoint, &o, taken, taking_new(a, false, call));
+    engine_publish(a->engine, "custom", e->endpoint, &o, api_taken, taking_new(a, false, call));
 }
 
 void api_test(struct api *a, const char *id, const cJSON *data, const char *data_text, const char *traceparent,
@@ -234,7 +239,7 @@ void api_test(struct api *a, const char *id, const cJSON *data, const char *data
     struct occurrence o = {
         .event_type = "test", .data = data, .data_text = data_text, .traceparent = traceparent, .test = true};
     struct taking *t = taking_new(a, true, call);
-    if (engine_occur(a->engine, id, &o, taken, t) < 0) {
+    if (engine_occur(a->engine, id, &o, api_taken, t) < 0) {
         free(t);
         api_problem(call, 404, "there is no trigger \"%s\"", id);
     }
@@ -256,39 +261,4 @@ void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_ca
     json_raw(&b, "resolved_inputs", inputs);
     json_close(&b, '}');
     api_answer_text(call, 200, &b);
-}
-
-static void replay_read(struct store_read *r, int result)
-{
-    struct reading *q = r->ctx;
-    if (result < 0) {
-        api_problem(q->call, result == -ENOENT ? 404 : 500, result == -ENOENT ? "there is no event \"%s\"" : "%s",
-                    result == -ENOENT ? q->id : r->error.message);
-    } else {
-        const struct event *e = &r->events[0];
-        cJSON *data = NULL;
-        if (value_parse(e->data, strlen(e->data), &data, NULL) < 0)
-            data = cJSON_CreateNull();
-        struct occurrence o = {.event_type = e->event_type,
-                               .data = data,
-                               .data_text = e->data,
-                               .traceparent = e->traceparent,
-                               .replay_of = e->id};
-        struct taking *t = taking_new(q->api, true, q->call);
-        if (engine_occur(q->api->engine, e->trigger_id, &o, taken, t) < 0) {
-            free(t);
-            api_problem(q->call, 409, "the trigger \"%s\" of this event is gone", e->trigger_id);
-        }
-        cJSON_Delete(data);
-    }
-    store_read_free(r);
-    reading_free(q);
-}
-
-void api_replay(struct api *a, const char *event_id, struct api_call call)
-{
-    struct reading *q = reading_new(a, call, event_id);
-    struct store_read *r = store_read_new(STORE_READ_EVENT, replay_read, q);
-    r->id = xstrdup(event_id);
-    a->store->read(a->store, r);
 }

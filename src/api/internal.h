@@ -24,6 +24,10 @@ static inline void reading_free(struct reading *q)
     free(q);
 }
 
+/* What an intake for one trigger gives, as the answer: to be handed to the engine with api_taken() (or free()d). */
+void *api_taking_new(struct api *a, struct api_call call);
+intake_done_fn api_taken;
+
 /* Why a put failed, but for errors of its text. */
 void api_problem_put(struct api_call call, const struct put_result *r);
 /* What a change of resources does at runtime, a line each, added to an open JSON array. The specs of what is to be;

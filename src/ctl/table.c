@@ -21,7 +21,7 @@ const struct option_row option_rows[OPT_N] = {
     [OPT_DATA] = {"data", 0, "JSON|@FILE|-", NULL,
                   "the event's data: the text, a file, or standard input; {} by default"},
     [OPT_KEY] = {"idempotency-key", 0, "K", NULL, "the same key at the same endpoint gives one event, not two"},
-    [OPT_DRY_RUN] = {"dry-run", 0, NULL, NULL, "only tell what would happen: decision, reason, inputs"},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL, NULL, "only tell what would happen"},
     [OPT_DISCARD] = {"discard", 0, NULL, NULL, "drop the events that were held back for the resume"},
     [OPT_INPUTS] = {"inputs", 0, "JSON|@FILE|-", NULL,
                     "the run's inputs: the text, a file, or standard input; {} by default"},
@@ -159,9 +159,13 @@ const struct verb verbs[] = {
     {.name = "replay",
      .group = ACT,
      .summary = "Make new events from the data of old ones",
-     .example = "triggerctl get events --status failed -o name | xargs triggerctl replay",
-     .arguments = {{.name = "EVENT", .many = true}},
-     .options = FORM,
+     .text = "The old ones are named, or found by a filter: then all that it finds up to now are replayed, the oldest\n"
+             "first, and --dry-run only shows them. Inputs are mapped anew, by the trigger as it is now.",
+     .example = "triggerctl replay evt_01HZY3Q8W2V5T9K4M7N1P6R0XD\n"
+                "triggerctl replay --trigger process-new-csv-files --status failed --since 2h --dry-run",
+     .arguments = {{.name = "EVENT", .optional = true, .many = true}},
+     .options = OPT(OPT_TRIGGER) | OPT(OPT_PIPELINE) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) |
+                OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_DRY_RUN) | FORM,
      .run = verb_replay},
     {.name = "pause",
      .group = ACT,

@@ -132,6 +132,8 @@ int verb_emit(struct ctl *c, const struct args *a)
 
 /* ---- run, cancel, replay ---- */
 
+static const char replay_route[] = "/api/v1/events/replay";
+
 int verb_run(struct ctl *c, const struct args *a)
 {
     const char *inputs = a->values[OPT_INPUTS];
@@ -173,7 +175,7 @@ int verb_cancel(struct ctl *c, const struct args *a)
     return r;
 }
 
-int verb_replay(struct ctl *c, const struct args *a)
+static int replay_each(struct ctl *c, const struct args *a)
 {
     int worst = CTL_OK;
     for (size_t i = 0; i < a->n; i++) {
@@ -181,7 +183,7 @@ int verb_replay(struct ctl *c, const struct args *a)
         _cleanup_(cjson_deletep) cJSON *event = NULL;
         value_set(request, "event_id", value_string(a->words[i]));
         _cleanup_(freep) char *body = value_print(request);
-        int r = ctl_send(c, "POST", "/api/v1/events/replay", body, &event);
+        int r = ctl_send(c, "POST", replay_route, body, &event);
         if (r == CTL_OK)
             show_event(a, event);
         worst = MAX(worst, r);
@@ -189,4 +191,64 @@ int verb_replay(struct ctl *c, const struct args *a)
             break;
     }
     return worst;
+}
+
+static void show_replays(const struct args *a, const cJSON *answer, bool dry)
+{
+    const cJSON *event, *events = value_get(answer, "events");
+    double matched = cJSON_GetNumberValue(value_get(answer, "matched"));
+    double replayed = cJSON_GetNumberValue(value_get(answer, "replayed"));
+    double gone = cJSON_GetNumberValue(value_get(answer, "gone"));
+    cJSON_ArrayForEach (event, events) {
+        show_event(a, event);
+    }
+    fflush(stdout);
+    if (dry)
+        fprintf(stderr, "%.0f event%s would be replayed\n", matched, matched == 1 ? "" : "s");
+    else
+        fprintf(stderr, "%.0f of %.0f event%s replayed\n", replayed, matched, matched == 1 ? "" : "s");
+    if (gone > 0)
+        complain("the triggers of %.0f of them are gone", gone);
+}
+
+static int replay_filtered(struct ctl *c, const struct args *a)
+{
+    static const struct {
+        enum option_id option;
+        const char *member;
+    } filters[] = {{OPT_TRIGGER, "trigger_id"}, {OPT_PIPELINE, "pipeline_id"}, {OPT_TYPE, "event_type"},
+                   {OPT_STATUS, "status"},      {OPT_DECISION, "decision"},    {OPT_SINCE, "since"},
+                   {OPT_UNTIL, "until"}};
+    _cleanup_(cjson_deletep) cJSON *request = cJSON_CreateObject();
+    _cleanup_(cjson_deletep) cJSON *answer = NULL;
+    bool dry = a->values[OPT_DRY_RUN] != NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
+        if (a->values[filters[i].option])
+            value_set(request, filters[i].member, value_string(a->values[filters[i].option]));
+    if (!request->child || a->n > 0)
+        return args_refuse(a, a->n > 0 ? "EVENT does not go with a filter, nor with --dry-run"
+                                       : "expected an EVENT, or a filter such as --trigger and --status");
+    value_set(request, "dry_run", cJSON_CreateBool(dry));
+    if (a->values[OPT_STATUS] && args_check_word(a, "--status", a->values[OPT_STATUS], event_states) >= 0)
+        return CTL_USAGE;
+    _cleanup_(freep) char *body = value_print(request);
+    int r = ctl_send(c, "POST", replay_route, body, &answer);
+    if (r != CTL_OK)
+        return r;
+    if (!show_value(a, answer))
+        show_replays(a, answer, dry);
+    const char *why = value_get_string(answer, "message");
+    if (why)
+        complain("stopped: %s", why);
+    return why || cJSON_GetNumberValue(value_get(answer, "gone")) > 0 ? CTL_FAILED : CTL_OK;
+}
+
+int verb_replay(struct ctl *c, const struct args *a)
+{
+    static const enum option_id filters[] = {OPT_TRIGGER,  OPT_PIPELINE, OPT_TYPE,  OPT_STATUS,
+                                             OPT_DECISION, OPT_SINCE,    OPT_UNTIL, OPT_DRY_RUN};
+    bool filtered = a->n == 0;
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
+        filtered = filtered || a->values[filters[i]];
+    return filtered ? replay_filtered(c, a) : replay_each(c, a);
 }

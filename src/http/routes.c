@@ -82,6 +82,8 @@ static struct api_call call_of(struct exchange *x)
     return (struct api_call){answered, x};
 }
 
+static const char *take_param(struct exchange *x, const char *key, const char *value);
+
 /* ---- handlers ---- */
 
 static void list_triggers(struct exchange *x)
@@ -243,17 +245,45 @@ static void emit(struct exchange *x)
     api_emit(x->api, &e, call_of(x));
 }
 
+/* The filter of a replay: the same words as in a list's query. */
+static void take_replay_filter(struct exchange *x, struct issues *issues)
+{
+    static const char *const filters[] = {"trigger_id", "pipeline_id", "event_type", "status",
+                                          "decision",   "since",       "until"};
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++) {
+        const cJSON *v = value_get(x->body, filters[i]);
+        const char *expected = !v ? NULL : cJSON_IsString(v) ? take_param(x, filters[i], v->valuestring) : "a string";
+        if (expected)
+            issue_add(issues, filters[i], v, "expected %s, got %s", expected, value_type_name(v));
+        any = any || v;
+    }
+    const cJSON *dry = value_get(x->body, "dry_run");
+    if (dry && !cJSON_IsBool(dry))
+        issue_add(issues, "dry_run", dry, "expected true or false");
+    x->dry_run = cJSON_IsTrue(dry);
+    if (!any)
+        issue_add(issues, "event_id", NULL, "expected the id of an event, or a filter (trigger_id, status, since, …)");
+}
+
 static void replay(struct exchange *x)
 {
-    static const char *const known[] = {"event_id"};
+    static const char *const known[] = {"event_id", "trigger_id", "pipeline_id", "event_type", "status",
+                                        "decision", "since",      "until",       "dry_run"};
     struct issues issues = ISSUES_INIT;
-    const char *id = value_get_string(x->body, "event_id");
+    const cJSON *id = value_get(x->body, "event_id");
     if (known_members(x, known, ARRAY_SIZE(known), &issues) && !id)
-        issue_add(&issues, "event_id", NULL, "expected the id of an event");
+        take_replay_filter(x, &issues);
+    else if (id && !cJSON_IsString(id))
+        issue_add(&issues, "event_id", id, "expected the id of an event");
+    else if (id && cJSON_GetArraySize(x->body) > 1)
+        issue_add(&issues, "event_id", id, "an event's id goes with no filter");
     if (issues.errors > 0)
         answer_issues(x, "the replay is not valid", &issues);
+    else if (id)
+        api_replay(x->api, id->valuestring, call_of(x));
     else
-        api_replay(x->api, id, call_of(x));
+        api_replay_many(x->api, &x->list, x->dry_run, call_of(x));
 }
 
 static void stream_events(struct exchange *x)

@@ -590,6 +590,8 @@ static void take_over(struct put_set *s)
     for (struct part *p = s->parts; p; p = p->hh.next) {
         if (is_known(p))
             continue;
+        if (p->differs)
+            provenance_changed(r, p->file);
         if (p->file->dirty) /* events came: it is read again, and found to be the same */
             waiting[n_waiting++] = p->path;
         jobs[n++] = job_of(p);
