@@ -428,6 +428,7 @@ static int open_views(struct daemon *d, struct error *err)
     d->api = (struct api){.engine = d->engine,
                           .feed = d->feed,
                           .loop = &d->loop,
+                          .state_dir = d->config.state,
                           .store = d->store,
                           .reconcile = d->reconcile,
                           .clock = clock_system(),

@@ -20,6 +20,7 @@ struct api {
     struct feed *feed;
     struct loop *loop;
     struct clock *clock;
+    const char *state_dir;    /* as it is named in the settings */
     const char *manifest_dir; /* of what is created; NULL: the first that is writable */
     bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
     bool started;             /* the first reconcile was applied: resources are known */

@@ -280,6 +280,7 @@ static void parsed(void *ctx)
                                         .n_files = n_wholes,
                                         .dirs = p->dirs,
                                         .n_dirs = p->n_dirs,
+                                        .new_dir = p->api->manifest_dir,
                                         .dry_run = p->dry_run};
     reconcile_put_set(p->api->reconcile, &request, put_done, p);
     free(docs);

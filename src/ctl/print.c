@@ -47,13 +47,14 @@ static const char *colour_of(const char *word)
     static const struct {
         const char *word, *colour;
     } words[] = {
-        {"active", GREEN},      {"completed", GREEN}, {"fired", GREEN},      {"True", GREEN},
-        {"ready", GREEN},       {"paused", YELLOW},   {"skipped", YELLOW},   {"pending", YELLOW},
-        {"cancelled", YELLOW},  {"disabled", YELLOW}, {"Unknown", YELLOW},   {"filtered", YELLOW},
-        {"debounced", YELLOW},  {"cooldown", YELLOW}, {"duplicate", YELLOW}, {"concurrency", YELLOW},
-        {"replaced", YELLOW},   {"running", CYAN},    {"executing", CYAN},   {"error", RED},
-        {"failed", RED},        {"timed_out", RED},   {"False", RED},        {"loop_blocked", RED},
-        {"mapping_error", RED}, {"queue_full", RED},
+        {"ok", GREEN},        {"warn", YELLOW},      {"fail", RED},           {"active", GREEN},
+        {"completed", GREEN}, {"fired", GREEN},      {"True", GREEN},         {"ready", GREEN},
+        {"paused", YELLOW},   {"skipped", YELLOW},   {"pending", YELLOW},     {"cancelled", YELLOW},
+        {"disabled", YELLOW}, {"Unknown", YELLOW},   {"filtered", YELLOW},    {"debounced", YELLOW},
+        {"cooldown", YELLOW}, {"duplicate", YELLOW}, {"concurrency", YELLOW}, {"replaced", YELLOW},
+        {"running", CYAN},    {"executing", CYAN},   {"error", RED},          {"failed", RED},
+        {"timed_out", RED},   {"False", RED},        {"loop_blocked", RED},   {"mapping_error", RED},
+        {"queue_full", RED},
     };
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (streq(words[i].word, word))

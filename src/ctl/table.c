@@ -111,6 +111,15 @@ const struct verb verbs[] = {
      .example = "triggerctl version",
      .options = FORM,
      .run = verb_version},
+    {.name = "doctor",
+     .group = LOOK,
+     .summary = "Check what triggers need of this machine, and tell what to do about it",
+     .text = "inotify, FUSE, the sandbox, limits, the state directory, the clock; where a daemon answers, also its "
+             "store, its\n"
+             "manifests and whether its sources are connected. Each line is ok, warn or fail; exit 1 if any fails.",
+     .example = "triggerctl doctor",
+     .options = FORM,
+     .run = verb_doctor},
     {.name = "wait",
      .group = LOOK,
      .summary = "Wait until a trigger, a run or an event is in a state",

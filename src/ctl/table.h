@@ -99,7 +99,7 @@ struct ctl {
 /* Handlers. */
 verb_fn verb_get, verb_describe, verb_events, verb_stats, verb_status, verb_version, verb_logs;
 verb_fn verb_pause, verb_resume, verb_test, verb_emit, verb_run, verb_replay, verb_cancel, verb_delete, verb_wait;
-verb_fn verb_apply, verb_diff, verb_edit;
+verb_fn verb_apply, verb_diff, verb_edit, verb_doctor;
 verb_fn verb_validate, verb_path, verb_match, verb_explain, verb_init;
 
 #endif

@@ -76,6 +76,7 @@ struct put_set {
     size_t *whole_lens, n_wholes;
     char **dirs;
     size_t n_dirs;
+    char *new_dir;
     struct loop_work work;
     unsigned tries;
     int code;
@@ -156,6 +157,7 @@ static void set_free(struct put_set *s)
     free(s->whole_texts);
     free(s->whole_lens);
     free(s->dirs);
+    free(s->new_dir);
     free(s->message);
     free(s);
 }
@@ -282,7 +284,7 @@ static int place(struct put_set *s, struct item *it)
     } else if (owner && owner->present) {
         it->part = part_get(s, owner->path);
     } else {
-        const char *dir = reconcile_writable_dir(s->r);
+        const char *dir = s->new_dir ? s->new_dir : reconcile_writable_dir(s->r);
         if (!dir)
             return fail(s, NULL, -EROFS, "no manifest directory is writable");
         _cleanup_(freep) char *path = new_path(s, it, dir);
@@ -720,6 +722,7 @@ void reconcile_put_set(struct reconcile *r, const struct put_request *request, p
         s->whole_texts[i] = xstrndup(request->files[i].text, request->files[i].len);
         s->whole_lens[i] = request->files[i].len;
     }
+    s->new_dir = xstrdup0(request->new_dir);
     s->n_dirs = request->n_dirs;
     s->dirs = xcalloc(s->n_dirs, sizeof(*s->dirs));
     for (size_t i = 0; i < s->n_dirs; i++)

@@ -80,7 +80,7 @@ void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const 
 /* ---- several resources in one go, all of them or none: `apply` and `diff` ---- */
 
 /* A resource as it should be. One that exists is edited in its file, the rest of which is kept; one that does not
- * becomes a file of its own in the first writable directory. Its text is valid by itself. Borrowed for the call. */
+ * becomes a file of its own in `new_dir`. Its text is valid by itself. Borrowed for the call. */
 struct put_doc {
     enum resource_kind kind;
     const char *id;
@@ -102,7 +102,8 @@ struct put_request {
     size_t n_files;
     const char *const *dirs; /* resources below these of which no document is among `docs` are told as deleted */
     size_t n_dirs;
-    bool dry_run; /* only tell */
+    const char *new_dir; /* a manifest directory or a folder in one; NULL: the first that is writable */
+    bool dry_run;        /* only tell */
 };
 
 enum put_outcome { PUT_UNCHANGED, PUT_CREATED, PUT_CHANGED, PUT_DELETED };

@@ -345,3 +345,13 @@ def test_edit_a_pipeline_in_json(daemon: Daemon) -> None:
     assert good(daemon.ctl("edit", "pipeline", "p", env=env)) == "pipeline/p changed\n"
     assert json.loads(file.read_text())[0]["steps"][0]["exec"]["script"] == "cat -"
     assert file.read_text() == json.dumps([ECHO, custom("t")], indent=4).replace("exec cat", "cat -")
+
+
+def test_new_ones_go_where_the_settings_say(make_daemon: Any) -> None:
+    daemon = make_daemon()
+    config = daemon.root / "triggerd.yaml"
+    config.write_text(json.dumps({"api": {"manifest_dir": str(daemon.manifests / "made")}}))
+    daemon.args += ["--config", str(config)]
+    daemon.start()
+    assert results(daemon, "-", input=documents(ECHO, custom("t"))) == {"pipeline/p": "created", "trigger/t": "created"}
+    assert sorted(os.listdir(daemon.manifests / "made")) == ["p.yaml", "t.yaml"]

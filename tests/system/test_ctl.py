@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness import ECHO, Daemon, Gate, custom, documents, file_watch, pipeline, script, wait_for
 
-VERBS = ["get", "describe", "stats", "status", "version", "validate", "diff", "apply", "edit", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
+VERBS = ["get", "describe", "stats", "status", "version", "validate", "diff", "apply", "edit", "doctor", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
 
 
 @pytest.fixture
@@ -251,3 +251,38 @@ def test_a_step_that_runs_triggerctl_stays_in_its_chain(daemon: Daemon) -> None:
 def test_stats_status_version(daemon: Daemon) -> None:
     for verb in ("stats", "status", "version"):
         assert good(daemon.ctl(verb))
+
+
+# ---- doctor ----
+
+
+def doctor(lone: Daemon, **env: str) -> dict[str, tuple[str, str, str | None]]:
+    done = lone.ctl("doctor", "-o", "json", env=env)
+    answer = json.loads(done.stdout)
+    assert done.returncode == (1 if answer["result"] == "fail" else 0)
+    assert answer["result"] == max((c["result"] for c in answer["checks"]), key=["ok", "warn", "fail"].index)
+    return {c["check"]: (c["result"], c["message"], c["advice"]) for c in answer["checks"]}
+
+
+def test_doctor_without_a_daemon(lone: Daemon) -> None:
+    checks = doctor(lone)
+    assert checks["daemon"][0] == "warn" and str(lone.socket) in checks["daemon"][1]
+    assert {"inotify", "inotify max_user_watches", "fuse", "sandbox", "open files", "state", "clock"} <= checks.keys()
+    assert checks["inotify"][0] == "ok"
+    for name, (result, _, advice) in checks.items():
+        assert result == "ok" or advice, name
+    for line in lone.ctl("doctor").stdout.splitlines()[1:]:
+        assert {"ok", "warn", "fail"} & set(line.split())
+
+
+def test_doctor_sees_what_is_missing(lone: Daemon) -> None:
+    checks = doctor(lone, PATH=str(lone.data))
+    assert checks["sandbox"] == ("warn", "there is no bwrap: steps with sandbox: strict fail", "apt install bubblewrap")
+    fake = lone.data / "bwrap"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    assert doctor(lone, PATH=str(lone.data))["sandbox"][0] == "warn"
+    fake.write_text("#!/bin/sh\nexit 0\n")
+    assert doctor(lone, PATH=str(lone.data))["sandbox"][0] == "ok"
+    few = subprocess.run(["sh", "-c", f"ulimit -Hn 1000; exec {lone.build}/triggerctl doctor"], capture_output=True, text=True)
+    assert any(line.startswith("open files") and " warn " in line for line in few.stdout.splitlines())

@@ -70,7 +70,7 @@ def lines(done: str) -> list[Any]:
     (["path", "$", "--batch"], "EXPR or --batch"),
     (["match"], "PATTERN or --batch"),
     (["init", "cron"], "did you mean"),
-    (["replay"], "EVENT is missing"),
+    (["replay"], "expected an EVENT, or a filter"),
 ])
 def test_usage(args: list[str], said: str) -> None:
     done = ctl(*args)

@@ -320,3 +320,18 @@ def test_status(daemon: Daemon) -> None:
     assert "1 file, 1 error " in text and "ready" in text and str(daemon.socket) in text
     assert json.loads(good(daemon.ctl("status", "-o", "json")))["pid"] == daemon.pid
     assert json.loads(good(daemon.ctl("stats", "-o", "json"))) == daemon.get("/api/v1/triggers/stats")
+
+
+# ---- doctor ----
+
+
+def test_doctor_asks_the_daemon(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    def checks() -> dict[str, dict[str, Any]]:
+        return {c["check"]: c for c in json.loads(daemon.ctl("doctor", "-o", "json").stdout)["checks"]}
+    found = checks()
+    assert found["daemon"]["result"] == found["manifests"]["result"] == found["sources"]["result"] == "ok"
+    assert str(daemon.state) in found["state"]["message"]
+    daemon.write("bad.yaml", "name: [\n")
+    wait_for(daemon.errors)
+    assert checks()["manifests"]["result"] == "warn"
