@@ -2,6 +2,8 @@
  * trigger that wants it, reserve, and record all of it in one batch; then confirm, or release everything. */
 #include "engine/internal.h"
 
+#include <assert.h>
+
 struct intake {
     struct engine *engine;
     struct targets targets; /* pinned */
@@ -310,6 +312,8 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
         _cleanup_(freep) char *value = dedup_value(in);
         store_add_dedup(&b->group, in->scope, in->identity, value, engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
     }
+    if (o->record)
+        o->record(o->record_ctx, &b->group);
     if (!joined)
         batch_submit(b);
 }
@@ -375,6 +379,7 @@ static void intake_look_up(struct intake *in)
 
 static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)
 {
+    assert(!o->record);
     in->event_type = xstrdup(o->event_type);
     in->identity = xstrdup(o->identity);
     in->traceparent = xstrdup0(o->traceparent);

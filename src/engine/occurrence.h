@@ -4,12 +4,19 @@
 
 #include "model/event.h"
 
+struct store_group;
+
 struct occurrence {
-    const char *event_type;  /* `file_created`, `custom_user_events`, … */
-    const cJSON *data;       /* the event data, parsed */
-    const char *data_text;   /* the same as JSON text, digit for digit; NULL: printed from `data` */
-    int64_t occurred_ms;     /* wall clock; 0: now */
-    const char *identity;    /* idempotency key, delivery id, a broker's identity; NULL: none */
+    const char *event_type; /* `file_created`, `custom_user_events`, … */
+    const cJSON *data;      /* the event data, parsed */
+    const char *data_text;  /* the same as JSON text, digit for digit; NULL: printed from `data` */
+    int64_t occurred_ms;    /* wall clock; 0: now */
+    const char *identity;   /* idempotency key, delivery id, a broker's identity; NULL: none */
+    /* Of an active source: called once where the occurrence is to be recorded, from inside source_occurred(): what it
+     * adds is committed with the event or not at all. Not called where nothing is recorded (filtered). NULL: nothing to
+     * add; so it must be with an identity, where a look for duplicates comes between. */
+    void (*record)(void *ctx, struct store_group *g);
+    void *record_ctx;
     const char *traceparent; /* W3C trace context; NULL: one is made */
     /* The chain that led here; NULL or 0 where it starts one. */
     const char *root_event_id;

@@ -13,7 +13,8 @@
  * Delivery: each source_occurred() carries a token of the source's choice, settled exactly once by ack() or nack(): ack
  * when the event is recorded (or needed no record: filtered, debounced), nack when it could not be recorded: the source
  * then reports it again later (after resume()), so that nothing is lost. A source that cannot repeat keeps the event
- * until it is acknowledged.
+ * until it is acknowledged. What a source keeps in the store of how far it has come belongs into the transaction of the
+ * event (occurrence.record): then no crash can come between, and no event is told twice or never.
  */
 #ifndef TRIGGERD_ENGINE_SOURCE_TYPE_H
 #define TRIGGERD_ENGINE_SOURCE_TYPE_H

@@ -449,7 +449,6 @@ static int create(struct source_host *host, const struct source_env *env, const 
     s->fresh = source_is_new(host);
     s->began_ns = files_now_ns(env->clock);
     s->scope = xasprintf("snapshot/%s", source_trigger_id(host));
-    s->life = random_u64(env->random);
     watched_init(s);
     timer_init(&s->retry, on_retry, s);
     timer_init(&s->refused_timer, on_refused_timer, s);

@@ -31,8 +31,8 @@
  * cannot be had (other owner and no CAP_LEASE, some file systems) it is what inotify told: closed, moved in, or quiet
  * for FILE_SLOW_MS with no write seen.
  *
- * Nothing is lost or told twice: the event, with its identity, is written into the snapshot before it is reported, and
- * taken out when it is recorded, which makes it known. After a crash it is reported again, word for word.
+ * Nothing is lost or told twice: what an event makes known is written into the snapshot in the transaction that records
+ * the event. After a crash without it the change is still one, and is found again.
  *
  * Thread: the loop's, but for the work of a check. */
 #ifndef TRIGGERD_SOURCE_FILE_WATCH_H
@@ -88,15 +88,16 @@ struct pending {
     struct file_stamp stamp; /* by the scan that found it, then by the check */
 };
 
-/* An event on its way, from being written into the snapshot until it is recorded. */
+/* An event on its way, until it is recorded. */
 struct file_event {
     struct file_event *prev, *next; /* in s->outbox or s->told */
     enum net_change net;
     struct file *file, *from; /* `from`: MOVED only */
     struct file_stamp stamp;
-    char *identity;
     int64_t occurred_ms;
     uint64_t number; /* their order */
+    bool written;    /* a group under way records it, and what it makes known */
+    bool resave;     /* its files were touched meanwhile */
 };
 
 struct file {
@@ -165,7 +166,7 @@ struct source {
     int64_t refused_ms;
     struct timer refused_timer;
     struct loop_task pump;
-    uint64_t life, sequence; /* identities */
+    uint64_t sequence;
 
     /* snapshot */
     char *scope;
@@ -234,8 +235,6 @@ void file_report_soon(struct source *s);
 void file_report_ack(struct source *s, uint64_t token);
 void file_report_nack(struct source *s, uint64_t token);
 void file_report_resume(struct source *s);
-/* An event that an earlier life has written down; takes it. */
-void file_report_again(struct source *s, struct file_event *ev);
 void file_report_forget(struct source *s); /* all events that are not settled */
 
 /* ---- snapshot ---- */
@@ -248,6 +247,8 @@ void file_snapshot_loaded(struct source *s, const struct error *err);
 /* All that is left, whether or not the store can follow: the source stops. */
 void file_snapshot_stop(struct source *s);
 void file_snapshot_touch(struct source *s, struct file *f); /* to be written */
+/* What `ev` makes known, into the group that records it; its files are not written by others until it is settled. */
+void file_snapshot_record(struct file_event *ev, const struct source *s, struct store_group *g);
 /* The first scan is over. */
 void file_snapshot_complete(struct source *s);
 /* Begin to write. True: all that is to be written is on its way. */

@@ -1,8 +1,6 @@
 /* Reports: pending changes that are ready become events, one a path at a time. See file_watch.h. */
 #include "source/file_watch.h"
 
-#include <inttypes.h>
-
 static const char *const words[] = {NULL, "created", "modified", "deleted", "moved"};
 static const char *const types[] = {NULL, "file_created", "file_modified", "file_deleted", "file_moved"};
 
@@ -94,6 +92,13 @@ static bool is_blocked(struct source *s, struct file *f)
     return true;
 }
 
+static void touch(struct source *s, struct file *f, struct file *from)
+{
+    file_snapshot_touch(s, f);
+    if (from)
+        file_snapshot_touch(s, from);
+}
+
 /* It is recorded, or need not be. */
 static void apply(struct source *s, enum net_change net, struct file *f, struct file *from,
                   const struct file_stamp *stamp)
@@ -103,11 +108,9 @@ static void apply(struct source *s, enum net_change net, struct file *f, struct 
         f->k = *stamp;
     else
         watched_unlink(s, f);
-    file_snapshot_touch(s, f);
     if (from) {
         from->known = false;
         watched_unlink(s, from);
-        file_snapshot_touch(s, from);
     }
 }
 
@@ -155,11 +158,9 @@ static void add_event(struct source *s, enum net_change net, struct file *f, str
     *ev = (struct file_event){.net = net, .file = f, .from = from, .stamp = *stamp};
     ev->occurred_ms = f->p->changed_ms;
     ev->number = ++s->sequence;
-    ev->identity = xasprintf("file/%016" PRIx64 "/%" PRIu64, s->life, ev->number);
     DL_APPEND(s->outbox, ev);
     s->n_events++;
     hold(ev);
-    file_snapshot_touch(s, f);
 }
 
 /* The first of those that are ready. */
@@ -193,12 +194,25 @@ static void decide(struct source *s, struct pending *p)
     }
     file_pending_free(f);
     apply(s, net, f, from, &stamp);
+    touch(s, f, from);
     if (from)
         wake_file(s, from);
     wake_file(s, f);
 }
 
 /* ---- telling ---- */
+
+/* What record() needs to know. */
+struct telling {
+    struct source *source;
+    struct file_event *event;
+};
+
+static void record(void *ctx, struct store_group *g)
+{
+    struct telling *t = ctx;
+    file_snapshot_record(t->event, t->source, g);
+}
 
 static void tell_outbox(struct source *s)
 {
@@ -207,11 +221,14 @@ static void tell_outbox(struct source *s)
         DL_DELETE(s->outbox, ev);
         DL_APPEND(s->told, ev);
         _cleanup_(cjson_deletep) cJSON *data = event_data(s, ev);
-        source_occurred(
-            s->host,
-            &(struct occurrence){
-                .event_type = types[ev->net], .data = data, .occurred_ms = ev->occurred_ms, .identity = ev->identity},
-            (uint64_t)(uintptr_t)ev);
+        struct telling telling = {s, ev};
+        source_occurred(s->host,
+                        &(struct occurrence){.event_type = types[ev->net],
+                                             .data = data,
+                                             .occurred_ms = ev->occurred_ms,
+                                             .record = record,
+                                             .record_ctx = &telling},
+                        (uint64_t)(uintptr_t)ev);
     }
 }
 
@@ -221,7 +238,7 @@ void file_report_pump(struct source *s)
         while (s->ready && (s->n_events < FILE_WINDOW || s->urgent))
             decide(s, s->ready);
         s->urgent = false;
-        if (!file_snapshot_flush(s) || !s->outbox) /* first written, then told */
+        if (!file_snapshot_flush(s) || !s->outbox) /* what could not be written waits, and so do they */
             break;
         tell_outbox(s);
     }
@@ -236,7 +253,6 @@ void file_report_soon(struct source *s)
 static void event_free(struct source *s, struct file_event *ev)
 {
     s->n_events--;
-    free(ev->identity);
     free(ev);
 }
 
@@ -245,7 +261,11 @@ void file_report_ack(struct source *s, uint64_t token)
     struct file_event *ev = (struct file_event *)(uintptr_t)token;
     DL_DELETE(s->told, ev);
     file_track_enter(s);
+    bool saved = ev->written && !ev->resave;
+    ev->written = false;
     apply(s, ev->net, ev->file, ev->from, &ev->stamp);
+    if (!saved)
+        touch(s, ev->file, ev->from);
     release(s, ev);
     event_free(s, ev);
     s->refused_ms = 0;
@@ -263,6 +283,10 @@ void file_report_nack(struct source *s, uint64_t token)
     struct file_event *ev = (struct file_event *)(uintptr_t)token;
     DL_DELETE(s->told, ev);
     DL_INSERT_INORDER(s->outbox, ev, by_number);
+    ev->written = false;
+    if (ev->resave)
+        touch(s, ev->file, ev->from);
+    ev->resave = false;
     if (s->refused)
         return;
     s->refused = true;
@@ -274,14 +298,6 @@ void file_report_resume(struct source *s)
     timer_stop(s->env.timers, &s->refused_timer);
     s->refused = false;
     file_report_soon(s);
-}
-
-void file_report_again(struct source *s, struct file_event *ev)
-{
-    DL_INSERT_INORDER(s->outbox, ev, by_number);
-    s->sequence = MAX(s->sequence, ev->number);
-    s->n_events++;
-    hold(ev);
 }
 
 void file_report_forget(struct source *s)

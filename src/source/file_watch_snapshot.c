@@ -1,12 +1,12 @@
-/* The snapshot: what is known of each path, and the event that is on its way, in the store under `snapshot/<trigger>`.
+/* The snapshot: what is known of each path, in the store under `snapshot/<trigger>`.
  *
- * Key: the relative path, as it is. Value: what is known (`-`: nothing), then the event, if there is one:
+ * Key: the relative path, as it is. Value: sort (f or d), ino, size, mtime_ns:
  *
- *     f 1311 42 1767335400123456789 / 1 f 1311 42 1767335400123456789 1767335400125 7 3f00…/7 old/path
- *     sort ino size mtime_ns          net sort ino size mtime_ns      occurred_ms   number identity  (moved only)
+ *     f 1311 42 1767335400123456789
  *
- * The key `/` (no relative path begins so) is the header: the config that it belongs to. It is written behind the first
- * complete snapshot; without it, or with another config, the rest is worth nothing and a new snapshot is taken. */
+ * What is not known has no entry. The key `/` (no relative path begins so) is the header: the config that it belongs
+ * to. It is written behind the first complete snapshot; without it, or with another config, the rest is worth nothing
+ * and a new snapshot is taken. */
 #include "source/file_watch.h"
 
 #include <errno.h>
@@ -31,60 +31,13 @@ static void print_stamp(struct buf *b, const struct file_stamp *stamp)
                stamp->mtime_ns);
 }
 
-static bool print_value(const struct file *f, struct buf *b)
-{
-    const struct file_event *ev = f->busy && f->busy->file == f ? f->busy : NULL;
-    if (!f->known && !ev)
-        return false;
-    if (f->known)
-        print_stamp(b, &f->k);
-    else
-        buf_addc(b, '-');
-    if (ev) {
-        buf_printf(b, " / %d ", (int)ev->net);
-        print_stamp(b, &ev->stamp);
-        buf_printf(b, " %" PRId64 " %" PRIu64 " %s %s", ev->occurred_ms, ev->number, ev->identity,
-                   ev->from ? ev->from->path : "");
-    }
-    return true;
-}
-
-static const char *read_stamp(const char *text, struct file_stamp *ret)
+static bool read_stamp(const char *text, struct file_stamp *ret)
 {
     char sort;
-    int n = 0;
-    if (sscanf(text, "%c %" SCNu64 " %" SCNd64 " %" SCNd64 "%n", &sort, &ret->ino, &ret->size, &ret->mtime_ns, &n) < 4)
-        return NULL;
+    if (sscanf(text, "%c %" SCNu64 " %" SCNd64 " %" SCNd64, &sort, &ret->ino, &ret->size, &ret->mtime_ns) < 4)
+        return false;
     ret->is_dir = sort == 'd';
-    return text + n;
-}
-
-static void read_event(struct source *s, struct file *f, const char *text)
-{
-    int net = 0, n = 0;
-    char identity[64];
-    struct file_stamp stamp;
-    int64_t occurred_ms;
-    uint64_t number;
-    if (sscanf(text, " / %d %n", &net, &n) < 1 || net < NET_CREATED || net > NET_MOVED ||
-        !(text = read_stamp(text + n, &stamp)) ||
-        sscanf(text, " %" SCNd64 " %" SCNu64 " %63s%n", &occurred_ms, &number, identity, &n) < 3 || text[n] != ' ')
-        return;
-    const char *from = text + n + 1;
-    if ((net == NET_MOVED) != (*from != '\0'))
-        return;
-    struct file *old = *from ? watched_get(s, from) : NULL;
-    if (old == f || (old && old->busy))
-        return;
-    struct file_event *ev = xcalloc(1, sizeof(*ev));
-    *ev = (struct file_event){.net = (enum net_change)net,
-                              .file = f,
-                              .from = old,
-                              .stamp = stamp,
-                              .identity = xstrdup(identity),
-                              .occurred_ms = occurred_ms,
-                              .number = number};
-    file_report_again(s, ev);
+    return true;
 }
 
 static void take(struct source *s, const struct store_pair *pair)
@@ -92,19 +45,44 @@ static void take(struct source *s, const struct store_pair *pair)
     if (streq(pair->key, HEADER_KEY))
         return;
     struct file *f = watched_get(s, pair->key);
-    const char *rest = pair->value + 1;
-    if (*pair->value != '-' && (rest = read_stamp(pair->value, &f->k)))
-        f->known = true;
-    if (rest && *rest && !f->busy)
-        read_event(s, f, rest);
+    f->known = read_stamp(pair->value, &f->k);
     watched_reap(s, f);
 }
 
 /* ---- writing ---- */
 
+static void put(struct store_group *g, const struct source *s, const struct file *f, const struct file_stamp *stamp)
+{
+    if (!stamp) {
+        store_add_kv_delete(g, s->scope, f->path, strlen(f->path));
+        return;
+    }
+    struct buf value = {0};
+    print_stamp(&value, stamp);
+    store_add_kv_put(g, s->scope, f->path, strlen(f->path), value.data, value.len);
+    buf_fini(&value);
+}
+
+void file_snapshot_record(struct file_event *ev, const struct source *s, struct store_group *g)
+{
+    ev->written = true;
+    put(g, s, ev->file, ev->net == NET_DELETED ? NULL : &ev->stamp);
+    if (ev->from)
+        put(g, s, ev->from, NULL);
+}
+
+/* What is known of it is about to change with its event: to write what was known before would undo that. */
+static bool in_flight(struct file *f)
+{
+    if (!f->busy || !f->busy->written)
+        return false;
+    f->busy->resave = true;
+    return true;
+}
+
 void file_snapshot_touch(struct source *s, struct file *f)
 {
-    if (f->unsaved)
+    if (f->unsaved || in_flight(f))
         return;
     f->unsaved = true;
     f->next_unsaved = NULL;
@@ -157,21 +135,23 @@ static void submit(struct source *s)
     struct store_group *g = store_group_new(STORE_LAZY, saved, save);
     while (s->unsaved && save->n < FILE_SAVE_OPS) {
         struct file *f = s->unsaved;
-        struct buf value = {0};
         s->unsaved = f->next_unsaved;
         f->unsaved = false;
+        if (in_flight(f))
+            continue;
         f->saving++;
         save->files[save->n++] = f;
-        if (print_value(f, &value))
-            store_add_kv_put(g, s->scope, f->path, strlen(f->path), value.data, value.len);
-        else
-            store_add_kv_delete(g, s->scope, f->path, strlen(f->path));
-        buf_fini(&value);
+        put(g, s, f, f->known ? &f->k : NULL);
     }
     if (!s->unsaved && s->header_due) {
         store_add_kv_put(g, s->scope, HEADER_KEY, strlen(HEADER_KEY), s->config_text, strlen(s->config_text));
         save->header = true;
         s->header_due = false;
+    }
+    if (save->n == 0 && !save->header) { /* all of them are in flight */
+        store_group_free(g);
+        free(save);
+        return;
     }
     save = xrealloc(save, offsetof(struct save, files) + save->n * sizeof(*save->files));
     g->ctx = save;

@@ -368,6 +368,50 @@ static void test_a_redelivery_may_look_different(void **state)
     assert_int_equal(view(r, "t").decisions[DECISION_FIRED], 1);
 }
 
+struct keeper {
+    const char *id;
+    int calls;
+};
+
+static void keep_with_the_event(void *ctx, struct store_group *g)
+{
+    struct keeper *k = ctx;
+    k->calls++;
+    store_add_kv_put(g, "brittle", k->id, strlen(k->id), "kept", 4);
+}
+
+static void occur_keeping(struct rig *r, struct keeper *k, uint64_t token)
+{
+    cJSON *data = cJSON_CreateObject();
+    struct occurrence o = {.event_type = "x", .data = data, .record = keep_with_the_event, .record_ctx = k};
+    source_occurred(r->source->host, &o, token);
+    cJSON_Delete(data);
+    settle(r);
+}
+
+static void test_what_a_source_keeps_is_recorded_with_the_event(void **state)
+{
+    struct rig *r = *state;
+    struct keeper k = {.id = "a"};
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    occur_keeping(r, &k, 1);
+    assert_int_equal(r->acked, 1);
+    assert_int_equal(k.calls, 1);
+    assert_true(kept(r, "a"));
+    k = (struct keeper){.id = "b"}; /* held back: an event all the same */
+    assert_int_equal(engine_pause(r->engine, "t", NULL, NULL), 0);
+    occur_keeping(r, &k, 2);
+    assert_int_equal(r->acked, 2);
+    assert_true(kept(r, "b"));
+    k = (struct keeper){.id = "c"}; /* not recorded */
+    r->engine->options.firing = false;
+    occur_keeping(r, &k, 3);
+    assert_int_equal(r->nacked, 3);
+    assert_int_equal(k.calls, 0);
+    assert_false(kept(r, "c"));
+}
+
 static void test_the_last_fire_is_known_again(void **state)
 {
     struct rig *r = *state;
@@ -447,6 +491,7 @@ int main(void)
         TEST(test_only_the_first_source_is_new),
         TEST(test_what_is_kept_goes_with_the_trigger),
         TEST(test_a_redelivery_may_look_different),
+        TEST(test_what_a_source_keeps_is_recorded_with_the_event),
         TEST(test_the_last_fire_is_known_again),
         TEST(test_a_condition_of_one_trigger),
     };

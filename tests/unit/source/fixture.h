@@ -23,9 +23,11 @@
 
 struct told {
     struct told *prev, *next;
+    struct world *world;
     char *event_type, *identity, *text;
     cJSON *data;
     uint64_t token;
+    struct store_group *group; /* what the source adds to its record; NULL: nothing */
 };
 
 struct memory { /* a key and value, or an identity and the text it came with */
@@ -71,6 +73,15 @@ struct world {
 
 /* ---- host ---- */
 
+FIXTURE void settle(struct world *w, struct told *t);
+
+FIXTURE void told_committed(struct store_group *g, int result)
+{
+    struct told *t = g->ctx;
+    (void)result;
+    settle(t->world, t);
+}
+
 void source_occurred(struct source_host *host, const struct occurrence *o, uint64_t token)
 {
     struct world *w = host->world;
@@ -81,7 +92,13 @@ void source_occurred(struct source_host *host, const struct occurrence *o, uint6
     t->text = o->data_text ? xstrdup(o->data_text) : value_print(o->data);
     t->data = cJSON_Duplicate(o->data, true);
     t->token = token;
+    t->world = w;
     DL_APPEND(w->unsettled, t);
+    if (o->record) { /* committed in its turn among all groups */
+        t->group = store_group_new(0, told_committed, t);
+        o->record(o->record_ctx, t->group);
+        LL_APPEND(w->groups, t->group);
+    }
 }
 
 void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message)
@@ -111,6 +128,7 @@ bool source_is_new(const struct source_host *host)
 
 FIXTURE void told_free(struct told *t)
 {
+    store_group_free(t->group);
     free(t->event_type);
     free(t->identity);
     free(t->text);
@@ -145,13 +163,25 @@ FIXTURE void memory_free(struct memory **map)
     }
 }
 
+FIXTURE void kv_apply(struct world *w, const struct store_op *op);
+
+FIXTURE void record(struct world *w, struct told *t)
+{
+    if (t->identity)
+        memory_put(&w->seen, t->identity, strlen(t->identity), t->text, strlen(t->text));
+    for (const struct store_op *op = t->group ? t->group->ops : NULL; op; op = op->next)
+        kv_apply(w, op);
+    DL_APPEND(w->events, t);
+    w->n_events++;
+}
+
 /* As the engine does it: one event an identity, and the same identity with another text is refused. */
 FIXTURE void settle(struct world *w, struct told *t)
 {
     struct memory *m = NULL;
     DL_DELETE(w->unsettled, t);
-    if (w->refuse > 0) {
-        w->refuse--;
+    if (w->refuse > 0 || (t->group && w->store_fails)) {
+        w->refuse -= w->refuse > 0;
         uint64_t token = t->token;
         told_free(t);
         w->type->nack(w->source, token, "the store failed; nothing was recorded");
@@ -167,10 +197,7 @@ FIXTURE void settle(struct world *w, struct told *t)
         w->type->ack(w->source, token);
         return;
     }
-    if (t->identity)
-        memory_put(&w->seen, t->identity, strlen(t->identity), t->text, strlen(t->text));
-    DL_APPEND(w->events, t);
-    w->n_events++;
+    record(w, t);
     w->type->ack(w->source, t->token);
 }
 
@@ -302,11 +329,11 @@ FIXTURE size_t kv_count(struct world *w, const char *scope)
 /* Complete one thing of those that wait; false: nothing waits. */
 FIXTURE bool world_work_one(struct world *w)
 {
-    if (w->groups) {
+    if (w->groups && !(w->hold && w->groups->done == told_committed)) {
         struct store_group *g = w->groups;
         LL_DELETE(w->groups, g);
         w->n_groups++;
-        if (!w->store_fails)
+        if (!w->store_fails && g->done != told_committed)
             for (const struct store_op *op = g->ops; op; op = op->next)
                 kv_apply(w, op);
         g->done(g, w->store_fails ? -EIO : 0);
@@ -318,7 +345,7 @@ FIXTURE bool world_work_one(struct world *w)
         answer_read(w, r);
         return true;
     }
-    if (w->unsettled && !w->hold && w->source) {
+    if (w->unsettled && !w->unsettled->group && !w->hold && w->source) {
         settle(w, w->unsettled);
         return true;
     }
@@ -398,6 +425,8 @@ FIXTURE void world_stop_begin(struct world *w)
     w->stopped = true;
     DL_FOREACH_SAFE (w->unsettled, t, next) {
         DL_DELETE(w->unsettled, t);
+        if (t->group)
+            LL_DELETE(w->groups, t->group);
         told_free(t);
     }
     w->host.is_new = false;
