@@ -2,7 +2,8 @@
  *
  * The map of the tree, lowest first; a folder calls only folders before it:
  *
- *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify, masks
+ *   base/       errors, log, clock, timers, ids, the loop and its handle groups, queues between threads, inotify, masks,
+ *               digests, word to a service manager
  *   model/      JSON values with exact numbers; field tables, the one description of each resource; triggers,
  *               pipelines, events, runs, conditions
  *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron,
@@ -28,6 +29,7 @@
 #include "api/feed.h"
 #include "base/inotify.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "config.h"
 #include "fs/mount.h"
 #include "http/routes.h"
@@ -47,12 +49,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#else
-#define sd_notify(unset, state) ((void)0)
-#endif
 
 #define DESCRIPTORS_PER_RUN 8 /* pipes of both sides, the pidfd, and what a start needs for a moment */
 #define DESCRIPTORS_OF_OUR_OWN 1200
@@ -243,7 +239,7 @@ static void stop(struct daemon *d)
     d->stopping = true;
     d->api.ready = false;
     loop_timer_stop(&d->loop, &d->tidy);
-    sd_notify(0, "STOPPING=1");
+    notify_manager("STOPPING=1");
     engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
 }
 
@@ -321,7 +317,7 @@ static void first_reconcile(void *ctx)
         loop_timer_start(&d->loop, &d->tidy, TIDY_SOON_MS);
     d->api.started = d->api.ready = true;
     log_info("main", "ready");
-    sd_notify(0, "READY=1");
+    notify_manager("READY=1");
 }
 
 static void mount_state(void *ctx, bool mounted, const char *why)

@@ -1,12 +1,11 @@
 #include "http/access.h"
 
+#include "base/digest.h"
 #include "base/util.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
@@ -14,7 +13,7 @@
 #define TOKEN_MAX 4096
 
 struct token {
-    unsigned char digest[SHA256_DIGEST_LENGTH];
+    struct digest digest;
     unsigned scopes;
 };
 
@@ -44,20 +43,19 @@ static int token_read(const struct access_token *from, struct token *ret, struct
         r = error_set(err, -EINVAL, "token \"%s\": %s: expected a token of 1 to %d bytes", from->name, from->file,
                       TOKEN_MAX);
     else
-        SHA256((const unsigned char *)text, (size_t)n, ret->digest);
+        ret->digest = digest_sha256(text, (size_t)n);
     ret->scopes = from->scopes;
-    OPENSSL_cleanse(text, sizeof(text));
+    explicit_bzero(text, sizeof(text));
     return r;
 }
 
 /* The scopes of a token, 0 where there is none such. Every one is compared, whatever was found. */
 static unsigned token_scopes(const struct access *a, const char *text)
 {
-    unsigned char digest[SHA256_DIGEST_LENGTH];
+    struct digest digest = digest_sha256(text, strlen(text));
     unsigned scopes = 0;
-    SHA256((const unsigned char *)text, strlen(text), digest);
     for (size_t i = 0; i < a->n_tokens; i++)
-        if (CRYPTO_memcmp(digest, a->tokens[i].digest, sizeof(digest)) == 0)
+        if (digest_equal(&digest, &a->tokens[i].digest))
             scopes |= a->tokens[i].scopes;
     return scopes;
 }
@@ -191,7 +189,7 @@ static int tokens_read(struct access *a, const struct access_options *options, s
         if (r < 0)
             return r;
         for (size_t k = 0; k < i; k++)
-            if (CRYPTO_memcmp(a->tokens[k].digest, a->tokens[i].digest, SHA256_DIGEST_LENGTH) == 0)
+            if (digest_equal(&a->tokens[k].digest, &a->tokens[i].digest))
                 return error_set(err, -EINVAL, "tokens \"%s\" and \"%s\" are the same", options->tokens[k].name,
                                  options->tokens[i].name);
         a->n_tokens++;
@@ -226,7 +224,7 @@ void access_destroy(struct access *a)
         free(a->hosts[i]);
     free(a->hosts);
     if (a->tokens)
-        OPENSSL_cleanse(a->tokens, a->n_tokens * sizeof(*a->tokens));
+        explicit_bzero(a->tokens, a->n_tokens * sizeof(*a->tokens));
     free(a->tokens);
     free(a);
 }

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import re
+import socket
 
-from harness import ECHO, Daemon, Gate, alive, custom, file_watch, pipeline, wait_for
+import pytest
+
+from harness import ECHO, PATIENCE, Daemon, Gate, alive, custom, file_watch, pipeline, wait_for
 
 
 def test_a_file_runs_its_pipeline(daemon: Daemon) -> None:
@@ -49,6 +52,20 @@ def test_an_emit_runs_its_pipeline(daemon: Daemon) -> None:
 
 def test_an_emit_nobody_waits_for(daemon: Daemon) -> None:
     assert daemon.emit("nobody", {}) == {"triggered_count": 0, "events": []}
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_service_manager_is_told(daemon: Daemon, abstract: bool) -> None:
+    name = f"@triggerd-{daemon.root}" if abstract else str(daemon.root / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1))
+        manager.settimeout(PATIENCE)
+        daemon.stop()
+        daemon.env["NOTIFY_SOCKET"] = name
+        daemon.start()
+        assert manager.recv(100) == b"READY=1"
+        daemon.stop()
+        assert manager.recv(100) == b"STOPPING=1"
 
 
 def test_listing_events(daemon: Daemon) -> None:
