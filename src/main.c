@@ -11,7 +11,7 @@
  *   store/      what happened: SQLite, one writer thread with group commit, reader threads
  *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans, the sweeper
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
- *   source/     file_watch, pipeline_completed, custom, schedule; list.c has them all
+ *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments
@@ -265,7 +265,11 @@ static int read_tokens(struct daemon *d, struct error *err)
         return r;
     access_destroy(d->access);
     d->access = access;
-    d->routes = (struct routes){&d->api, access};
+    d->routes = (struct routes){.api = &d->api,
+                                .access = access,
+                                .on_loopback = !d->config.listen || access_loopback(d->config.listen),
+                                .secrets_dirs = &d->config.secrets_dirs,
+                                .loop = &d->loop};
     return 0;
 }
 

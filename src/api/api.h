@@ -110,6 +110,15 @@ struct api_emit {
     const char *idempotency_key, *traceparent, *parent_run; /* NULL: none */
 };
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call);
+/* A request that came to /hooks/PATH, for the triggers there that `admits` lets have it. */
+struct api_hook {
+    const char *path;
+    const cJSON *data;
+    const char *delivery_id, *traceparent; /* NULL: none */
+    bool (*admits)(void *ctx, const struct trigger *t);
+    void *ctx;
+};
+void api_hook(struct api *a, const struct api_hook *h, struct api_call call);
 void api_test(struct api *a, const char *id, const cJSON *data, const char *data_text, const char *traceparent,
               struct api_call call);
 void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_call call);

@@ -233,6 +233,17 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
     engine_publish(a->engine, "custom", e->endpoint, &o, api_taken, taking_new(a, false, call));
 }
 
+void api_hook(struct api *a, const struct api_hook *h, struct api_call call)
+{
+    struct occurrence o = {.event_type = "webhook",
+                           .data = h->data,
+                           .identity = h->delivery_id,
+                           .traceparent = h->traceparent,
+                           .admits = h->admits,
+                           .admits_ctx = h->ctx};
+    engine_publish(a->engine, "webhook", h->path, &o, api_taken, taking_new(a, false, call));
+}
+
 void api_test(struct api *a, const char *id, const cJSON *data, const char *data_text, const char *traceparent,
               struct api_call call)
 {

@@ -89,6 +89,14 @@ void closep(const int *fd)
     }
 }
 
+int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 char *buf_reserve(struct buf *b, size_t extra)
 {
     size_t want = b->len + extra + 1;

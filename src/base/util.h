@@ -58,6 +58,8 @@ static inline int steal_fd(int *fd)
     return stolen;
 }
 
+int hex_digit(char c); /* its value; -1: it is none */
+
 /* A growing byte buffer, always NUL-terminated once something was added. Zero-initialised is empty. */
 struct buf {
     char *data;

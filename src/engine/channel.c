@@ -183,6 +183,8 @@ static void match_one(struct channel *c, const struct occurrence *o, const char 
         struct live_trigger *t = s->trigger;
         if (t->type->accepts && !t->type->accepts(t->spec->config, o->data, NULL, 0))
             continue;
+        if (o->admits && !o->admits(o->admits_ctx, t->spec))
+            continue;
         s->matched++;
         taken++;
         bool twice = false; /* it may listen here by a name and by a pattern */
@@ -231,6 +233,17 @@ void channel_match(struct engine *e, const char *type, const char *name, const s
         if (glob_hears(c, type, name))
             match_one(c, o, text, ret);
     }
+}
+
+void engine_each_listener(struct engine *e, const char *type, const char *channel,
+                          void (*fn)(void *ctx, struct live_trigger *t), void *ctx)
+{
+    _cleanup_(freep) char *key = xasprintf("%s/%s", type, channel);
+    struct channel *c = NULL;
+    HASH_FIND_STR(e->channels, key, c);
+    struct subscription *s;
+    DL_FOREACH (c ? c->subscriptions : NULL, s)
+        fn(ctx, s->trigger);
 }
 
 void trigger_each_filtered(struct live_trigger *t, void (*fn)(void *ctx, const struct filtered_entry *f), void *ctx)

@@ -145,6 +145,9 @@ struct live_trigger *engine_find_trigger(struct engine *e, const char *id); /* N
 void trigger_look(struct live_trigger *t, struct trigger_view *ret);
 /* In order of id. */
 void engine_each_trigger(struct engine *e, void (*fn)(void *ctx, struct live_trigger *t), void *ctx);
+/* Those that listen on a channel by its name. */
+void engine_each_listener(struct engine *e, const char *type, const char *channel,
+                          void (*fn)(void *ctx, struct live_trigger *t), void *ctx);
 /* The last (≤ 100) events that only its filter turned away, newest first; entries live during the call. */
 void trigger_each_filtered(struct live_trigger *t, void (*fn)(void *ctx, const struct filtered_entry *f), void *ctx);
 

@@ -3,6 +3,7 @@
 #define TRIGGERD_ENGINE_OCCURRENCE_H
 
 #include "model/event.h"
+#include "model/trigger.h"
 
 struct store_group;
 
@@ -26,6 +27,9 @@ struct occurrence {
     int round;             /* of a source whose runs may cause its events: how many runs in a row did (gate.c) */
     bool test;             /* of `test`: past the filter, also on a disabled trigger */
     const char *replay_of; /* the event that this one repeats; NULL: none */
+    /* May this trigger have it, of those that listen on the channel? Asked before the call returns; NULL: every one. */
+    bool (*admits)(void *ctx, const struct trigger *t);
+    void *admits_ctx;
 };
 
 #endif

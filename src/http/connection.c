@@ -267,6 +267,26 @@ const char *http_header(const struct http_request *r, const char *name)
     return MHD_lookup_connection_value(conn_of(r)->mhd, MHD_HEADER_KIND, name);
 }
 
+struct each_header {
+    void (*fn)(void *ctx, const char *name, const char *value);
+    void *ctx;
+};
+
+static enum MHD_Result tell_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind;
+    const struct each_header *e = cls;
+    e->fn(e->ctx, key, value ? value : "");
+    return MHD_YES;
+}
+
+void http_each_header(const struct http_request *r, void (*fn)(void *ctx, const char *name, const char *value),
+                      void *ctx)
+{
+    struct each_header e = {fn, ctx};
+    MHD_get_connection_values(conn_of(r)->mhd, MHD_HEADER_KIND, tell_header, &e);
+}
+
 const char *http_body(const struct http_request *r, size_t *ret_len)
 {
     *ret_len = r->body.len;
@@ -280,20 +300,12 @@ bool http_over_unix_socket(const struct http_request *r)
 
 /* ---- the query ---- */
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Decode percent-escapes to `to`, NUL-terminated; the end. What is no escape stays, and so does %00, which would cut
  * the text short. Every + was made a space by libmicrohttpd. */
 static char *decode(char *to, const char *s)
 {
     for (; *s; s++) {
-        int high = *s == '%' ? hex(s[1]) : -1, low = high >= 0 ? hex(s[2]) : -1;
+        int high = *s == '%' ? hex_digit(s[1]) : -1, low = high >= 0 ? hex_digit(s[2]) : -1;
         if (low >= 0 && (high || low)) {
             *to++ = (char)(high << 4 | low);
             s += 2;

@@ -1,4 +1,4 @@
-#include "http/routes.h"
+#include "http/exchange.h"
 
 #include "http/event_stream.h"
 
@@ -10,27 +10,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define SEGMENTS_MAX 8
-#define IDEMPOTENCY_KEY_MAX 255
 #define MANIFESTS_MAX ((size_t)16 << 20) /* bytes of many manifests in one request */
-
-/* One request on its way; lives until it is answered. */
-struct exchange {
-    struct api *api;
-    struct http_request *request;
-    char *args[SEGMENTS_MAX]; /* what stood at the `*` of the pattern, decoded; owned */
-    size_t n_args;
-    cJSON *body;
-    /* query parameters, parsed */
-    struct api_list list;
-    bool enabled_only, dry_run, discard;
-    int64_t offset;
-    const char *trigger_type;
-};
 
 typedef void handler_fn(struct exchange *x);
 
-enum { BODY_NONE, BODY_OPTIONAL, BODY_REQUIRED };
+enum { BODY_NONE, BODY_OPTIONAL, BODY_REQUIRED, BODY_RAW /* the handler reads it */ };
 
 struct route {
     const char *method;
@@ -49,7 +33,7 @@ static bool any_time(const struct route *r)
 
 /* ---- answering ---- */
 
-static void exchange_free(struct exchange *x)
+void exchange_free(struct exchange *x)
 {
     for (size_t i = 0; i < x->n_args; i++)
         free(x->args[i]);
@@ -77,7 +61,7 @@ static void answered(void *ctx, struct api_answer *answer)
     exchange_free(x);
 }
 
-static struct api_call call_of(struct exchange *x)
+struct api_call call_of(struct exchange *x)
 {
     return (struct api_call){answered, x};
 }
@@ -210,7 +194,7 @@ static void answer_issues(struct exchange *x, const char *what, struct issues *i
 }
 
 /* W3C trace context, version 00: anything else is ignored, as the standard asks. */
-static const char *traceparent_of(struct exchange *x)
+const char *traceparent_of(struct exchange *x)
 {
     const char *t = http_header(x->request, "traceparent");
     if (!t || strlen(t) != 55 || strncmp(t, "00-", 3) != 0 || t[35] != '-' || t[52] != '-')
@@ -442,6 +426,7 @@ static const struct route routes[] = {
     {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
     {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard", ACCESS_ADMIN},
     {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run", ACCESS_ADMIN},
+    {"POST", "api/v1/cloudevents", cloudevents_handle, BODY_RAW, NULL, ACCESS_EMIT},
     {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL, ACCESS_ADMIN},
     {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision",
      ACCESS_READ},
@@ -466,14 +451,6 @@ static const struct route routes[] = {
 
 /* ---- from a request to its route ---- */
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* A percent-encoded segment; NULL when it is malformed, holds NUL, or is no UTF-8. */
 static char *decode(const char *text, size_t len)
 {
@@ -481,8 +458,8 @@ static char *decode(const char *text, size_t len)
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (c == '%') {
-            int high = i + 2 < len ? hex(text[i + 1]) : -1;
-            int low = i + 2 < len ? hex(text[i + 2]) : -1;
+            int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
+            int low = i + 2 < len ? hex_digit(text[i + 2]) : -1;
             if (high < 0 || low < 0 || (high == 0 && low == 0)) {
                 buf_fini(&b);
                 return NULL;
@@ -668,7 +645,7 @@ static bool take_query(struct exchange *x, const struct route *route)
 
 /* ---- body ---- */
 
-static bool json_type(const char *type)
+bool is_json_type(const char *type)
 {
     if (!type)
         return true;
@@ -682,13 +659,13 @@ static bool take_body(struct exchange *x, const struct route *route)
 {
     size_t len;
     const char *body = http_body(x->request, &len);
-    if (route->body == BODY_NONE || (len == 0 && route->body == BODY_OPTIONAL))
+    if (route->body == BODY_NONE || route->body == BODY_RAW || (len == 0 && route->body == BODY_OPTIONAL))
         return true;
     if (len == 0) {
         api_problem(call_of(x), 400, "a JSON body is needed");
         return false;
     }
-    if (!json_type(http_header(x->request, "Content-Type"))) {
+    if (!is_json_type(http_header(x->request, "Content-Type"))) {
         api_problem(call_of(x), 415, "expected Content-Type: application/json, got %s",
                     http_header(x->request, "Content-Type"));
         return false;
@@ -702,7 +679,7 @@ static bool take_body(struct exchange *x, const struct route *route)
     return true;
 }
 
-static void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value)
+void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value)
 {
     struct http_reply reply = {.status = status, .content_type = "application/problem+json"};
     reply.body = api_problem_text(status, detail);
@@ -720,19 +697,30 @@ size_t routes_body_bound(const struct http_request *r)
     return many && http_over_unix_socket(r) ? MANIFESTS_MAX : 0;
 }
 
+/* What follows `prefix`; NULL: it is not there. */
+static const char *path_after(const char *path, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return strncmp(path, prefix, n) == 0 ? path + n : NULL;
+}
+
 void routes_handle(void *ctx, struct http_request *r)
 {
     const struct routes *routing = ctx;
     struct exchange *x = xcalloc(1, sizeof(*x));
+    x->routes = routing;
     x->api = routing->api;
     x->request = r;
     struct segments s;
     struct buf allow = {0};
+    const char *hook = path_after(http_path(r), "/hooks/");
     const struct route *route = split(http_path(r), &s) ? find_route(http_method(r), &s, &allow) : NULL;
     const char *why = NULL;
-    int refused = access_check(routing->access, r, route ? route->scope : ACCESS_READ, &why);
+    int refused = access_check(routing->access, r, hook ? ACCESS_OPEN : route ? route->scope : ACCESS_READ, &why);
     if (refused) {
         refuse_with(x, refused, why, refused == 401 ? "WWW-Authenticate" : NULL, "Bearer realm=\"triggerd\"");
+    } else if (hook) {
+        hooks_handle(x, hook);
     } else if (!route && allow.len > 0) {
         _cleanup_(freep) char *detail = xasprintf("%s is not allowed here; allowed: %s", http_method(r), allow.data);
         refuse_with(x, 405, detail, "Allow", allow.data);

@@ -63,6 +63,9 @@ const char *http_method(const struct http_request *r);
 const char *http_path(const struct http_request *r);
 /* A header by name (any case), NULL if absent. */
 const char *http_header(const struct http_request *r, const char *name);
+/* Every header, in order; names as they came. */
+void http_each_header(const struct http_request *r, void (*fn)(void *ctx, const char *name, const char *value),
+                      void *ctx);
 /* Query parameters, decoded, in order. What is no escape stays as it is, as does %00; the bytes need not be UTF-8. */
 struct http_param {
     const char *key, *value; /* value "" for `?key` */

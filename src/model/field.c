@@ -127,7 +127,7 @@ cJSON *fields_print(const struct field_table *t, const void *s, bool minimal)
     cJSON *o = cJSON_CreateObject();
     for (size_t i = 0; i < t->n; i++) {
         const struct field *f = &t->fields[i];
-        if (minimal && is_default(f, s))
+        if (minimal && !(f->flags & FIELD_REQUIRED) && is_default(f, s))
             continue;
         cJSON *v = f->type->print(f, slot_of_const(f, s));
         if (v)

@@ -1,9 +1,11 @@
 #include "source/list.h"
 
 const struct source_type *const source_types[] = {
-    &source_file_watch, &source_pipeline_completed, &source_custom, &source_schedule, NULL,
+    &source_file_watch, &source_pipeline_completed, &source_custom, &source_schedule, &source_webhook, NULL,
 };
 
 const struct kind *const source_kinds[] = {
-    &source_file_watch.kind, &source_pipeline_completed.kind, &source_custom.kind, &source_schedule.kind, NULL,
+    &source_file_watch.kind, &source_pipeline_completed.kind,
+    &source_custom.kind,     &source_schedule.kind,
+    &source_webhook.kind,    NULL,
 };

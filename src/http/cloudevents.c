@@ -1,0 +1,258 @@
+/* CloudEvents 1.0 over HTTP (HTTP protocol binding 1.0.2): structured, binary and batched. Each is an emit at the
+ * endpoint named by its `type`; its `source` and `id` are its idempotency key. */
+#include "http/exchange.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#define BATCH_MAX 1000
+
+struct batch {
+    struct exchange *x;
+    size_t left;
+    int64_t triggered;
+    struct buf answered;      /* the events, as JSON text */
+    struct api_answer failed; /* the first emit that was refused; its body is ours */
+};
+
+/* ---- one event ---- */
+
+/* What is wrong with the attributes; NULL: nothing. */
+static const char *attributes_wrong(const char *specversion, const char *type, const char *source, const char *id)
+{
+    if (!specversion || !streq(specversion, "1.0"))
+        return "specversion: expected \"1.0\"";
+    if (!type || !*type)
+        return "type: required, but missing";
+    if (!source || !*source)
+        return "source: required, but missing";
+    if (!id || !*id)
+        return "id: required, but missing";
+    if (strlen(source) + strlen(id) + 1 > IDEMPOTENCY_KEY_MAX * 4)
+        return "source and id: expected at most 1020 characters together";
+    if (!endpoint_text_valid(type))
+        return "type: expected the name of an endpoint: letters, digits, \"_\", \"-\" and \".\", at most 128, not "
+               "starting with \".\"";
+    return NULL;
+}
+
+static void emit(struct api *a, const char *type, const char *source, const char *id, const cJSON *data,
+                 const char *traceparent, struct api_call call)
+{
+    static cJSON empty = {.type = cJSON_Object};
+    _cleanup_(freep) char *key = xasprintf("%s %s", source, id);
+    struct api_emit e = {
+        .endpoint = type, .data = data ? data : &empty, .idempotency_key = key, .traceparent = traceparent};
+    api_emit(a, &e, call);
+}
+
+static const char *member(const cJSON *event, const char *name)
+{
+    return value_get_string(event, name);
+}
+
+/* `data`; bytes stay base64, under their own name. A new node; NULL: there is none. */
+static cJSON *data_of(const cJSON *event)
+{
+    const cJSON *data = value_get(event, "data"), *bytes = value_get(event, "data_base64");
+    if (data)
+        return cJSON_Duplicate(data, true);
+    if (!cJSON_IsString(bytes))
+        return NULL;
+    cJSON *object = cJSON_CreateObject();
+    value_set(object, "data_base64", cJSON_Duplicate(bytes, false));
+    return object;
+}
+
+static const char *event_wrong(const cJSON *event)
+{
+    if (!cJSON_IsObject(event))
+        return "expected an object";
+    if (value_get(event, "data") && value_get(event, "data_base64"))
+        return "data and data_base64: expected one of them";
+    return attributes_wrong(member(event, "specversion"), member(event, "type"), member(event, "source"),
+                            member(event, "id"));
+}
+
+/* ---- structured ---- */
+
+static void structured(struct exchange *x)
+{
+    const char *wrong = event_wrong(x->body);
+    if (wrong) {
+        api_problem_at(call_of(x), 422, "", "%s", wrong);
+        return;
+    }
+    _cleanup_(cjson_deletep) cJSON *data = data_of(x->body);
+    const char *trace = member(x->body, "traceparent"); /* the distributed tracing extension */
+    emit(x->api, member(x->body, "type"), member(x->body, "source"), member(x->body, "id"), data,
+         trace ? trace : traceparent_of(x), call_of(x));
+}
+
+/* ---- batched ---- */
+
+static void batch_end(struct batch *b)
+{
+    struct exchange *x = b->x;
+    struct api_call call = call_of(x);
+    if (b->failed.body) { /* what was taken is known by its source and id when the batch comes again */
+        call.answer(call.ctx, &b->failed);
+    } else {
+        struct buf out = {0};
+        json_open(&out, NULL, '{');
+        json_int(&out, "triggered_count", b->triggered);
+        buf_adds(&out, ",\"events\":[");
+        buf_add(&out, b->answered.data, b->answered.len);
+        buf_adds(&out, "]}");
+        api_answer_text(call, 200, &out);
+    }
+    buf_fini(&b->answered);
+    free(b);
+}
+
+static void one_answered(void *ctx, struct api_answer *answer)
+{
+    struct batch *b = ctx;
+    cJSON *given = NULL;
+    if (answer->status >= 400 && !b->failed.body) {
+        b->failed = *answer;
+        answer->body = NULL;
+    } else if (answer->status < 400 && value_parse(answer->body, answer->len, &given, NULL) == 0) {
+        int64_t n = 0;
+        const cJSON *event;
+        value_integer(value_get(given, "triggered_count"), &n);
+        b->triggered += n;
+        cJSON_ArrayForEach (event, value_get(given, "events")) {
+            _cleanup_(freep) char *text = value_print(event);
+            if (b->answered.len)
+                buf_addc(&b->answered, ',');
+            buf_adds(&b->answered, text);
+        }
+    }
+    cJSON_Delete(given);
+    free(answer->body);
+    if (--b->left == 0)
+        batch_end(b);
+}
+
+static void batched(struct exchange *x)
+{
+    struct issues issues = ISSUES_INIT;
+    const cJSON *event;
+    size_t n = 0;
+    if (!cJSON_IsArray(x->body) || cJSON_GetArraySize(x->body) > BATCH_MAX)
+        issue_add(&issues, "", x->body, "expected an array of at most %d events", BATCH_MAX);
+    else
+        cJSON_ArrayForEach (event, x->body) {
+            char at[32];
+            const char *wrong = event_wrong(event);
+            snprintf(at, sizeof(at), "[%zu]", n++);
+            if (wrong)
+                issue_add(&issues, at, event, "%s", wrong);
+        }
+    if (issues.errors > 0) {
+        api_problem_issues(call_of(x), 422, "the batch is not valid; nothing of it was taken", &issues);
+        issues_fini(&issues);
+        return;
+    }
+    struct batch *b = xcalloc(1, sizeof(*b));
+    b->x = x;
+    b->left = 1; /* so that nothing ends before all are given */
+    cJSON_ArrayForEach (event, x->body) {
+        _cleanup_(cjson_deletep) cJSON *data = data_of(event);
+        const char *trace = member(event, "traceparent");
+        b->left++;
+        emit(x->api, member(event, "type"), member(event, "source"), member(event, "id"), data,
+             trace ? trace : traceparent_of(x), (struct api_call){one_answered, b});
+    }
+    if (--b->left == 0)
+        batch_end(b);
+}
+
+/* ---- binary ---- */
+
+/* An attribute from its header, percent-decoded (3.1.3.2); NULL: absent, or not UTF-8. */
+static char *attribute(struct exchange *x, const char *name)
+{
+    const char *value = http_header(x->request, name);
+    if (!value)
+        return NULL;
+    char *out = xstrdup(value), *to = out;
+    for (const char *p = value; *p; p++) {
+        int high = *p == '%' ? hex_digit(p[1]) : -1, low = high >= 0 ? hex_digit(p[2]) : -1;
+        if (low >= 0 && (high || low)) {
+            *to++ = (char)(high << 4 | low);
+            p += 2;
+        } else {
+            *to++ = *p;
+        }
+    }
+    *to = '\0';
+    if (!utf8_valid(out, strlen(out))) {
+        free(out);
+        return NULL;
+    }
+    return out;
+}
+
+static void binary(struct exchange *x, const char *content_type)
+{
+    _cleanup_(freep) char *version = attribute(x, "ce-specversion");
+    _cleanup_(freep) char *type = attribute(x, "ce-type");
+    _cleanup_(freep) char *source = attribute(x, "ce-source");
+    _cleanup_(freep) char *id = attribute(x, "ce-id");
+    _cleanup_(freep) char *trace = attribute(x, "ce-traceparent");
+    size_t len;
+    const char *body = http_body(x->request, &len), *wrong = attributes_wrong(version, type, source, id);
+    if (wrong) {
+        api_problem_at(call_of(x), 422, "", "%s", wrong);
+        return;
+    }
+    _cleanup_(cjson_deletep) cJSON *data = NULL;
+    struct error err = ERROR_INIT;
+    if (len > 0 && is_json_type(content_type) && value_parse(body, len, &data, &err) < 0) {
+        api_problem(call_of(x), 400, "the body is not valid JSON: line %u, column %u: %s", err.line, err.column,
+                    err.message);
+        return;
+    }
+    if (len > 0 && !data && (!utf8_valid(body, len) || memchr(body, 0, len))) {
+        api_problem(call_of(x), 415, "data that is no text comes as data_base64 in a structured event");
+        return;
+    }
+    if (len > 0 && !data)
+        data = value_string(body);
+    emit(x->api, type, source, id, data, trace ? trace : traceparent_of(x), call_of(x));
+}
+
+static bool type_is(const char *content_type, const char *name)
+{
+    size_t n = strlen(name);
+    return content_type && strncasecmp(content_type, name, n) == 0 && strchr("; \t", content_type[n]);
+}
+
+void cloudevents_handle(struct exchange *x)
+{
+    const char *type = http_header(x->request, "Content-Type");
+    bool is_batch = type_is(type, "application/cloudevents-batch+json");
+    if (!is_batch && !type_is(type, "application/cloudevents+json")) {
+        if (http_header(x->request, "ce-specversion"))
+            binary(x, type);
+        else
+            api_problem(call_of(x), 415,
+                        "expected Content-Type: application/cloudevents+json or application/cloudevents-batch+json, or "
+                        "the ce- headers of a binary event");
+        return;
+    }
+    size_t len;
+    const char *body = http_body(x->request, &len);
+    struct error err = ERROR_INIT;
+    if (value_parse(body, len, &x->body, &err) < 0) {
+        api_problem(call_of(x), 400, "the body is not valid JSON: line %u, column %u: %s", err.line, err.column,
+                    err.message);
+        return;
+    }
+    if (is_batch)
+        batched(x);
+    else
+        structured(x);
+}

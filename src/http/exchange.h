@@ -1,0 +1,39 @@
+/* Inside the routes: one request on its way to an operation of the api, and its answer on the way back. */
+#ifndef TRIGGERD_HTTP_EXCHANGE_H
+#define TRIGGERD_HTTP_EXCHANGE_H
+
+#include "http/routes.h"
+
+#define SEGMENTS_MAX 8
+#define IDEMPOTENCY_KEY_MAX 255
+
+/* Lives until it is answered. */
+struct exchange {
+    const struct routes *routes;
+    struct api *api;
+    struct http_request *request;
+    char *args[SEGMENTS_MAX]; /* what stood at the `*` of the pattern, decoded; owned */
+    size_t n_args;
+    cJSON *body;
+    /* query parameters, parsed */
+    struct api_list list;
+    bool enabled_only, dry_run, discard;
+    int64_t offset;
+    const char *trigger_type;
+};
+
+void exchange_free(struct exchange *x);
+/* Where its answer goes; with it the exchange ends. */
+struct api_call call_of(struct exchange *x);
+/* A problem with one header of its own; ends the exchange. */
+void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value);
+/* The trace that came with it, NULL: none, or none that W3C would know. */
+const char *traceparent_of(struct exchange *x);
+bool is_json_type(const char *content_type); /* NULL: yes */
+
+/* hooks.c: a request to /hooks/PATH. */
+void hooks_handle(struct exchange *x, const char *path);
+/* cloudevents.c: POST /api/v1/cloudevents. */
+void cloudevents_handle(struct exchange *x);
+
+#endif
