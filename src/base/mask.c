@@ -8,8 +8,16 @@ struct needle {
 struct mask {
     struct needle *needles; /* longest first */
     size_t n;
-    bool first[256]; /* bytes that some value begins with */
+    bool first[256];     /* bytes that some value begins with */
+    uint64_t filter[64]; /* a bit for the first four of each, by a hash */
 };
+
+static unsigned hash_of_four(const char *p)
+{
+    uint32_t four;
+    memcpy(&four, p, MASK_MIN);
+    return four * 2654435761u >> 20;
+}
 
 struct mask *mask_create(void)
 {
@@ -52,6 +60,8 @@ static void add(struct mask *m, const char *bytes, size_t len)
     m->needles[at] = (struct needle){xmemdup(bytes, len), len};
     m->n++;
     m->first[(unsigned char)bytes[0]] = true;
+    unsigned bit = hash_of_four(bytes);
+    m->filter[bit / 64] |= UINT64_C(1) << bit % 64;
 }
 
 /* As it stands inside a JSON string. */
@@ -85,7 +95,10 @@ void mask_add(struct mask *m, const char *value, size_t len)
 /* The longest value that starts at `p`; 0: none. */
 static size_t match(const struct mask *m, const char *p, size_t len)
 {
-    if (!m->first[(unsigned char)*p])
+    if (len < MASK_MIN)
+        return 0;
+    unsigned bit = hash_of_four(p);
+    if (!(m->filter[bit / 64] >> bit % 64 & 1))
         return 0;
     for (size_t i = 0; i < m->n; i++)
         if (m->needles[i].len <= len && memcmp(m->needles[i].bytes, p, m->needles[i].len) == 0)

@@ -21,20 +21,28 @@ static cJSON *referring_keys(const struct live_run *run)
     return keys;
 }
 
-/* All that the run refers to, not only what this step does: each masks what the others use. */
+static void want_text(void *ctx, const char *text)
+{
+    struct attempt *a = ctx;
+    secrets_want(a->step->run->secrets, text, a->dir);
+}
+
+/* At first all that the run refers to, so that each step masks what the others use; then what this one does. */
 static void want(struct attempt *a)
 {
     struct live_run *run = a->step->run;
-    struct secrets *s = run->secrets;
-    for (size_t i = 0; i < run->program->references.n; i++)
-        secrets_want(s, run->program->references.items[i], a->dir);
+    const struct step_type *type = a->call.type;
+    for (size_t i = 0; !run->secrets_read && i < run->program->references.n; i++)
+        want_text(a, run->program->references.items[i]);
+    if (run->secrets_read && a->call.program && type->each_reference)
+        type->each_reference(a->call.program, want_text, a);
     cJSON *keys = referring_keys(run);
     const cJSON *inputs = keys ? value_get(step_context(&a->call), "inputs") : NULL;
     const cJSON *key;
     cJSON_ArrayForEach (key, keys) {
         const cJSON *value = value_get(inputs, key->valuestring);
         if (value)
-            secrets_want_tree(s, value, a->trigger_dir);
+            secrets_want_tree(run->secrets, value, a->trigger_dir);
     }
     cJSON_Delete(keys);
 }

@@ -92,13 +92,14 @@ static int read_text(int fd, char **ret, struct error *err)
     return rc;
 }
 
-/* `fd` is a handle without rights (O_PATH), so that nothing happened yet to what it leads to. */
-static int read_checked(int fd, const char *dir, char **ret, struct error *err)
+/* `fd` is a handle without rights (O_PATH), so that nothing happened yet to what it leads to. `real_dir` is where `dir`
+ * leads. */
+static int read_checked(int fd, const char *dir, const char *real_dir, char **ret, struct error *err)
 {
-    char place[PATH_MAX], real_dir[PATH_MAX], link[64];
+    char place[PATH_MAX], link[64];
     struct stat st = {0};
     int rc = place_of(fd, place);
-    if (rc == 0 && (fstat(fd, &st) < 0 || !realpath(dir, real_dir)))
+    if (rc == 0 && fstat(fd, &st) < 0)
         rc = -errno;
     if (rc < 0)
         return error_set(err, rc, "%s", strerror(-rc));
@@ -113,16 +114,24 @@ static int read_checked(int fd, const char *dir, char **ret, struct error *err)
     return read_text(readable, ret, err);
 }
 
-/* The file's path by way of `dir`; NULL: it is none below it. */
-static char *path_in(const char *dir, const char *path)
+/* By way of one directory. -ENOENT: it is not there, -EXDEV: the path is none below it; then nothing was set. The
+ * directory is held, so that a link to it may be swapped meanwhile. */
+static int read_in(const char *dir, const char *path, char **ret, struct error *err)
 {
-    char real_dir[PATH_MAX];
-    if (path[0] != '/')
-        return xasprintf("%s/%s", dir, path);
-    const char *rest = below(dir, path);
-    if (!rest && realpath(dir, real_dir))
+    char real_dir[PATH_MAX] = "";
+    _cleanup_(closep) int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int rc = dir_fd < 0 ? -errno : place_of(dir_fd, real_dir);
+    const char *rest = path[0] != '/' ? path : below(dir, path);
+    if (rc == 0 && !rest)
         rest = below(real_dir, path);
-    return rest ? xasprintf("%s/%s", dir, rest) : NULL;
+    if (!rest)
+        return -EXDEV;
+    _cleanup_(closep) int fd = rc == 0 ? openat(dir_fd, *rest ? rest : ".", O_PATH | O_CLOEXEC) : -1;
+    if (rc == 0 && fd < 0)
+        rc = -errno;
+    if (rc == 0)
+        return read_checked(fd, dir, real_dir, ret, err);
+    return rc == -ENOENT || rc == -ENOTDIR ? -ENOENT : error_set(err, rc, "%s: %s", dir, strerror(-rc));
 }
 
 static char *names_of(char *const *dirs, size_t n, const char *manifest_dir)
@@ -137,18 +146,20 @@ static char *names_of(char *const *dirs, size_t n, const char *manifest_dir)
 static int read_file(char *const *dirs, size_t n, const struct wanted *w, char **ret, struct error *err)
 {
     bool inside = false;
+    struct error first = ERROR_INIT;
     for (size_t i = 0; i < n; i++) {
         const char *dir = streq(dirs[i], ".") ? w->dir : dirs[i];
-        _cleanup_(freep) char *path = dir ? path_in(dir, w->path) : NULL;
-        if (!path)
-            continue;
-        inside = true;
-        _cleanup_(closep) int fd = open(path, O_PATH | O_CLOEXEC);
-        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-            continue;
-        if (fd < 0)
-            return error_set(err, -errno, "%s", strerror(errno));
-        return read_checked(fd, dir, ret, err);
+        struct error e = ERROR_INIT;
+        int rc = dir ? read_in(dir, w->path, ret, &e) : -EXDEV;
+        inside = inside || rc != -EXDEV;
+        if (rc == 0)
+            return 0;
+        if (e.code != 0 && first.code == 0) /* another may have it: not every one need be open to us */
+            first = e;
+    }
+    if (first.code != 0) {
+        *err = first;
+        return first.code;
     }
     _cleanup_(freep) char *names = names_of(dirs, n, w->dir);
     if (!inside)
@@ -226,9 +237,9 @@ struct secret_read *secret_read_start(struct loop *loop, const struct strings *d
     r->files = xcalloc(secrets_count(s), sizeof(*r->files));
     for (size_t i = 0; i < secrets_count(s); i++) {
         const struct secret *item = secrets_at(s, i);
-        if (item->kind == SECRET_ENV)
+        if (item->due && item->kind == SECRET_ENV)
             read_variable(s, i);
-        else
+        else if (item->due)
             r->files[r->n_files++] =
                 (struct wanted){.index = i, .path = xstrdup(item->name), .dir = xstrdup0(item->dir)};
     }

@@ -21,7 +21,7 @@
 struct loop;
 struct secret_read;
 
-/* Read anew all that `s` wants. NULL: done, `done` is not called (no file is wanted, or loop is NULL and they were read
+/* Read what is wanted of `s` since it was last read. NULL: done, `done` is not called (no file is wanted, or loop is NULL and they were read
  * here); else `done` comes later from the loop, once. `s` stays until then. */
 struct secret_read *secret_read_start(struct loop *loop, const struct strings *dirs, struct secrets *s,
                                       void (*done)(void *ctx), void *ctx);

@@ -244,11 +244,16 @@ void secrets_want(struct secrets *s, const char *text, const char *dir)
 {
     struct reference r = {0};
     for (; reference_next(text, &r, NULL) > 0; text = r.start + r.len) {
-        if (find(s, &r, dir))
+        struct secret *known = find(s, &r, dir);
+        if (known) {
+            known->due = true;
             continue;
+        }
         s->items = xreallocarray(s->items, s->n + 1, sizeof(*s->items));
-        s->items[s->n++] = (struct secret){
-            .kind = r.kind, .name = xstrndup(r.name, r.name_len), .dir = r.kind == SECRET_FILE ? xstrdup0(dir) : NULL};
+        s->items[s->n++] = (struct secret){.kind = r.kind,
+                                           .name = xstrndup(r.name, r.name_len),
+                                           .dir = r.kind == SECRET_FILE ? xstrdup0(dir) : NULL,
+                                           .due = true};
     }
 }
 
@@ -277,6 +282,7 @@ void secrets_set(struct secrets *s, size_t i, char *value, char *error)
     free(item->error);
     item->value = value;
     item->error = error;
+    item->due = false;
     if (value)
         mask_add(s->mask, value, strlen(value));
 }

@@ -50,7 +50,7 @@ struct secrets;
 struct secrets *secrets_create(void);
 void secrets_destroy(struct secrets *s); /* wipes; NULL is allowed */
 
-/* Note the references of a text, or of a tree's strings. `dir`: of the manifest it stands in, NULL: not known. */
+/* Note the references of a text, or of a tree's strings, to be read (again). `dir`: of the manifest it stands in, NULL: not known. */
 void secrets_want(struct secrets *s, const char *text, const char *dir);
 void secrets_want_tree(struct secrets *s, const cJSON *tree, const char *dir);
 
@@ -61,6 +61,7 @@ struct secret {
     const char *dir;  /* of a file with a manifest's directory; else NULL */
     char *value;      /* NULL: not read, or `error` says why not */
     char *error;
+    bool due; /* wanted since it was last set */
 };
 size_t secrets_count(const struct secrets *s);
 const struct secret *secrets_at(const struct secrets *s, size_t i);

@@ -294,6 +294,15 @@ def test_a_cancelled_or_late_step_ends_as_any_other(d: Daemon) -> None:
     assert run["status"] == "timed_out" and TOKEN not in json.dumps(run)
 
 
+def test_a_step_may_end_while_its_secrets_are_read(d: Daemon) -> None:
+    """Its time-out is shorter than that takes, or about as long: whichever comes first, it ends once."""
+    d.put("m.yaml", pipeline("p", script("exec sleep 60", env={"W": "${file:token}"}, timeout_seconds=0.001)),
+          custom("t", max_concurrent=8))
+    events = [d.emit1("t") for _ in range(40)]
+    for event in events:
+        assert d.run_of(event)["status"] == "timed_out"
+
+
 # ---- the canaries ----
 
 

@@ -100,8 +100,11 @@ static void files_come_from_the_loop(void **state)
     assert_int_equal(secrets_expand(r.secrets, "${file:none}", r.dir, &text, &err), -ENOENT);
     _cleanup_(freep) char *expected = xasprintf("${file:none}: there is no such file below %s", r.dir);
     assert_string_equal(err.message, expected);
-    /* Read again it is what it is then. */
+    /* Wanted again it is what it is then. */
     put(&r, "a", "changed");
+    assert_null(secret_read_start(&r.loop, &r.dirs, r.secrets, done, &r));
+    assert_expands(&r, "${file:a}", "from a file");
+    secrets_want(r.secrets, "${file:a}", r.dir);
     assert_non_null(secret_read_start(&r.loop, &r.dirs, r.secrets, done, &r));
     loop_run(&r.loop);
     assert_expands(&r, "${file:a}", "changed");
