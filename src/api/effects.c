@@ -1,6 +1,8 @@
 /* What an edit does at runtime, told before it is made: by the `change` of the fields that differ. */
 #include "api/internal.h"
 
+#include "base/mask.h"
+
 #include <inttypes.h>
 
 #define NAMES_MAX 32
@@ -15,17 +17,6 @@ static void line(struct buf *b, const char *format, ...)
     json_string(b, NULL, text);
 }
 
-/* A URL without the password in it; free() it. */
-static char *shown_url(const char *url)
-{
-    const char *authority = strstr(url, "://");
-    const char *at = authority ? authority + 3 + strcspn(authority + 3, "/?#") : NULL;
-    while (at && at > authority && *at != '@')
-        at--;
-    const char *colon = at && at > authority ? memchr(authority + 3, ':', (size_t)(at - authority - 3)) : NULL;
-    return colon ? xasprintf("%.*s:***%s", (int)(colon - url), url, at) : xstrdup(url);
-}
-
 static cJSON *config_of(const struct trigger *t)
 {
     cJSON *config = NULL;
@@ -38,7 +29,8 @@ static char *connection_of(const struct trigger *t)
 {
     cJSON *config = config_of(t);
     const char *url = value_get_string(config, "connection_url");
-    char *shown = url ? shown_url(url) : NULL;
+    char *shown = xstrdup0(url);
+    mask_urls(&shown);
     cJSON_Delete(config);
     return shown;
 }

@@ -28,6 +28,16 @@ static inline void reading_free(struct reading *q)
 void *api_taking_new(struct api *a, struct api_call call);
 intake_done_fn api_taken;
 
+/* ---- hide.c: secrets that a manifest holds literally ---- */
+
+/* In place, in a list of steps. */
+void hide_steps(cJSON *steps);
+/* The text of one resource, as it is in `file` (for its format; NULL: YAML), with its secrets hidden and all else as it
+ * is; the caller's. NULL for NULL. */
+char *hide_text(enum resource_kind kind, const char *file, const char *text);
+/* A member that a client sent for this trigger: what it says of hidden secrets gets what the trigger says. */
+void unhide_member(const cJSON *trigger, cJSON *sent);
+
 /* Why a put failed, but for errors of its text. */
 void api_problem_put(struct api_call call, const struct put_result *r);
 /* What a change of resources does at runtime, a line each, added to an open JSON array. The specs of what is to be;

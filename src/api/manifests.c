@@ -2,7 +2,6 @@
  * delete takes it out. Each is answered when it is in force. */
 #include "api/internal.h"
 
-#include "lang/redact.h"
 #include "manifest/edit.h"
 #include "manifest/yaml_print.h"
 
@@ -189,19 +188,6 @@ static bool current(struct api *a, const char *id, struct api_call call, char **
     return false;
 }
 
-/* A member as it is wanted: what views hide, and the client sent back, is what it was. */
-static cJSON *unhidden(struct api *a, const cJSON *doc, const cJSON *item)
-{
-    cJSON *copy = cJSON_Duplicate(item, true);
-    const cJSON *old = value_get(doc, item->string);
-    const char *type = value_get_string(doc, "trigger_type");
-    const struct kind *kind =
-        type && streq(item->string, "config") ? kind_find(engine_source_kinds(a->engine), type) : NULL;
-    if (old)
-        redact_undo(kind ? kind->config : NULL, copy, old);
-    return copy;
-}
-
 void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct api_call call)
 {
     _cleanup_(freep) char *text = NULL;
@@ -213,8 +199,11 @@ void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct
     cJSON *members = wanted_members(body);
     const char *body_id = value_get_string(members, "id");
     bool other_id = body_id && !streq(body_id, id);
-    for (const cJSON *item = members->child; item; item = item->next)
-        value_set(wanted, item->string, unhidden(a, wanted, item));
+    for (const cJSON *item = members->child; item; item = item->next) {
+        cJSON *copy = cJSON_Duplicate(item, true);
+        unhide_member(wanted, copy);
+        value_set(wanted, item->string, copy);
+    }
     /* input_mapping moves with the config where it stood at the top and now comes inside. */
     if (value_get(value_get(members, "config"), "input_mapping") && !value_get(members, "input_mapping"))
         cJSON_DeleteItemFromObjectCaseSensitive(wanted, "input_mapping");

@@ -193,8 +193,10 @@ static void render_change(struct buf *b, const struct putting *p, const struct p
     json_int(b, "line", c->line);
     json_string(b, "from", f ? f->file->name : NULL);
     if (p->dry_run) {
-        json_string(b, "before", c->before);
-        json_string(b, "after", c->after);
+        _cleanup_(freep) char *before = hide_text(c->kind, c->file, c->before);
+        _cleanup_(freep) char *after = hide_text(c->kind, f ? f->file->name : c->file, c->after);
+        json_string(b, "before", before);
+        json_string(b, "after", after);
         json_open(b, "effects", '[');
         if (c->outcome != PUT_UNCHANGED && c->kind == RESOURCE_TRIGGER)
             effects_of_trigger(b, p->api, c->id, f ? f->entry->trigger : NULL);

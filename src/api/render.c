@@ -1,5 +1,5 @@
 /* How each resource looks, in every view. */
-#include "api/api.h"
+#include "api/internal.h"
 
 #include "lang/redact.h"
 
@@ -49,13 +49,7 @@ static void render_steps(struct buf *b, const struct pipeline *p)
         return;
     }
     cJSON *steps = cJSON_Duplicate(p->steps_json, true);
-    cJSON *step = steps->child;
-    for (size_t i = 0; i < p->n_steps && step; i++, step = step->next) {
-        const struct kind *kind = p->steps[i].kind;
-        cJSON *config = value_get(step, kind->name);
-        if (config)
-            redact(kind->config, config);
-    }
+    hide_steps(steps);
     json_value(b, "steps", steps);
     cJSON_Delete(steps);
 }

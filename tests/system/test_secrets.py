@@ -409,6 +409,13 @@ default_inputs:
     path.write_text(text)
     wait_for(lambda: d.trigger("t")["default_inputs"] == shown)
 
+    edited = d.data / "edited.yaml"
+    edited.write_text(text.replace("host:6379", "new:6379").replace("name: t", "name: t2") + "# once redis://a:canary-pw@b\n")
+    diff = d.ctl("diff", edited).stdout
+    assert "-  url: redis://user:***@host:6379/0  # where it goes\n" in diff
+    assert "+  url: redis://user:***@new:6379/0  # where it goes\n" in diff and "+name: t2\n" in diff
+    views.append(diff)
+
     run = d.fire("t")
     assert "no redis://user:***@host:6379/0" in run["error_message"]
     views += [run["error_message"], d.event(run["event_id"])["error_message"]]

@@ -1,0 +1,74 @@
+/* What views show of resources whose manifests hold secrets literally: the tables of their kinds say where. */
+#include "api/internal.h"
+
+#include "base/mask.h"
+#include "lang/redact.h"
+#include "manifest/edit.h"
+#include "manifest/kinds.h"
+#include "manifest/yaml_print.h"
+
+static const struct field_table *config_table(const cJSON *trigger)
+{
+    const char *type = value_get_string(trigger, "trigger_type");
+    const struct kind *kind = type ? kind_find(manifest_source_kinds(), type) : NULL;
+    return kind ? kind->config : NULL;
+}
+
+/* A step's members, those whose name is that of a kind of work by its table. */
+static void hide_step(cJSON *step)
+{
+    for (cJSON *item = step->child; item; item = item->next) {
+        const struct kind *kind = item->string ? kind_find(manifest_step_kinds(), item->string) : NULL;
+        redact(kind ? kind->config : NULL, item);
+    }
+}
+
+void hide_steps(cJSON *steps)
+{
+    for (cJSON *step = steps ? steps->child : NULL; step; step = step->next)
+        hide_step(step);
+}
+
+static void hide_document(enum resource_kind kind, cJSON *doc)
+{
+    for (cJSON *item = doc->child; item; item = item->next) {
+        if (kind == RESOURCE_TRIGGER && streq(item->string, "config"))
+            redact(config_table(doc), item);
+        else if (kind == RESOURCE_PIPELINE && streq(item->string, "steps"))
+            hide_steps(item);
+        else
+            redact(NULL, item);
+    }
+}
+
+void unhide_member(const cJSON *trigger, cJSON *sent)
+{
+    const cJSON *old = value_get(trigger, sent->string);
+    if (old)
+        redact_undo(streq(sent->string, "config") ? config_table(trigger) : NULL, sent, old);
+}
+
+char *hide_text(enum resource_kind kind, const char *file, const char *text)
+{
+    enum document_format format = DOCUMENT_YAML;
+    struct document_set set;
+    char *hidden = NULL;
+    size_t len;
+    if (!text)
+        return NULL;
+    if (file)
+        document_format_by_name(file, &format);
+    document_parse(text, strlen(text), format, &set);
+    cJSON *doc = set.n_documents == 1 && cJSON_IsObject(set.documents[0].root) ? set.documents[0].root : NULL;
+    cJSON *shown = doc ? cJSON_Duplicate(doc, true) : NULL;
+    if (shown)
+        hide_document(kind, shown);
+    if (shown && !value_equal(shown, doc) && edit_update(text, strlen(text), format, 0, shown, &hidden, &len, NULL) < 0)
+        hidden = format == DOCUMENT_JSON ? value_print_pretty(shown) : yaml_print(shown);
+    cJSON_Delete(shown);
+    document_set_fini(&set);
+    if (!hidden)
+        hidden = xstrdup(text);
+    mask_urls(&hidden); /* those in comments, and in a text that cannot be read */
+    return hidden;
+}
