@@ -14,7 +14,7 @@
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
- *               comments
+ *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees
  *   api/        operations and renderers behind every view
  *   http/       the server on the loop, routes

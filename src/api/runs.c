@@ -335,6 +335,23 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
 
 /* ---- manifests ---- */
 
+static void render_errors(struct buf *b, const struct manifest *m, bool warnings)
+{
+    json_open(b, warnings ? "warnings" : "errors", '[');
+    for (size_t i = 0; i < m->n_errors; i++) {
+        const struct manifest_error *e = &m->errors[i];
+        if (e->warning != warnings)
+            continue;
+        json_open(b, NULL, '{');
+        json_int(b, "line", e->line);
+        json_int(b, "column", e->column);
+        json_string(b, "path", e->path);
+        json_string(b, "message", e->message);
+        json_close(b, '}');
+    }
+    json_close(b, ']');
+}
+
 static void render_file(void *ctx, const struct manifest_file_view *v)
 {
     struct buf *b = ctx;
@@ -352,19 +369,8 @@ static void render_file(void *ctx, const struct manifest_file_view *v)
         json_close(b, '}');
     }
     json_close(b, ']');
-    json_open(b, "errors", '[');
-    for (size_t i = 0; i < v->manifest->n_errors; i++) {
-        const struct manifest_error *e = &v->manifest->errors[i];
-        if (e->warning)
-            continue;
-        json_open(b, NULL, '{');
-        json_int(b, "line", e->line);
-        json_int(b, "column", e->column);
-        json_string(b, "path", e->path);
-        json_string(b, "message", e->message);
-        json_close(b, '}');
-    }
-    json_close(b, ']');
+    render_errors(b, v->manifest, false);
+    render_errors(b, v->manifest, true);
     json_close(b, '}');
 }
 

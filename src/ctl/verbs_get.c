@@ -197,19 +197,19 @@ static void print_table(const struct listing *l, const cJSON *items, bool wide, 
     table_print(&t, colour);
 }
 
-/* What is wrong in the manifests, as validate says it. */
-static void print_errors(const cJSON *files)
+/* What is wrong in the manifests, as validate says it; `list` is errors or warnings. */
+static void print_errors(const cJSON *files, const char *list, const char *word)
 {
     const cJSON *file, *e;
     struct buf b = {0}, safe = {0};
     cJSON_ArrayForEach (file, files) {
-        cJSON_ArrayForEach (e, value_get(file, "errors")) {
+        cJSON_ArrayForEach (e, value_get(file, list)) {
             const char *path = value_get_string(e, "path"), *message = value_get_string(e, "message");
             double line = cJSON_GetNumberValue(value_get(e, "line"));
             buf_adds(&b, value_get_string(file, "file"));
             if (line > 0)
                 buf_printf(&b, ":%.0f:%.0f", line, cJSON_GetNumberValue(value_get(e, "column")));
-            buf_printf(&b, ": %s%s%s", path ? path : "", path && *path ? ": " : "", message ? message : "");
+            buf_printf(&b, ": %s%s%s%s", word, path ? path : "", path && *path ? ": " : "", message ? message : "");
             text_escape(&safe, b.data);
             buf_addc(&safe, '\n');
             b.len = 0;
@@ -241,7 +241,8 @@ static int print_items(const struct ctl *c, const struct listing *l, const char 
     } else {
         print_table(l, items, streq(form, "wide"), c->colour);
         if (l->columns == manifest_columns)
-            print_errors(items);
+            print_errors(items, "errors", "");
+        print_errors(items, "warnings", "warning: ");
     }
     return CTL_OK;
 }

@@ -1,6 +1,7 @@
 #include "manifest/check.h"
 
 #include "base/util.h"
+#include "manifest/loops.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -240,11 +241,41 @@ static void find_conflicts(struct manifest_check *c, struct definition **all)
     }
 }
 
+struct warner {
+    struct manifest_check *check;
+    struct definition **all;
+};
+
+static void warn_of_loop(void *ctx, const char *trigger_id, const char *text)
+{
+    struct warner *w = ctx;
+    const struct manifest_entry trigger = {.kind = RESOURCE_TRIGGER, .id = (char *)trigger_id};
+    const struct definition *d = definition_of(&trigger, w->all);
+    if (text)
+        manifest_warn_among(&w->check->manifests[d->manifest], d->entry, text);
+}
+
+static void find_loops(struct manifest_check *c, struct definition **all)
+{
+    _cleanup_(loops_destroyp) struct loops *loops = loops_create();
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = 0; k < c->manifests[i].n_entries; k++) {
+            const struct manifest_entry *e = &c->manifests[i].entries[k];
+            if (!e->bad && e->trigger)
+                loops_put_trigger(loops, e->trigger);
+            else if (!e->bad)
+                loops_put_pipeline(loops, e->pipeline);
+        }
+    }
+    loops_update(loops, warn_of_loop, &(struct warner){c, all});
+}
+
 size_t manifest_check_finish(struct manifest_check *c)
 {
     struct definition *all = NULL;
     size_t wrong = 0;
     find_conflicts(c, &all);
+    find_loops(c, &all);
     for (size_t i = 0; i < c->n; i++) {
         manifest_sort_errors(&c->manifests[i]);
         wrong += c->manifests[i].n_wrong;

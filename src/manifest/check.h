@@ -33,7 +33,8 @@ struct manifest_check {
 /* Read and parse a file, every manifest below a directory, or with `-` standard input (YAML; shown as `<stdin>`). What
  * cannot be read is an error of its own. */
 void manifest_check_add(struct manifest_check *c, const char *path);
-/* The errors between files, added to the later file; call once, after the last add. Returns how many errors (no
+/* What is found among files: an id given twice, added to the later file, and static loops (loops.h), which are warnings;
+ * call once, after the last add. Returns how many errors (no
  * warnings) there are in all. */
 size_t manifest_check_finish(struct manifest_check *c);
 /* Every error and warning as a line. */

@@ -70,6 +70,12 @@ void manifest_add_among(struct manifest *m, size_t entry, const char *path, cons
     va_end(args);
 }
 
+void manifest_warn_among(struct manifest *m, size_t entry, const char *message)
+{
+    const struct manifest_entry *e = &m->entries[entry];
+    push_error(m, entry, true, e->line, e->column, "", xstrdup(message))->among = true;
+}
+
 void manifest_drop_among(struct manifest *m)
 {
     size_t kept = 0;

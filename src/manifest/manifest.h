@@ -62,6 +62,8 @@ void manifest_fini(struct manifest *m);
  * After adding some, sort. */
 void manifest_add_among(struct manifest *m, size_t entry, const char *path, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same as a warning. */
+void manifest_warn_among(struct manifest *m, size_t entry, const char *message);
 void manifest_drop_among(struct manifest *m);
 void manifest_sort_errors(struct manifest *m);
 

@@ -336,6 +336,8 @@ static void tell_conflicts(struct file *f)
         if (res && res->owner && res->owner != f)
             manifest_add_among(m, i, "id", "%s \"%s\" is already defined in %s:%u", resource_kind_name(res->kind),
                                res->id, res->owner->path, res->line);
+        else if (res && res->loop && res->owner)
+            manifest_warn_among(m, i, res->loop);
     }
     manifest_sort_errors(m);
     f->stale = false;
@@ -387,6 +389,26 @@ static void log_errors(struct file *f)
     f->reported = digest;
 }
 
+/* ---- loops ---- */
+
+static void tell_loop(void *ctx, const char *trigger_id, const char *text)
+{
+    struct reconcile *r = ctx;
+    struct resource *res = resource_find(r, RESOURCE_TRIGGER, trigger_id);
+    if (!res)
+        return;
+    free(res->loop);
+    res->loop = xstrdup0(text);
+    if (!res->owner)
+        return;
+    res->owner->stale = true;
+    file_attend(r, res->owner);
+    if (text)
+        log_warning(AREA, "%s:%u: %s", res->owner->path, res->line, text);
+    else
+        log_info(AREA, "%s:%u: trigger \"%s\" is in no loop any more", res->owner->path, res->line, res->id);
+}
+
 /* ---- the end of a pass ---- */
 
 static void finish_files(struct reconcile *r)
@@ -436,6 +458,7 @@ void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const s
     decide_kind(r, RESOURCE_TRIGGER, now);
     remove_due(r, RESOURCE_TRIGGER, now, all);
     remove_due(r, RESOURCE_PIPELINE, now, all);
+    loops_update(r->loops, tell_loop, r);
     finish_files(r);
     finish_resources(r, &batch);
     state_submit(&batch);

@@ -29,6 +29,10 @@ bool file_speaks_for(const struct file *f, const struct resource *res)
 
 static void tell_put(struct reconcile *r, struct resource *res, const struct manifest_entry *e)
 {
+    if (e->trigger)
+        loops_put_trigger(r->loops, e->trigger);
+    else
+        loops_put_pipeline(r->loops, e->pipeline);
     if (res->kind == RESOURCE_TRIGGER)
         engine_put_trigger(r->engine, e->trigger, res->owner->origin, res->line);
     else
@@ -167,6 +171,10 @@ void decide_remove(struct reconcile *r, struct resource *res)
 {
     not_missing(r, res);
     others_stale(r, res);
+    if (res->kind == RESOURCE_TRIGGER)
+        loops_remove_trigger(r->loops, res->id);
+    else
+        loops_remove_pipeline(r->loops, res->id);
     if (res->running) {
         tell_deleted(res);
         if (res->kind == RESOURCE_TRIGGER)

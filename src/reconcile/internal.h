@@ -21,6 +21,7 @@
 #include "base/inotify.h"
 #include "base/loop.h"
 #include "base/util.h"
+#include "manifest/loops.h"
 #include "reconcile/git.h"
 #include "reconcile/reconcile.h"
 #include "store/store.h"
@@ -131,6 +132,7 @@ struct resource {
     size_t len;
     uint64_t dev, ino; /* … and the manifest directory that it was in; 0: not known */
     char *rejected;    /* as the engine was told; NULL: accepted */
+    char *loop;        /* the loop that it is in, as far as manifests tell; NULL: none */
     uint64_t mark;
     int64_t due_ms;                 /* deleted then; -1: not missing */
     struct resource *mprev, *mnext; /* of reconcile.missing, while due_ms ≥ 0 */
@@ -239,6 +241,7 @@ struct reconcile {
     struct loop *loop;
     struct engine *engine;
     struct store_port *store;
+    struct loops *loops; /* of what runs */
     struct loop_group group;
     struct watcher *watcher;
     struct dir *dirs;

@@ -158,6 +158,7 @@ static void resource_free(struct resource *res)
     free(res->key);
     resource_copy_text(res, NULL, 0);
     free(res->rejected);
+    free(res->loop);
     free(res);
 }
 
@@ -199,6 +200,7 @@ static void on_gone(void *ctx)
     closep(&r->mounts_fd);
     void (*done)(void *) = r->stopped;
     void *done_ctx = r->stopped_ctx;
+    loops_destroy(r->loops);
     free(r);
     if (done)
         done(done_ctx);
@@ -249,6 +251,7 @@ int reconcile_create(const struct reconcile_options *options, struct reconcile *
     r->loop = options->loop;
     r->engine = options->engine;
     r->store = options->store;
+    r->loops = loops_create();
     r->burst_ms = -1;
     r->mounts_fd = -1;
     loop_group_init(&r->group, r->loop);

@@ -85,3 +85,39 @@ def test_the_first_good_one_owns_the_id(make_daemon: Callable[..., Daemon]) -> N
     assert lines(ctl, "validate", root) == expected
     daemon.start()
     assert told(daemon) == expected
+
+
+LOOP = ("name: a\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: x}\n", "kind: pipeline\nid: p\nsteps: [{id: s, emit: {endpoint: x}}]\n")
+WARNING = "loop: trigger a → pipeline p → emit x → trigger a (allow_loops: true says that it is meant)"
+
+
+def test_a_loop_is_a_warning(make_daemon: Callable[..., Daemon]) -> None:
+    """Told by both, with the same words, and no reason to refuse anything; gone with the edit that breaks it."""
+    daemon = make_daemon()
+    (daemon.manifests / "a.yaml").write_text("\n" + LOOP[0])
+    (daemon.manifests / "p.yaml").write_text(LOOP[1])
+    ctl = daemon.command()[0].replace("triggerd", "triggerctl")
+    done = subprocess.run([ctl, "validate", daemon.manifests], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{daemon.manifests}/a.yaml:2:1: warning: {WARNING}\n")
+    assert "0 errors, 1 warning" in done.stderr
+    done = subprocess.run([ctl, "validate", "-o", "github", daemon.manifests], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("::warning file=")
+    done = subprocess.run([*daemon.command(), "--check"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and WARNING in done.stdout
+    daemon.start()
+
+    def warnings() -> list[Any]:
+        return [w for m in daemon.get("/api/v1/manifests")["manifests"] for w in m["warnings"]]
+
+    assert warnings() == [{"line": 2, "column": 1, "path": "", "message": WARNING}]
+    assert told(daemon) == []
+    assert daemon.condition("a", "Ready")["status"] == "True"
+    assert f"a.yaml:2: {WARNING}" in daemon.output()
+    assert f"a.yaml:2:1: warning: {WARNING}" in daemon.ctl("get", "manifests").stdout
+    (daemon.manifests / "p.yaml").write_text(LOOP[1].replace("endpoint: x", "endpoint: y"))
+    wait_for(lambda: not warnings(), what="no warning any more")
+    (daemon.manifests / "p.yaml").write_text(LOOP[1])
+    wait_for(warnings, what="the warning again")
+    (daemon.manifests / "a.yaml").write_text(LOOP[0] + "allow_loops: true\n")
+    wait_for(lambda: not warnings(), what="no warning any more")
+    assert 'trigger "a" is in no loop any more' in daemon.output()
