@@ -131,6 +131,53 @@ static void sort_errors(struct document_set *set)
     }
 }
 
+/* The first line of [from, end) that begins with `mark` and a blank (or ends there); NULL: none. */
+static const char *find_marker(const char *from, const char *end, const char *mark)
+{
+    size_t n = strlen(mark);
+    for (const char *line = from; line && (size_t)(end - line) > n;) {
+        if (memcmp(line, mark, n) == 0 && (line[n] == ' ' || line[n] == '\r' || line[n] == '\n'))
+            return line;
+        line = memchr(line, '\n', (size_t)(end - line));
+        line = line ? line + 1 : NULL;
+    }
+    return NULL;
+}
+
+/* In the place of what a parser says of that line. */
+static void tell_conflict(struct document_set *set, size_t document, unsigned line)
+{
+    static const char message[] = "a merge conflict that is not resolved (<<<<<<<)";
+    for (size_t i = 0; i < set->n_errors; i++) {
+        struct document_error *e = &set->errors[i];
+        if (e->document != document || e->line != line)
+            continue;
+        free(e->message);
+        e->message = xstrdup(message);
+        e->column = 1;
+        return;
+    }
+    document_set_error(set, document, line, 1, "%s", message);
+}
+
+/* What git leaves in a file is told as such, where it makes a document bad (in a script's text it may be meant). */
+static void find_conflicts(const char *text, struct document_set *set)
+{
+    const char *at = text, *newline;
+    unsigned line = 1;
+    for (size_t i = 0; i < set->n_documents; i++) {
+        const struct document *doc = &set->documents[i];
+        const char *begin = text + doc->start, *end = text + doc->end;
+        const char *ours = doc->bad ? find_marker(begin, end, "<<<<<<<") : NULL;
+        const char *middle = ours ? find_marker(ours, end, "=======") : NULL;
+        if (!middle || !find_marker(middle, end, ">>>>>>>"))
+            continue;
+        for (; (newline = memchr(at, '\n', (size_t)(ours - at))); at = newline + 1)
+            line++;
+        tell_conflict(set, i, line);
+    }
+}
+
 int document_parse(const char *text, size_t len, enum document_format format, struct document_set *ret)
 {
     static const char utf16_le[] = {'\xFF', '\xFE'}, utf16_be[] = {'\xFE', '\xFF'}, utf8[] = {'\xEF', '\xBB', '\xBF'};
@@ -148,6 +195,7 @@ int document_parse(const char *text, size_t len, enum document_format format, st
             document_read_json(text, len, from, &set);
         else
             document_read_yaml(text, len, from, &set);
+        find_conflicts(text, &set);
     }
     sort_errors(&set);
     *ret = set;

@@ -597,6 +597,7 @@ static void take_over(struct put_set *s)
         if (p->file->dirty) /* events came: it is read again, and found to be the same */
             waiting[n_waiting++] = p->path;
         jobs[n++] = job_of(p);
+        provenance_changed(r, p->file);
         p->file->busy--;
         p->file = NULL; /* it may be freed with its last document */
     }

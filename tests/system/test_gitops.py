@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -374,3 +375,435 @@ def test_lines_as_json(make_daemon: Callable[..., Daemon]) -> None:
     path = daemon.put("t.yaml", custom("t"))
     found = [json.loads(text) for text in daemon.output().splitlines() if 'trigger \\"t\\" created' in text]
     assert len(found) == 1 and found[0]["file"] == f"{path}:2" and found[0]["area"] == "reconcile", found
+
+
+# ---- arrival ----
+
+
+def values(d: Daemon) -> set[float]:
+    """The cooldowns of the first hundred triggers, in one look."""
+    return {t["cooldown_seconds"] for t in d.get("/api/v1/triggers?page_size=100")["triggers"]}
+
+
+def write_many(dir: Path, count: int, cooldown: float) -> None:
+    dir.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        (dir / f"t{i}.yaml").write_text(documents(custom(f"t{i}", cooldown_seconds=cooldown)))
+
+
+def widest_pause(dir: Path) -> float:
+    """Between two writes of files, in seconds."""
+    times = sorted(p.stat().st_ctime_ns for p in dir.glob("*.yaml"))
+    return max(b - a for a, b in zip(times, times[1:])) / 1e9
+
+
+def test_a_checkout_of_200_files_is_one_step(daemon: Daemon, git: Git) -> None:
+    branches = {"slow": 1, "fast": 2}
+    heads = {}
+    for name, cooldown in branches.items():
+        git("checkout", "-q", "--orphan", name)
+        write_many(daemon.manifests, 200, cooldown)
+        heads[name] = git.commit(name)
+        wait_for(lambda cooldown=cooldown: values(daemon) == {cooldown})
+        at(daemon, "t0", heads[name])
+    for name in ("slow", "fast") * 5:
+        before, generation = len(lines(daemon, "")), daemon.trigger("t0")["generation"]
+        seen: list[set[float]] = []
+        git("checkout", "-q", name)
+        wait_for(lambda name=name: (seen.append(values(daemon)), seen[-1] == {branches[name]})[1])
+        at(daemon, "t0", heads[name])
+        if widest_pause(daemon.manifests) < 0.08:  # else git itself paused for longer than a burst does
+            break
+        time.sleep(0.5)
+    else:
+        pytest.skip("the machine is too busy for a checkout in one go")
+    assert len(seen[0]) == 1 and all(len(s) == 1 for s in seen), seen
+    changed = [text for text in lines(daemon, "")[before:] if "changed: cooldown_seconds " in text]
+    assert len(changed) == 200 and all(text.endswith(f"commit={heads[name][:12]}") for text in changed), changed[:3]
+    assert all(daemon.trigger(f"t{i}")["generation"] == generation + 1 for i in (0, 99, 199))
+
+
+def test_writes_in_place(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    path = daemon.put("t.yaml", custom("t", cooldown_seconds=1))
+    text = path.read_text()
+    with open(path, "r+") as f:  # without truncating it
+        f.seek(text.index('"cooldown_seconds": 1') + len('"cooldown_seconds": '))
+        f.write("2")
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2)
+    with open(path, "r+") as f:  # a slow writer: what is half there is not looked at
+        f.truncate(40)
+        f.flush()
+        never(lambda: daemon.errors() or not daemon.exists("t"), 0.6)
+        f.seek(0)
+        f.write(text.replace('"cooldown_seconds": 1', '"cooldown_seconds": 3'))
+        f.flush()
+        never(lambda: daemon.trigger("t")["cooldown_seconds"] != 2, 0.4)
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 3)
+    with open(path, "a") as f:
+        f.write("cooldown_policy: nonsense\n")  # behind a flow mapping
+    wait_for(daemon.errors)
+    assert daemon.trigger("t")["cooldown_seconds"] == 3 and daemon.condition("t", "Accepted")["status"] == "False"
+    assert daemon.out("t") is not None
+
+
+def test_a_writer_that_never_closes_is_read_after_ten_seconds(daemon: Daemon) -> None:
+    daemon.put("t.yaml", custom("t", cooldown_seconds=1))
+    with open(daemon.manifests / "t.yaml", "w") as f:
+        f.write("name: [half\n")
+        f.flush()
+        never(daemon.errors, 8)
+        wait_for(daemon.errors, 6)
+        assert daemon.trigger("t")["cooldown_seconds"] == 1
+        f.seek(0)
+        f.truncate()
+        f.write(documents(custom("t", cooldown_seconds=2)))
+        f.flush()
+        wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2, 14)
+    assert daemon.errors() == []
+
+
+def test_a_merge_conflict_harms_nothing(daemon: Daemon, git: Git) -> None:
+    daemon.put("p.yaml", ECHO)
+    daemon.put("other.yaml", custom("other"))
+    daemon.put("t.yaml", custom("t", cooldown_seconds=1))
+    git.commit("base")
+    git("checkout", "-q", "-b", "theirs")
+    daemon.put("t.yaml", custom("t", cooldown_seconds=2))
+    daemon.put("other.yaml", custom("other", cooldown_seconds=0.25))
+    git.commit("theirs")
+    git("checkout", "-q", "main")
+    daemon.put("t.yaml", custom("t", cooldown_seconds=3))
+    ours = git.commit("ours")
+    git("merge", "-q", "theirs", check=False)
+    text = (daemon.manifests / "t.yaml").read_text()
+    assert "<<<<<<< " in text
+    found = wait_for(daemon.errors)
+    place = text[:text.index("<<<<<<<")].count("\n") + 1
+    assert re.match(rf't\.yaml:{place}:1: a merge conflict that is not resolved', found[0]), (found, text)
+    assert [e for e in daemon.errors() if not e.startswith("t.yaml:")] == []
+    wait_for(lambda: daemon.trigger("other")["cooldown_seconds"] == 0.25)  # the rest of the merge is in force
+    assert daemon.trigger("t")["cooldown_seconds"] == 3 and daemon.out("t") is not None
+    at(daemon, "t", ours, dirty=True)
+    git("checkout", "-q", "--theirs", "t.yaml")
+    merged = git.commit("merged")
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2)
+    at(daemon, "t", merged)
+    assert daemon.errors() == [] and daemon.condition("t", "Accepted")["status"] == "True"
+
+
+def test_a_config_map_is_swapped(daemon: Daemon) -> None:
+    """Links to `..data/NAME`, and `..data` a link to a directory that another replaces, as the kubelet does it."""
+    def publish(version: str, **docs: dict[str, Any]) -> None:
+        fresh, data = daemon.manifests / f"..{version}", daemon.manifests / "..data"
+        for name, doc in docs.items():
+            write_atomic(fresh / f"{name}.yaml", documents(doc))
+        old = data.readlink() if data.is_symlink() else None
+        (daemon.manifests / "..data_tmp").symlink_to(fresh.name)
+        (daemon.manifests / "..data_tmp").rename(data)
+        for link in daemon.manifests.glob("*.yaml"):
+            if link.stem not in docs:
+                link.unlink()
+        for name in docs:
+            if not (daemon.manifests / f"{name}.yaml").is_symlink():
+                (daemon.manifests / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
+        if old:
+            shutil.rmtree(daemon.manifests / old)
+
+    publish("one", p=ECHO, a=custom("a", cooldown_seconds=0.1), b=custom("b"))
+    wait_for(lambda: daemon.exists("a") and daemon.exists("b"))
+    daemon.fire("b")
+    b = daemon.trigger("b")
+    publish("two", p=ECHO, a=custom("a", cooldown_seconds=0.2), b=custom("b"), c=custom("c"))
+    wait_for(lambda: daemon.exists("c"))
+    assert daemon.trigger("a")["cooldown_seconds"] == 0.2, "one step"
+    assert daemon.trigger("b") == b and daemon.errors() == []
+    publish("three", p=ECHO, b=custom("b"), c=custom("c"))
+    wait_for(lambda: not daemon.exists("a"), 6)
+    assert daemon.trigger("b") == b and daemon.errors() == []
+    line(daemon, 'trigger "a" deleted')
+
+
+@pytest.mark.parametrize("which", ["the directory", "a directory on the way"])
+def test_git_sync_swaps_the_directory(make_daemon: Callable[..., Daemon], which: str) -> None:
+    daemon = make_daemon()
+    origin = Git(daemon.root / "origin")
+    below = Path("deploy") if which == "a directory on the way" else Path(".")
+    (origin.path / below).mkdir(exist_ok=True)
+    write_atomic(origin.path / below / "p.yaml", documents(ECHO))
+    link = daemon.root / "current"
+    daemon.manifests = link / below
+
+    def sync(cooldown: float, *more: dict[str, Any]) -> str:
+        write_atomic(origin.path / below / "t.yaml", documents(custom("t", cooldown_seconds=cooldown), *more))
+        head = origin.commit(f"cooldown {cooldown}")
+        fresh = daemon.root / f"rev-{head}"
+        origin("worktree", "add", "-q", "--detach", fresh, head)
+        (daemon.root / "tmp").symlink_to(fresh.name)
+        (daemon.root / "tmp").rename(link)
+        return head
+
+    first = sync(0.1, custom("more"))
+    daemon.start()
+    at(daemon, "t", first)
+    daemon.fire("t")
+    second = sync(0.2, custom("more"))
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 0.2)
+    at(daemon, "t", second)
+    third = sync(0.3)
+    wait_for(lambda: not daemon.exists("more"), 8)
+    at(daemon, "t", third)
+    origin("worktree", "remove", "--force", daemon.root / f"rev-{first}")
+    shown = daemon.trigger("t")
+    assert (shown["trigger_count"], shown["generation"], shown["cooldown_seconds"]) == (1, 3, 0.3)
+    assert daemon.condition("t", "ManifestsReachable").get("status", "True") == "True" and daemon.errors() == []
+
+
+def test_directories_that_move(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    write_many(daemon.root / "new", 5, 1)
+    (daemon.root / "new").rename(daemon.manifests / "in")
+    wait_for(lambda: daemon.exists("t4"))
+    daemon.fire("t0")
+    shown = daemon.trigger("t0")
+    (daemon.manifests / "in").rename(daemon.root / "out")
+    time.sleep(0.5)
+    (daemon.root / "out").rename(daemon.manifests / "in")  # it was there again in time
+    time.sleep(2.5)
+    assert daemon.trigger("t0") == shown
+    (daemon.manifests / "in").rename(daemon.manifests / "there")
+    wait_for(lambda: "/there/" in source(daemon, "t0")["file"])
+    assert daemon.trigger("t0")["trigger_count"] == 1 and daemon.trigger("t0")["created_at"] == shown["created_at"]
+    (daemon.manifests / "there").rename(daemon.root / "out")
+    begin = time.monotonic()
+    wait_for(lambda: not daemon.exists("t0"), 8)
+    assert time.monotonic() - begin > 1.5
+    assert daemon.get("/api/v1/triggers")["total"] == 0, "all at once"
+
+
+def mount(*args: str | Path) -> None:
+    if subprocess.run(["mount", *map(str, args)], capture_output=True).returncode != 0:
+        pytest.skip("may not mount")
+
+
+def test_a_mount_over_the_directory(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    daemon.put("t.yaml", custom("t"))
+    daemon.put("u.yaml", custom("u"))
+    mount("-t", "tmpfs", "none", daemon.manifests)
+    try:
+        wait_for(lambda: daemon.condition("t", "ManifestsReachable").get("status") == "False")
+        time.sleep(2.5)  # past the grace of deletions
+        assert daemon.out("t") is not None and daemon.exists("u")
+        daemon.write("t.yaml", custom("t", cooldown_seconds=0.5))  # what is in the other directory counts …
+        wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 0.5)
+        assert daemon.condition("t", "ManifestsReachable")["status"] == "True"
+        time.sleep(2.5)
+        assert daemon.condition("u", "ManifestsReachable")["status"] == "False", "… what is not there is kept"
+    finally:
+        subprocess.run(["umount", "-l", daemon.manifests], check=True)
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 0)
+    wait_for(lambda: daemon.condition("u", "ManifestsReachable").get("status") == "True")
+    assert daemon.trigger("t")["trigger_count"] == 1
+    (daemon.manifests / "u.yaml").unlink()
+    wait_for(lambda: not daemon.exists("u"), 6)
+
+
+def test_two_directories(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    daemon = make_daemon(args=("--manifests", str(second)))
+    head = Git(second)
+    write_atomic(second / "b.yaml", documents(custom("b")))
+    commit = head.commit("only the second is a work tree")
+    daemon.start()
+    daemon.put("p.yaml", ECHO)
+    daemon.put("a.yaml", custom("a"))
+    at(daemon, "b", commit)
+    at(daemon, "a", None, None)
+    daemon.fire("a")
+    write_atomic(second / "a.yaml", documents(custom("a", cooldown_seconds=9)))  # the later file
+    found = wait_for(daemon.errors)
+    assert found[0].startswith("a.yaml:2:") and "already defined" in found[0], found
+    assert daemon.trigger("a")["cooldown_seconds"] == 0
+    (daemon.manifests / "a.yaml").unlink()
+    wait_for(lambda: source(daemon, "a")["file"] == str(second / "a.yaml"), 1.5)  # no wait: it moves
+    assert daemon.trigger("a")["trigger_count"] == 1 and daemon.errors() == []
+    at(daemon, "a", commit, dirty=True)
+    second.rename(tmp_path / "away")
+    wait_for(lambda: daemon.condition("a", "ManifestsReachable").get("status") == "False")
+    daemon.put("c.yaml", custom("c"))
+    time.sleep(2.5)
+    assert daemon.exists("a") and daemon.exists("b")
+    assert daemon.condition("c", "ManifestsReachable").get("status", "True") == "True"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_read_only_directory_of_another_user() -> None:
+    root = Path(tempfile.mkdtemp(prefix="trg-other"))
+
+    class Other(Daemon):
+        def command(self) -> list[str]:
+            return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *super().command()]
+
+    root.chmod(0o755)
+    daemon = Other(root)
+    try:
+        git = Git(daemon.manifests)
+        (daemon.manifests / "t.yaml").write_text(documents(custom("t")))
+        (daemon.manifests / "secret.yaml").write_text(documents(custom("secret")))
+        (daemon.manifests / "secret.yaml").chmod(0o600)
+        head = git.commit("root's own")
+        for path in (root, daemon.data, daemon.socket.parent):
+            os.chown(path, 65534, 65534)
+        daemon.start()
+        at(daemon, "t", head)
+        assert [e for e in daemon.errors() if e.startswith("secret.yaml:")][0].endswith("Permission denied")
+        put = daemon.http("PUT", "/api/v1/triggers/t", {"cooldown_seconds": 5})
+        assert put.status == 409, put.body
+        assert daemon.http("DELETE", "/api/v1/triggers/t").status == 409 and daemon.exists("t")
+        (daemon.manifests / "t.yaml").write_text(documents(custom("t", cooldown_seconds=2)))
+        wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2)
+        at(daemon, "t", head, dirty=True)
+        (daemon.manifests / "secret.yaml").chmod(0o644)
+        wait_for(lambda: daemon.exists("secret"))
+    finally:
+        daemon.close()
+        shutil.rmtree(root)
+
+
+def test_what_moves_keeps_what_it_has(daemon: Daemon) -> None:
+    daemon.put("p.yaml", ECHO)
+    path = daemon.put("m.yaml", custom("keep", pause_policy="hold"), custom("stay"))
+    daemon.fire("keep")
+    daemon.post("/api/v1/triggers/keep/pause")
+    held = [daemon.emit1("keep", {"n": n})["id"] for n in range(3)]
+    before = daemon.trigger("keep")
+    path.write_text(documents(custom("stay")))
+    write_atomic(daemon.manifests / "sub" / "n.yml", "# moved, and commented\n" +
+                 documents(custom("keep", pause_policy="hold")))
+    wait_for(lambda: source(daemon, "keep")["file"].endswith("/sub/n.yml"))
+    after = daemon.trigger("keep")
+    assert {k: v for k, v in after.items() if k != "source"} == {k: v for k, v in before.items() if k != "source"}
+    daemon.restart()
+    assert daemon.trigger("keep")["status"] == "paused"
+    daemon.post("/api/v1/triggers/keep/resume")
+    for id in held:
+        daemon.wait_event(id, "completed")
+    assert daemon.trigger("keep")["trigger_count"] == 4 and daemon.errors() == []
+
+
+def test_a_storm_is_few_passes(daemon: Daemon) -> None:
+    """1 000 files in 100 new directories, renamed, and gone: each trigger is told of once at each turn."""
+    for i in range(100):
+        for j in range(10):
+            write_atomic(daemon.manifests / "a" / f"d{i}" / f"t{j}.yaml", documents(custom(f"t{i}-{j}")))
+    wait_for(lambda: daemon.get("/api/v1/triggers?page_size=1")["total"] == 1000, 40)
+    assert len(lines(daemon, " created ")) == 1000
+    (daemon.manifests / "a").rename(daemon.manifests / "b")
+    wait_for(lambda: len(lines(daemon, " moved from ")) == 1000, 40)
+    shutil.rmtree(daemon.manifests / "b")
+    wait_for(lambda: daemon.get("/api/v1/triggers?page_size=1")["total"] == 0, 40)
+    assert len(lines(daemon, " deleted ")) == 1000 and len(lines(daemon, "")) == 3000
+    assert daemon.errors() == []
+
+
+# ---- all of it, as people work ----
+
+
+def test_a_walk(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """clone, break, fix, revert, rebase: what runs, what is shown, and what the log says of it."""
+    upstream = Git(tmp_path / "upstream")
+    write_atomic(upstream.path / "pipelines" / "p.yaml", documents(ECHO))
+    write_atomic(upstream.path / "triggers" / "a.yaml", documents(custom("a")))
+    write_atomic(upstream.path / "triggers" / "b.yaml", documents(custom("b"), custom("c")))
+    v1 = upstream.commit("v1: three triggers")
+
+    daemon = make_daemon()
+    shutil.rmtree(daemon.manifests)
+    daemon.start()  # the directory is not there yet
+    subprocess.run(["git", "clone", "-q", str(upstream.path), str(daemon.manifests)], check=True)
+    clone = Git(daemon.manifests, init=False)
+    for id in "abc":
+        wait_for(lambda id=id: daemon.exists(id))
+        at(daemon, id, v1)
+        line(daemon, f'trigger "{id}" created')
+    line(daemon, f'is at commit {v1[:12]} "v1: three triggers"')
+    line(daemon, 'pipeline "p" created')
+    for id in "abc":
+        daemon.fire(id)
+    said = len(lines(daemon, ""))
+
+    def news() -> list[str]:
+        """What the log says since the last look, without times and places."""
+        nonlocal said
+        fresh = lines(daemon, "")[said:]
+        said += len(fresh)
+        return sorted(re.sub(r"^.* reconcile: | file=.*| commit=.*|" + re.escape(f"{daemon.manifests}/"), "", text)
+                      for text in fresh)
+
+    # break: one file of a commit is wrong, another is right
+    (upstream.path / "triggers/a.yaml").write_text(documents(custom("a", max_concurrent=0)))
+    (upstream.path / "triggers/b.yaml").write_text(documents(custom("b", cooldown_seconds=0.1), custom("c")))
+    v2 = upstream.commit("v2: broken")
+    clone("pull", "-q")
+    wait_for(daemon.errors)
+    at(daemon, "b", v2)
+    assert daemon.trigger("b")["cooldown_seconds"] == 0.1 and daemon.trigger("a")["max_concurrent"] == 1
+    assert daemon.out("a") is not None, "what ran goes on"
+    assert daemon.condition("a", "Accepted")["status"] == "False"
+    told = news()
+    assert told == [f'{daemon.manifests} is at commit {v2[:12]} "v2: broken"', 'trigger "a" rejected, it goes on as it '
+                    'was: triggers/a.yaml:11:17: max_concurrent: expected an integer of 1 to 100000, got 0',
+                    'trigger "b" changed: cooldown_seconds'] or (
+        len(told) == 3 and told[1].startswith('trigger "a" rejected, it goes on as it was: triggers/a.yaml:')
+        and "max_concurrent: expected" in told[1] and told[2] == 'trigger "b" changed: cooldown_seconds'), told
+
+    # fix
+    (upstream.path / "triggers/a.yaml").write_text(documents(custom("a", max_concurrent=2)))
+    v3 = upstream.commit("v3: fixed")
+    clone("pull", "-q")
+    wait_for(lambda: daemon.trigger("a")["max_concurrent"] == 2)
+    at(daemon, "a", v3)
+    assert daemon.errors() == [] and daemon.condition("a", "Accepted")["status"] == "True"
+    assert news() == [f'{daemon.manifests} is at commit {v3[:12]} "v3: fixed"',
+                      'trigger "a" accepted again, changed: max_concurrent']
+
+    # revert, here
+    clone("revert", "--no-edit", v3, v2)
+    reverted = clone.head()
+    wait_for(lambda: daemon.trigger("a")["max_concurrent"] == 1 and daemon.trigger("b")["cooldown_seconds"] == 0)
+    at(daemon, "a", reverted)
+    wait_for(lambda: daemon.errors() == [])
+    assert {'trigger "a" changed: max_concurrent', 'trigger "b" changed: cooldown_seconds'} <= set(news())
+
+    # rebase onto what others did meanwhile: a deletion, a rename, a new one
+    upstream("rm", "-q", "triggers/b.yaml")
+    upstream("mv", "triggers/a.yaml", "triggers/first.yaml")
+    write_atomic(upstream.path / "triggers" / "d.yaml", documents(custom("d"), custom("c")))
+    v4 = upstream.commit("v4: moved about")
+    clone("reset", "-q", "--hard", v3)
+    (clone.path / "triggers/e.yaml").write_text(documents(custom("e")))
+    clone.commit("e, here alone")
+    wait_for(lambda: daemon.exists("e"))
+    clone("pull", "-q", "--rebase")
+    rebased = clone.head()
+    assert clone("rev-parse", "HEAD~1") == v4
+    wait_for(lambda: not daemon.exists("b"), 8)
+    for id, file in (("a", "first.yaml"), ("c", "d.yaml"), ("d", "d.yaml"), ("e", "e.yaml")):
+        at(daemon, id, rebased)
+        assert Path(source(daemon, id)["file"]).name == file
+    assert [daemon.trigger(id)["trigger_count"] for id in "ac"] == [2, 1], "counters came along"
+    told = news()
+    for text in ('trigger "a" moved from triggers/a.yaml', 'trigger "b" deleted', 'trigger "c" moved from triggers/b.yaml',
+                 'trigger "d" created', 'trigger "e" created',
+                 f'{daemon.manifests} is at commit {rebased[:12]} "e, here alone"'):
+        assert any(t.startswith(text) for t in told), (text, told)
+    shown = {id: daemon.trigger(id) for id in "acde"}
+    daemon.restart()
+    for id in "acde":
+        at(daemon, id, rebased)
+        after = daemon.trigger(id)
+        assert {k: after[k] for k in ("generation", "created_at", "updated_at", "trigger_count", "source")} == {
+            k: shown[id][k] for k in ("generation", "created_at", "updated_at", "trigger_count", "source")}
+    assert [t for t in news() if not t.startswith(f"{daemon.manifests} is at")] == [], "a restart changes nothing"

@@ -152,6 +152,29 @@ static void check_errors(const struct error_case *cases, size_t n, enum document
     }
 }
 
+static void test_conflicts(void **state)
+{
+    (void)state;
+    static const struct error_case yaml[] = {
+        {TEXT("a: 1\n---\nb: 1\n<<<<<<< HEAD\nc: 2\n=======\nc: 3\n>>>>>>> theirs\n---\nd: 4\n"),
+         "4:1: a merge conflict that is not resolved (<<<<<<<)\n"
+         "5:1: could not parse: could not find expected ':' (while scanning a simple key at 4:1)"},
+        {TEXT("a: [\n<<<<<<<\n=======\n"), /* half a one is none */
+         "1:4: could not parse: did not find expected ',' or ']' (while parsing a flow sequence at 1:4)"},
+    };
+    static const struct error_case json[] = {
+        {TEXT("{\n<<<<<<< HEAD\n\"a\": 1\n=======\n\"a\": 2\n>>>>>>> 1f00\n}"),
+         "2:1: a merge conflict that is not resolved (<<<<<<<)"},
+    };
+    static const struct tree_case text[] = {
+        {TEXT("a: |\n  <<<<<<< x\n  =======\n  >>>>>>> y\nb: 1\n"),
+         "{\"a\":\"<<<<<<< x\\n=======\\n>>>>>>> y\\n\",\"b\":1}"},
+    };
+    check_errors(yaml, ARRAY_SIZE(yaml), DOCUMENT_YAML);
+    check_errors(json, ARRAY_SIZE(json), DOCUMENT_JSON);
+    check_trees(text, ARRAY_SIZE(text), DOCUMENT_YAML);
+}
+
 static void test_yaml_errors(void **state)
 {
     (void)state;
@@ -609,11 +632,11 @@ static void test_format_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_yaml_trees),     cmocka_unit_test(test_json_trees), cmocka_unit_test(test_yaml_errors),
-        cmocka_unit_test(test_json_errors),    cmocka_unit_test(test_places),     cmocka_unit_test(test_bad_among_good),
-        cmocka_unit_test(test_find),           cmocka_unit_test(test_ranges),     cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_alias_bounds),   cmocka_unit_test(test_counts),     cmocka_unit_test(test_big_numbers),
-        cmocka_unit_test(test_format_by_name),
+        cmocka_unit_test(test_yaml_trees),     cmocka_unit_test(test_json_trees),     cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_yaml_errors),    cmocka_unit_test(test_json_errors),    cmocka_unit_test(test_places),
+        cmocka_unit_test(test_bad_among_good), cmocka_unit_test(test_find),           cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_depth),          cmocka_unit_test(test_alias_bounds),   cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_big_numbers),    cmocka_unit_test(test_format_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
