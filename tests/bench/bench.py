@@ -76,8 +76,9 @@ class Bench:
         self.soaking: float = options.soak
         self.rows: list[Row] = []
         self.has_daemon = (self.build / "triggerd").exists()
-        # Beside the build, not in /tmp, which may be memory: a sync must cost what it costs.
-        self.dir = Path(tempfile.mkdtemp(prefix="bench-", dir=self.build))
+        # Not in /tmp, which may be memory: a sync must cost what it costs. Nor beside the build, which is in git's work
+        # tree: the daemon would load libgit2 to say of each manifest where it comes from.
+        self.dir = Path(tempfile.mkdtemp(prefix="triggerd-bench-", dir="/var/tmp"))
 
     # -- programs --
 
