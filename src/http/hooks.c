@@ -6,7 +6,7 @@
 #include "source/webhook.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
+#include <glib.h>
 #include <strings.h>
 
 /* A trigger that listens at the path. */
@@ -112,8 +112,7 @@ static void add_body(cJSON *data, const char *body, size_t len)
     } else if (utf8_valid(body, len) && !memchr(body, 0, len)) {
         value_set(data, "body", value_string(body));
     } else {
-        _cleanup_(freep) char *text = xmalloc((len + 2) / 3 * 4 + 1);
-        EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)body, (int)len);
+        _cleanup_(freep) char *text = g_base64_encode((const guchar *)body, len);
         value_set(data, "body_base64", value_string(text));
     }
 }

@@ -1,19 +1,17 @@
 #include "source/webhook.h"
 
+#include "base/digest.h"
 #include "base/util.h"
 #include "lang/secret.h"
 #include "source/list.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <glib.h>
 #include <inttypes.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <strings.h>
 
-#define DIGEST 32 /* bytes of SHA-256 */
 #define SIGNATURES_MAX 16
 #define SECRET_BYTES_MAX 1024
 
@@ -145,45 +143,54 @@ static int does_not_fit(struct error *err)
 }
 
 /* HMAC-SHA256 over `head` and the body. */
-static void sign(const void *key, size_t key_len, const char *head, const struct webhook_request *r,
-                 unsigned char out[DIGEST])
+static struct digest sign(const void *key, size_t key_len, const char *head, const struct webhook_request *r)
 {
     struct buf b = {0};
     buf_adds(&b, head);
     buf_add(&b, r->body, r->len);
-    unsigned len = DIGEST;
-    HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)b.data, b.len, out, &len);
+    struct digest digest = digest_hmac(key, key_len, b.data, b.len);
     buf_fini(&b);
+    return digest;
 }
 
 /* The same digest, in hex? Takes the same time wherever they differ. */
-static bool hex_fits(const unsigned char digest[DIGEST], const char *text, size_t len)
+static bool hex_fits(const struct digest *digest, const char *text, size_t len)
 {
-    unsigned char given[DIGEST];
-    if (len != 2 * sizeof(given))
+    struct digest given;
+    if (len != (size_t)2 * DIGEST_SIZE)
         return false;
-    for (size_t i = 0; i < sizeof(given); i++) {
+    for (size_t i = 0; i < DIGEST_SIZE; i++) {
         int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
-        given[i] = (unsigned char)(high << 4 | low);
+        given.bytes[i] = (uint8_t)(high << 4 | low);
     }
-    return CRYPTO_memcmp(digest, given, sizeof(given)) == 0;
+    return digest_equal(digest, &given);
 }
 
 /* Strict base64; the number of bytes, or -1. */
 static int base64(const char *text, size_t len, unsigned char *to, size_t cap)
 {
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if (len == 0 || len % 4 != 0 || len / 4 * 3 > cap)
         return -1;
-    int n = EVP_DecodeBlock(to, (const unsigned char *)text, (int)len);
-    return n < 0 ? -1 : n - (text[len - 1] == '=') - (text[len - 2] == '=');
+    size_t padding = text[len - 1] != '=' ? 0 : text[len - 2] != '=' ? 1 : 2;
+    for (size_t i = 0; i < len - padding; i++) /* GLib would pass over anything else */
+        if (!memchr(alphabet, text[i], sizeof(alphabet) - 1))
+            return -1;
+    gint state = 0;
+    guint save = 0;
+    return (int)g_base64_decode_step(text, len, to, &state, &save);
 }
 
-static bool base64_fits(const unsigned char digest[DIGEST], const char *text, size_t len)
+static bool base64_fits(const struct digest *digest, const char *text, size_t len)
 {
-    unsigned char given[64];
-    return base64(text, len, given, sizeof(given)) == DIGEST && CRYPTO_memcmp(digest, given, DIGEST) == 0;
+    unsigned char bytes[64];
+    struct digest given;
+    if (base64(text, len, bytes, sizeof(bytes)) != DIGEST_SIZE)
+        return false;
+    memcpy(given.bytes, bytes, DIGEST_SIZE);
+    return digest_equal(digest, &given);
 }
 
 static bool is_recent(const char *seconds, int64_t now_ms)
@@ -206,11 +213,10 @@ static int verify_plain(const char *name, const char *const *prefixes, const cha
     const char *given = request_header(r, name);
     if (!given)
         return missing(err, name);
-    unsigned char digest[DIGEST];
-    sign(secret, strlen(secret), "", r, digest);
+    struct digest digest = sign(secret, strlen(secret), "", r);
     for (; *prefixes; prefixes++) {
         size_t n = strlen(*prefixes);
-        if (strncmp(given, *prefixes, n) == 0 && hex_fits(digest, given + n, strlen(given + n)))
+        if (strncmp(given, *prefixes, n) == 0 && hex_fits(&digest, given + n, strlen(given + n)))
             return 0;
     }
     return does_not_fit(err);
@@ -232,12 +238,11 @@ static int verify_stripe(const char *secret, const struct webhook_request *r, st
         return too_old(err);
     char head[32];
     snprintf(head, sizeof(head), "%s.", time);
-    unsigned char digest[DIGEST];
-    sign(secret, strlen(secret), head, r, digest);
+    struct digest digest = sign(secret, strlen(secret), head, r);
     unsigned tried = 0;
     for (const char *p = given; *p && tried < SIGNATURES_MAX;) {
         size_t n = strcspn(p, ",");
-        if (strncmp(p, "v1=", 3) == 0 && ++tried && hex_fits(digest, p + 3, n - 3))
+        if (strncmp(p, "v1=", 3) == 0 && ++tried && hex_fits(&digest, p + 3, n - 3))
             return 0;
         p += n + (p[n] == ',');
     }
@@ -252,7 +257,7 @@ static int verify_standard(const char *secret, const struct webhook_request *r, 
         return missing(err, !id ? "webhook-id" : !time ? "webhook-timestamp" : "webhook-signature");
     if (!is_recent(time, r->now_ms) || time[strspn(time, "0123456789")])
         return too_old(err);
-    unsigned char key[SECRET_BYTES_MAX], digest[DIGEST];
+    unsigned char key[SECRET_BYTES_MAX];
     const char *text = secret;
     int key_len = (int)strlen(secret);
     if (strncmp(text, "whsec_", 6) == 0) {
@@ -262,12 +267,12 @@ static int verify_standard(const char *secret, const struct webhook_request *r, 
     if (key_len <= 0)
         return error_set(err, -EINVAL, "what follows whsec_ in the secret is not base64");
     _cleanup_(freep) char *head = xasprintf("%s.%s.", id, time);
-    sign(text, (size_t)key_len, head, r, digest);
-    OPENSSL_cleanse(key, sizeof(key));
+    struct digest digest = sign(text, (size_t)key_len, head, r);
+    explicit_bzero(key, sizeof(key));
     unsigned tried = 0;
     for (const char *p = given; *p && tried < SIGNATURES_MAX;) {
         size_t n = strcspn(p, " ");
-        if (strncmp(p, "v1,", 3) == 0 && ++tried && base64_fits(digest, p + 3, n - 3))
+        if (strncmp(p, "v1,", 3) == 0 && ++tried && base64_fits(&digest, p + 3, n - 3))
             return 0;
         p += n;
         p += strspn(p, " ");
