@@ -9,7 +9,7 @@
  *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron,
  *               globs, JSON Schema, references to secrets
  *   store/      what happened: SQLite, one writer thread with group commit, reader threads
- *   spawn/      the spawn thread, what a child does before exec, the ledger of children, orphans, the sweeper
+ *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, emit; list.c has them all
@@ -23,7 +23,7 @@
  *   config.c    options and the config file
  *   main.c      this: wiring, signals, the order of start and stop
  *
- * Threads: the loop (everything but what follows), the store's writer and readers, the spawn thread, libuv's pool for
+ * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for
  * system calls on users' paths and for parsing manifests.
  */
 #include "api/feed.h"
@@ -52,6 +52,7 @@
 
 #define DESCRIPTORS_PER_RUN 8 /* pipes of both sides, the pidfd, and what a start needs for a moment */
 #define DESCRIPTORS_OF_OUR_OWN 1200
+#define SPAWN_THREADS 2
 /* After the start: when what it recorded is on disk, and when the store has let go of its cache (retention.c). */
 #define TIDY_SOON_MS 400
 #define TIDY_LATE_MS 6000
@@ -362,7 +363,8 @@ static int open_spawner(struct daemon *d, struct error *err)
                                       .wake = wake_spawner,
                                       .wake_ctx = d,
                                       .default_open_soft = d->open_files.rlim_cur,
-                                      .default_open_hard = d->open_files.rlim_max};
+                                      .default_open_hard = d->open_files.rlim_max,
+                                      .threads = SPAWN_THREADS};
     r = spawner_create(&options, &d->spawner, err);
     if (r < 0)
         return r;

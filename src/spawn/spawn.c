@@ -38,15 +38,22 @@ int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
 #define NO_MEMORY_WAIT_MS 10
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
 
+/* One thread, and what a start needs for itself. */
+struct worker {
+    struct spawner *spawner;
+    pthread_t thread;
+    char *stack; /* the child's; its first page is the guard */
+    size_t stack_mapped;
+    int parked[CHILD_PARKED]; /* low numbers, held for good: /dev/null, but for the time of a start the request's */
+};
+
 struct spawner {
     struct spawner_options options;
     uint64_t ticks_per_second;
-    char *stack; /* the child's; its first page is the guard */
-    size_t stack_mapped;
     int exits; /* epoll: the pidfds of children whose end is told */
     int null_fd;
-    int parked[CHILD_PARKED]; /* low numbers, held for good: /dev/null, but for the time of a start the request's */
-    pthread_t thread;
+    struct worker workers[SPAWN_THREADS_MAX];
+    unsigned n_threads; /* of those asked for: started */
 
     pthread_mutex_t lock; /* guards what follows, and the state of every request */
     pthread_cond_t work;
@@ -164,7 +171,7 @@ void spawn_request_env(struct spawn_request *request, const char *name, const ch
     append(&request->envp, &request->envc, entry);
 }
 
-/* ---- one start (spawn thread) -------------------------------------------------------------------------------------
+/* ---- one start (a spawn thread) -------------------------------------------------------------------------------------
  */
 
 /* The paths to try for argv[0], as execvp(3) has it; the strings are the request's. */
@@ -204,8 +211,9 @@ static bool differs_from_own(const struct spawn_request *request)
     return !same;
 }
 
-static void fill_plan(const struct spawner *s, const struct spawn_request *request, struct child_plan *plan)
+static void fill_plan(const struct worker *w, const struct spawn_request *request, struct child_plan *plan)
 {
+    const struct spawner *s = w->spawner;
     *plan = (struct child_plan){
         .argv = request->argv,
         .envp = request->envp,
@@ -222,11 +230,11 @@ static void fill_plan(const struct spawner *s, const struct spawn_request *reque
         .n_groups = request->n_groups,
         .ticks_per_second = s->ticks_per_second,
     };
-    memcpy(plan->parked, s->parked, sizeof(plan->parked));
+    memcpy(plan->parked, w->parked, sizeof(plan->parked));
 }
 
 /* Put the request's descriptors where the child takes them from. */
-static int park_descriptors(const struct spawner *s, const struct spawn_request *request)
+static int park_descriptors(const struct worker *w, const struct spawn_request *request)
 {
     const int fds[CHILD_PARKED] = {
         [CHILD_STDIN] = request->fds[0],
@@ -235,29 +243,30 @@ static int park_descriptors(const struct spawner *s, const struct spawn_request 
         [CHILD_CGROUP] = request->cgroup_fd,
     };
     for (int i = 0; i < CHILD_PARKED; i++)
-        if (fds[i] >= 0 && dup3(fds[i], s->parked[i], O_CLOEXEC) < 0)
+        if (fds[i] >= 0 && dup3(fds[i], w->parked[i], O_CLOEXEC) < 0)
             return -errno;
     return 0;
 }
 
-static void clear_parked(const struct spawner *s, const struct spawn_request *request)
+static void clear_parked(const struct worker *w, const struct spawn_request *request)
 {
+    int null_fd = w->spawner->null_fd;
     for (int i = CHILD_STDIN; i <= CHILD_STDERR; i++)
         if (request->fds[i] >= 0)
-            dup3(s->null_fd, s->parked[i], O_CLOEXEC);
+            dup3(null_fd, w->parked[i], O_CLOEXEC);
     if (request->cgroup_fd >= 0)
-        dup3(s->null_fd, s->parked[CHILD_CGROUP], O_CLOEXEC);
+        dup3(null_fd, w->parked[CHILD_CGROUP], O_CLOEXEC);
 }
 
 /* Clone, and wait until the child has exec'ed or failed. Returns its pid or a negative errno. */
-static pid_t clone_child(struct spawner *s, struct child_plan *plan, int *ret_pidfd)
+static pid_t clone_child(struct worker *w, struct child_plan *plan, int *ret_pidfd)
 {
     /* Also the two signals that the C library uses itself and that pthread_sigmask() leaves out: a handler that ran in
      * the child would do so in our memory. */
     uint64_t all = ~(uint64_t)0, old = 0;
     int pidfd = -1;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, KERNEL_SIGSET_SIZE);
-    pid_t pid = clone(child_main, s->stack + s->stack_mapped,
+    pid_t pid = clone(child_main, w->stack + w->stack_mapped,
                       CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD | SIGCHLD, plan, &pidfd);
     if (pid < 0)
         pid = -errno;
@@ -280,12 +289,12 @@ static void fork_failed(struct spawn_result *result, int code)
     fail(result, SPAWN_STAGE_FORK, code, why);
 }
 
-static void start_planned(struct spawner *s, struct child_plan *plan, int slot, struct spawn_request *request)
+static void start_planned(struct worker *w, struct child_plan *plan, int slot, struct spawn_request *request)
 {
     struct spawn_result *result = &request->result;
     int pidfd = -1;
-    pid_t pid = clone_child(s, plan, &pidfd);
-    clear_parked(s, request);
+    pid_t pid = clone_child(w, plan, &pidfd);
+    clear_parked(w, request);
     if (pid > 0 && plan->error == 0) {
         *result = (struct spawn_result){.pid = pid, .pidfd = pidfd, .slot = slot};
         return;
@@ -301,11 +310,12 @@ static void start_planned(struct spawner *s, struct child_plan *plan, int slot, 
         fork_failed(result, pid);
     }
     if (slot != SPAWN_NO_SLOT)
-        ledger_release(s->options.ledger, (unsigned)slot);
+        ledger_release(w->spawner->options.ledger, (unsigned)slot);
 }
 
-static void start(struct spawner *s, struct spawn_request *request)
+static void start(struct worker *w, struct spawn_request *request)
 {
+    struct spawner *s = w->spawner;
     struct spawn_result *result = &request->result;
     struct child_plan plan;
     int slot = SPAWN_NO_SLOT, r;
@@ -315,10 +325,10 @@ static void start(struct spawner *s, struct spawn_request *request)
         fail(result, SPAWN_STAGE_EXEC, -EINVAL, "the command is empty");
         goto done;
     }
-    fill_plan(s, request, &plan);
-    r = park_descriptors(s, request);
+    fill_plan(w, request, &plan);
+    r = park_descriptors(w, request);
     if (r < 0) {
-        clear_parked(s, request);
+        clear_parked(w, request);
         fail(result, SPAWN_STAGE_DESCRIPTORS, r, strerrordesc_np(-r));
         goto done;
     }
@@ -326,7 +336,7 @@ static void start(struct spawner *s, struct spawn_request *request)
         unsigned taken;
         r = ledger_take(s->options.ledger, request->tag, &taken);
         if (r < 0) {
-            clear_parked(s, request);
+            clear_parked(w, request);
             fail(result, SPAWN_STAGE_LEDGER, r, strerrordesc_np(-r));
             goto done;
         }
@@ -335,7 +345,7 @@ static void start(struct spawner *s, struct spawn_request *request)
     }
     char **candidates = make_candidates(request);
     plan.candidates = candidates;
-    start_planned(s, &plan, slot, request);
+    start_planned(w, &plan, slot, request);
     free(candidates);
 done:
     close_descriptors(request);
@@ -367,7 +377,8 @@ static void watch_exit(struct spawner *s, int pidfd, struct spawn_exit *exit)
 
 static void *run(void *arg)
 {
-    struct spawner *s = arg;
+    struct worker *w = arg;
+    struct spawner *s = w->spawner;
     pthread_mutex_lock(&s->lock);
     for (;;) {
         while (!s->queue && !s->stopping)
@@ -378,7 +389,7 @@ static void *run(void *arg)
         DL_DELETE(s->queue, request);
         request->state = SPAWN_STARTING;
         pthread_mutex_unlock(&s->lock);
-        start(s, request);
+        start(w, request);
         struct spawn_exit *exit = request->result.error.code == 0 ? request->exit : NULL;
         int pidfd = request->result.pidfd; /* the owner's from here on, which keeps it open until the end is told */
         pthread_mutex_lock(&s->lock);
@@ -394,26 +405,26 @@ static void *run(void *arg)
     return NULL;
 }
 
-static int start_thread(struct spawner *s)
+static int start_thread(struct worker *w)
 {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int r = -pthread_create(&s->thread, NULL, run, s);
+    int r = -pthread_create(&w->thread, NULL, run, w);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (r == 0)
-        pthread_setname_np(s->thread, "spawn");
+        pthread_setname_np(w->thread, "spawn");
     return r;
 }
 
-static int map_stack(struct spawner *s)
+static int map_stack(struct worker *w)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    s->stack_mapped = STACK_SIZE + page;
-    s->stack = mmap(NULL, s->stack_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (s->stack == MAP_FAILED)
+    w->stack_mapped = STACK_SIZE + page;
+    w->stack = mmap(NULL, w->stack_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (w->stack == MAP_FAILED)
         return -errno;
-    return mprotect(s->stack, page, PROT_NONE) < 0 ? -errno : 0;
+    return mprotect(w->stack, page, PROT_NONE) < 0 ? -errno : 0;
 }
 
 static int open_descriptors(struct spawner *s)
@@ -422,28 +433,76 @@ static int open_descriptors(struct spawner *s)
     if (s->exits < 0)
         return -errno;
     s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (s->null_fd < 0)
-        return -errno;
+    return s->null_fd < 0 ? -errno : 0;
+}
+
+static int open_parked(struct worker *w)
+{
     for (int i = 0; i < CHILD_PARKED; i++) {
-        s->parked[i] = fcntl(s->null_fd, F_DUPFD_CLOEXEC, 3);
-        if (s->parked[i] < 0)
+        w->parked[i] = fcntl(w->spawner->null_fd, F_DUPFD_CLOEXEC, 3);
+        if (w->parked[i] < 0)
             return -errno;
     }
     return 0;
 }
 
-/* Everything but the thread. */
-static void release(struct spawner *s)
+static void worker_init(struct worker *w, struct spawner *s)
+{
+    w->spawner = s;
+    w->stack = MAP_FAILED;
+    for (int i = 0; i < CHILD_PARKED; i++)
+        w->parked[i] = -1;
+}
+
+static void worker_fini(struct worker *w)
 {
     for (int i = 0; i < CHILD_PARKED; i++)
-        closep(&s->parked[i]);
+        closep(&w->parked[i]);
+    if (w->stack != MAP_FAILED)
+        munmap(w->stack, w->stack_mapped);
+}
+
+/* They end when they have started what they are at. */
+static void join_threads(struct spawner *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->stopping = true;
+    s->woken = true; /* nobody is left to be woken */
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; i < s->n_threads; i++)
+        pthread_join(s->workers[i].thread, NULL);
+}
+
+/* Everything but the threads. */
+static void release(struct spawner *s)
+{
+    for (unsigned i = 0; i < SPAWN_THREADS_MAX; i++)
+        worker_fini(&s->workers[i]);
     closep(&s->null_fd);
     closep(&s->exits);
-    if (s->stack != MAP_FAILED)
-        munmap(s->stack, s->stack_mapped);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
     free(s);
+}
+
+/* The descriptors of all before the threads: low numbers are what a start is fast by. */
+static int open_workers(struct spawner *s, unsigned n, const char **ret_what)
+{
+    int r = 0;
+    *ret_what = "descriptors";
+    for (unsigned i = 0; i < n && r == 0; i++)
+        r = open_parked(&s->workers[i]);
+    for (unsigned i = 0; i < n && r == 0; i++) {
+        *ret_what = "stack";
+        r = map_stack(&s->workers[i]);
+        if (r < 0)
+            break;
+        *ret_what = "thread";
+        r = start_thread(&s->workers[i]);
+        s->n_threads += r == 0;
+    }
+    return r;
 }
 
 int spawner_create(const struct spawner_options *options, struct spawner **ret, struct error *err)
@@ -451,24 +510,18 @@ int spawner_create(const struct spawner_options *options, struct spawner **ret, 
     struct spawner *s = xcalloc(1, sizeof(*s));
     s->options = *options;
     s->ticks_per_second = (uint64_t)sysconf(_SC_CLK_TCK);
-    s->stack = MAP_FAILED;
     s->exits = s->null_fd = -1;
-    for (int i = 0; i < CHILD_PARKED; i++)
-        s->parked[i] = -1;
+    for (unsigned i = 0; i < SPAWN_THREADS_MAX; i++)
+        worker_init(&s->workers[i], s);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
 
-    const char *what = "stack";
-    int r = map_stack(s);
-    if (r == 0) {
-        what = "descriptors";
-        r = open_descriptors(s);
-    }
-    if (r == 0) {
-        what = "thread";
-        r = start_thread(s);
-    }
+    const char *what = "descriptors";
+    int r = open_descriptors(s);
+    if (r == 0)
+        r = open_workers(s, MIN(MAX(options->threads, 1u), (unsigned)SPAWN_THREADS_MAX), &what);
     if (r < 0) {
+        join_threads(s);
         release(s);
         return error_set(err, r, "spawner: %s: %s", what, strerrordesc_np(-r));
     }
@@ -572,11 +625,8 @@ void spawner_destroy(struct spawner *s)
     pthread_mutex_lock(&s->lock);
     while (s->queue)
         cancel_locked(s, s->queue);
-    s->stopping = true;
-    s->woken = true; /* nobody is left to be woken */
-    pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
-    pthread_join(s->thread, NULL);
+    join_threads(s);
     spawner_collect(s, 0);
     release(s);
 }

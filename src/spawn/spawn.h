@@ -1,18 +1,18 @@
-/* The spawn thread: starts processes so that neither the loop nor its memory size slows a start.
+/* The spawn threads: start processes so that neither the loop nor its memory size slows a start.
  *
- * One thread takes requests in order and starts each with clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD): nothing is
- * copied but the table of descriptors, and only this thread waits for a slow exec. What the child does until exec is
- * child.h.
+ * They take requests in order and start each with clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD): nothing is copied but the
+ * table of descriptors, and only the thread of a start waits for its exec, half of whose time passes on another
+ * processor: with two threads that is not lost. What the child does until exec is child.h.
  *
  *   owner:   spawn_request_new ─► fill in ─► spawner_submit        spawner_collect ─► done(ctx, result)
  *                                                 │ (queued)              ▲
- *   thread:                                       └─► start it ─► wake ───┘ (ended)
+ *   threads:                                      └─► start it ─► wake ───┘ (ended)
  *
  * `done` runs exactly once for every request submitted, in the owner's thread, from inside spawner_collect() or
  * spawner_destroy() and from nowhere else.
  *
  * Most children live for a few milliseconds, and a wake of the owner for each start and a set of calls to watch each
- * pidfd would cost as much as the rest of its work. So a request may name a struct spawn_exit: the spawn thread then
+ * pidfd would cost as much as the rest of its work. So a request may name a struct spawn_exit: its thread then
  * puts the pidfd into one epoll set of the spawner's, the owner waits for that set alone (spawner_exits_fd()), and is
  * not woken for a start that went well: that is told together with whatever comes next, at the latest with the end.
  *
@@ -35,6 +35,7 @@
 #include <sys/types.h>
 
 #define SPAWN_NO_SLOT (-1)
+#define SPAWN_THREADS_MAX 4
 
 struct spawn_result {
     pid_t pid;              /* 0 when it failed; also its process group and session */
@@ -94,7 +95,7 @@ void spawn_request_env(struct spawn_request *request, const char *name, const ch
 
 struct spawner_options {
     struct ledger *ledger; /* borrowed until spawner_destroy(); NULL: none is kept */
-    /* Something is to be collected. From the spawn thread, or from inside spawner_cancel() and spawner_collect(): hands a
+    /* Something is to be collected. From a spawn thread, or from inside spawner_cancel() and spawner_collect(): hands a
      * signal on (as uv_async_send() does), calls no function of the spawner's. Not repeated until spawner_collect() has
      * looked, and not begun any more once spawner_destroy() was called. */
     void (*wake)(void *ctx);
@@ -102,11 +103,12 @@ struct spawner_options {
     /* RLIMIT_NOFILE for children without limits.open_files, where the daemon raised its own; 0: the daemon's. A soft
      * limit above 1024 surprises programs that use select(). */
     uint64_t default_open_soft, default_open_hard;
+    unsigned threads; /* at most SPAWN_THREADS_MAX; 0: 1 */
 };
 
 struct spawner;
 
-/* Holds six descriptors. Errors: of opening them, starting a thread, mapping its child's stack. */
+/* Holds two descriptors, and four a thread. Errors: of opening them, starting a thread, mapping its child's stack. */
 int spawner_create(const struct spawner_options *options, struct spawner **ret, struct error *err);
 
 /* The owner's thread. Takes ownership of the request, which lives until its `done` has returned. */
@@ -124,7 +126,7 @@ bool spawner_cancel(struct spawner *spawner, struct spawn_request *request);
  * Returns how many ran. A `done` may submit and cancel. */
 size_t spawner_collect(struct spawner *spawner, size_t max);
 
-/* The owner's thread, not from inside a `done`. Cancels what is queued, waits for a start under way (as long as its
+/* The owner's thread, not from inside a `done`. Cancels what is queued, waits for starts under way (as long as its
  * exec takes), runs what is left to collect, frees. NULL is allowed. A `done` called from here must not submit. */
 void spawner_destroy(struct spawner *spawner);
 

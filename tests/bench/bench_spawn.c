@@ -1,7 +1,7 @@
-/* Starts a second of /bin/true, each reaped: through the spawn thread, one at a time and pipelined, beside plain
+/* Starts a second of /bin/true, each reaped: through the spawn threads, one at a time and pipelined, beside plain
  * vfork+exec and posix_spawn in a loop; with a daemon of some size around them (memory touched, descriptors open).
  *
- *   bench_spawn [STARTS [MEBIBYTES [DESCRIPTORS]]]        default 5000 200 100
+ *   bench_spawn [STARTS [MEBIBYTES [DESCRIPTORS [THREADS]]]]        default 5000 200 100 2
  *
  * Links src/spawn, src/base/{error,util}.c and pthread. */
 #include "base/util.h"
@@ -145,13 +145,13 @@ static void submit(struct owner *o)
     spawner_submit(o->spawner, request);
 }
 
-static void owner_init(struct owner *o)
+static void owner_init(struct owner *o, unsigned threads)
 {
     *o = (struct owner){.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
     struct epoll_event event = {.events = EPOLLIN};
     epoll_ctl(o->epoll_fd, EPOLL_CTL_ADD, o->wake_fd, &event);
     struct error err = ERROR_INIT;
-    struct spawner_options options = {.wake = on_wake, .wake_ctx = o};
+    struct spawner_options options = {.wake = on_wake, .wake_ctx = o, .threads = threads};
     if (ledger_create(LEDGER_PATH, &o->ledger, &err) == 0) {
         options.ledger = o->ledger;
         spawner_create(&options, &o->spawner, &err);
@@ -198,7 +198,7 @@ int main(int argc, char **argv)
     size_t mebibytes = argc > 2 ? (size_t)atoi(argv[2]) : 200;
     int descriptors = argc > 3 ? atoi(argv[3]) : 100;
     struct owner owner;
-    owner_init(&owner); /* before the descriptors, as a daemon does it */
+    owner_init(&owner, argc > 4 ? (unsigned)atoi(argv[4]) : 2); /* before the descriptors, as a daemon does it */
     char *ballast = xmalloc(mebibytes << 20 | 1);
     memset(ballast, 1, mebibytes << 20);
     for (int i = 0; i < descriptors; i++)
@@ -207,9 +207,9 @@ int main(int argc, char **argv)
     printf("%u starts each, %zu MiB, %d descriptors\n", n, mebibytes, descriptors);
     bench_vfork(n);
     bench_posix_spawn(n);
-    bench_spawner("spawn thread, one at a time", &owner, n, 1);
-    bench_spawner("spawn thread, 4 under way", &owner, n, 4);
-    bench_spawner("spawn thread, 64 under way", &owner, n, 64);
+    bench_spawner("spawn threads, one at a time", &owner, n, 1);
+    bench_spawner("spawn threads, 4 under way", &owner, n, 4);
+    bench_spawner("spawn threads, 64 under way", &owner, n, 64);
     if (owner.failed)
         printf("%u FAILED\n", owner.failed);
     owner_fini(&owner);

@@ -1,4 +1,4 @@
-/* The spawn thread, what a child gets and is denied, how an end is told; and the ledger. */
+/* The spawn threads, what a child gets and is denied, how an end is told; and the ledger. */
 #include "spawn_fixture.h"
 
 #include <pthread.h>
@@ -304,7 +304,7 @@ static void test_user(void **state)
 /* ---- the queue ----------------------------------------------------------------------------------------------------
  */
 
-/* A request whose child hangs before its exec, and with it the spawn thread, until ret_drain is read from. */
+/* A request whose child hangs before its exec, and with it its thread, until ret_drain is read from. */
 static struct spawn_request *hanging_request(struct spawn_result *result, int *ret_drain)
 {
     int ends[2];
@@ -577,6 +577,55 @@ static void test_many_exits(void **state)
     }
 }
 
+/* ---- several threads ---------------------------------------------------------------------------------------------
+ */
+
+/* One start that hangs holds up one thread; what the others start gets its own descriptors and none of another's. */
+static void test_threads(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    struct spawn_result hanging, results[40];
+    struct ledger_entry entry;
+    int hang, ends[ARRAY_SIZE(results)][2];
+    open_fixture(&f, 0);
+    spawner_destroy(steal(&f.spawner));
+    const struct spawner_options options = {.ledger = f.ledger, .wake = on_wake, .wake_ctx = &f, .threads = 3};
+    assert_int_equal(spawner_create(&options, &f.spawner, NULL), 0);
+    spawner_submit(f.spawner, hanging_request(&hanging, &hang));
+    wait_for_running_slot(&f, &entry);
+    for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
+        struct spawn_request *request =
+            SHELL(&results[i], "echo $I; for n in /proc/$$/fd/*; do readlink $n; done | grep -c pipe:");
+        char text[16];
+        snprintf(text, sizeof(text), "%zu", i);
+        spawn_request_env(request, "I", text);
+        assert_int_equal(pipe2(ends[i], O_CLOEXEC), 0);
+        request->fds[1] = ends[i][1];
+        spawner_submit(f.spawner, request);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
+        char expected[32], got[64] = "";
+        size_t n = 0;
+        finish_start(&f, &results[i]);
+        assert_int_equal(results[i].error.code, 0);
+        for (ssize_t r = 1; r > 0; n += (size_t)r) {
+            r = read(ends[i][0], got + n, sizeof(got) - 1 - n);
+            assert_true(r >= 0);
+        }
+        snprintf(expected, sizeof(expected), "%zu\n1\n", i);
+        assert_string_equal(got, expected);
+        assert_int_equal(reap(&f, &results[i]).exit_code, 0);
+        close(ends[i][0]);
+    }
+    assert_int_equal(hanging.pid, -1);
+    drain(hang);
+    finish_start(&f, &hanging);
+    assert_int_equal(reap(&f, &hanging).exit_code, 0);
+    close(hang);
+    close_fixture(&f);
+}
+
 /* ---- the ledger ---------------------------------------------------------------------------------------------------
  */
 
@@ -751,6 +800,7 @@ int main(void)
         TEST(test_cancel_tells_of_a_start),
         TEST(test_many_exits),
         TEST(test_many),
+        cmocka_unit_test(test_threads),
         TEST(test_ledger_names_the_child),
         TEST(test_ledger_reading),
         TEST(test_ledger_is_bounded),
