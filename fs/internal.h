@@ -153,6 +153,7 @@ struct text {
     char *data;
     size_t len;
     int64_t changed_ms;
+    bool read_only; /* its file can not be written to */
 };
 struct text *text_new(struct buf *bytes, int64_t changed_ms); /* takes the bytes */
 struct text *text_ref(struct text *t);
@@ -201,6 +202,9 @@ struct handle *handle_new(struct node *n, struct fuse_file_info *fi);
 void handle_busy(struct handle *h);
 void handle_idle(struct handle *h);
 void handle_release(struct handle *h);
+void handle_by(struct handle *h, fuse_req_t req);
+/* The kernel lets go of it, or never had it. */
+void handle_drop(struct handle *h);
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
     return (struct handle *)(uintptr_t)fi->fh;
@@ -235,8 +239,13 @@ struct fs {
     mode_t umask;
     size_t scratch_bytes;
     size_t scratch_n;
+    struct scratch *scratches;
     struct new_dir *new_dirs;
     struct mfile *mfiles;
+    struct absence *absences;
+    struct departed *departed;
+    unsigned commits;             /* under way */
+    struct settled_call *settled; /* who waits for them; a utlist */
     struct seen_text seen[NODE_KINDS];
 };
 
@@ -287,6 +296,8 @@ const char *node_resource(const struct node *n, enum resource_kind *ret_kind);
 
 void answer_error(fuse_req_t req, int code); /* a negative errno */
 void answer_entry(fuse_req_t req, struct node *n, const struct stat *st);
+void answer_create(fuse_req_t req, struct node *n, const struct stat *st, const struct fuse_file_info *fi,
+                   struct handle *h);
 void answer_attr(fuse_req_t req, const struct stat *st);
 /* errno for an answer of the api. */
 int code_of_status(int status);
@@ -295,6 +306,8 @@ void answer_piece(fuse_req_t req, const char *data, size_t len, size_t size, off
 
 /* ---- tree.c ---- */
 
+bool tree_is_fixed(const struct node *parent, const char *name);
+bool tree_resource_there(const struct fs *fs, enum resource_kind kind, const char *id);
 /* Find a name: `found` once, now or later, with a node that is the caller's reference (NULL: code). */
 typedef void found_fn(void *ctx, int code, struct node *n);
 void tree_lookup(struct node *parent, const char *name, found_fn *found, void *ctx);
@@ -323,7 +336,7 @@ void control_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
 
 /* What a change is logged with. */
 void log_change(const struct handle *h, const char *what);
-void log_request(fuse_req_t req, const struct node *n, const char *what);
+void log_name(fuse_req_t req, const struct node *parent, const char *name, const char *what);
 
 /* ---- the mount ---- */
 
@@ -344,7 +357,7 @@ struct mount {
     bool working, stopping, told, mounted;
     dev_t dev;
     uint64_t ino;
-    struct loop_task stop_task;
+    struct reject *rejects;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };

@@ -6,7 +6,7 @@
  * CLOSING: the descriptor is polled no more, and what was asked is being answered. UNMOUNTING also ends the session,
  * whose descriptor nobody uses any more.
  */
-#include "fs/internal.h"
+#include "fs/manifest.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -153,6 +153,7 @@ static void finish(void *ctx)
     struct mount *m = ctx;
     void (*stopped)(void *) = m->stopped;
     void *stopped_ctx = m->stopped_ctx;
+    rejects_free(m);
     free(m->buf.mem);
     free(m->dir);
     free(m->why);

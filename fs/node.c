@@ -1,4 +1,6 @@
-#include "fs/internal.h"
+#include "fs/manifest.h"
+#include "fs/real.h"
+#include "fs/scratch.h"
 
 #define DIRECTORY (S_IFDIR | 0777)
 #define READABLE (S_IFREG | 0444)
@@ -148,15 +150,23 @@ struct node *node_get(struct node *parent, const char *name, enum node_kind kind
     return node_new(parent->fs, parent, name, kind, incarnation);
 }
 
+static void node_fini(struct node *n)
+{
+    if (n->scratch)
+        scratch_free(n->scratch);
+    free(n->mfile);
+    free(n->key);
+    free(n->name);
+    free(n->path);
+}
+
 static void node_free(struct node *n)
 {
     if (n->key)
         HASH_DELETE(hh, n->fs->nodes, n);
     else
         DL_DELETE(n->fs->orphans, n);
-    free(n->key);
-    free(n->name);
-    free(n->path);
+    node_fini(n);
     free(n);
 }
 
@@ -192,14 +202,11 @@ void nodes_free(struct fs *fs)
     HASH_CLEAR(hh, fs->nodes); /* the table alone; the items stay linked */
     for (; n; n = next) {
         next = n->hh.next;
-        free(n->key);
-        free(n->name);
-        free(n->path);
+        node_fini(n);
         free(n);
     }
     DL_FOREACH_SAFE (fs->orphans, n, next) {
-        free(n->name);
-        free(n->path);
+        node_fini(n);
         free(n);
     }
     fs->orphans = NULL;
@@ -245,15 +252,28 @@ int64_t node_changed_ms(const struct node *n)
     return n->fs->started_ms;
 }
 
-static void set_time(struct stat *st, int64_t ms)
+void stat_time(struct stat *st, int64_t ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     st->st_atim = st->st_mtim = st->st_ctim = t;
 }
 
-void stat_time(struct stat *st, int64_t ms)
+/* As it is on disk, but for owner and group, which are those of the mount, and what the umask takes. */
+static void real_stat(const struct node *n, struct stat *st)
 {
-    set_time(st, ms);
+    mode_t umask = S_ISLNK(n->seen.st_mode) ? 0 : n->fs->umask;
+    st->st_mode = n->seen.st_mode & ~umask;
+    st->st_size = n->seen.st_size;
+    st->st_blocks = n->seen.st_blocks;
+    st->st_nlink = n->kind == NODE_MANIFEST ? 1 : n->seen.st_nlink;
+    st->st_atim = n->seen.st_atim;
+    st->st_mtim = n->seen.st_mtim;
+    st->st_ctim = n->kind == NODE_MANIFEST ? n->seen.st_mtim : n->seen.st_ctim;
+    if (n->seen.st_mode == 0) { /* a manifest that is being made */
+        st->st_mode = (mode_t)(S_IFREG | (0644 & ~umask));
+        st->st_nlink = 1;
+        stat_time(st, clock_realtime_ms(n->fs->api->clock));
+    }
 }
 
 void node_stat(const struct node *n, struct stat *st)
@@ -269,7 +289,12 @@ void node_stat(const struct node *n, struct stat *st)
                         .st_uid = fs->uid,
                         .st_gid = fs->gid,
                         .st_blksize = 4096};
-    if (S_ISDIR(mode) && !n->parent)
-        st->st_nlink = 2;
-    set_time(st, node_changed_ms(n));
+    if (real_is(n)) {
+        real_stat(n, st);
+        manifest_stat(n, st);
+    } else if (n->scratch) {
+        scratch_stat(n, st);
+    } else {
+        stat_time(st, node_changed_ms(n));
+    }
 }

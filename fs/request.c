@@ -1,7 +1,10 @@
 /* The operations, as the kernel asks for them: who answers what. */
-#include "fs/internal.h"
+#include "fs/manifest.h"
+#include "fs/move.h"
+#include "fs/real.h"
+#include "fs/scratch.h"
 
-#include <sys/statvfs.h>
+#include <fcntl.h>
 
 /* ---- answers ---- */
 
@@ -35,13 +38,28 @@ int code_of_status(int status)
     }
 }
 
+static struct fuse_entry_param entry_of(struct node *n, const struct stat *st)
+{
+    return (struct fuse_entry_param){.ino = (fuse_ino_t)(uintptr_t)n,
+                                     .generation = n->generation,
+                                     .attr = *st,
+                                     .entry_timeout = node_infos[n->kind].stays ? NAME_STAYS : 0};
+}
+
 void answer_entry(fuse_req_t req, struct node *n, const struct stat *st)
 {
-    struct fuse_entry_param e = {.ino = (fuse_ino_t)(uintptr_t)n,
-                                 .generation = n->generation,
-                                 .attr = *st,
-                                 .entry_timeout = node_infos[n->kind].stays ? NAME_STAYS : 0};
+    struct fuse_entry_param e = entry_of(n, st);
     if (fuse_reply_entry(req, &e) == 0 && n->lookups++ == 0)
+        node_ref(n);
+}
+
+void answer_create(fuse_req_t req, struct node *n, const struct stat *st, const struct fuse_file_info *fi,
+                   struct handle *h)
+{
+    struct fuse_entry_param e = entry_of(n, st);
+    if (fuse_reply_create(req, &e, fi) < 0)
+        handle_drop(h);
+    else if (n->lookups++ == 0)
         node_ref(n);
 }
 
@@ -78,6 +96,7 @@ static void sized(struct asking *q, int code, size_t size, int64_t changed_ms)
         st.st_blocks = (blkcnt_t)((size + 511) / 512);
         if (changed_ms)
             stat_time(&st, changed_ms);
+        manifest_stat(n, &st);
         if (q->entry)
             answer_entry(q->req, n, &st);
         else
@@ -93,14 +112,55 @@ static void rendered(void *ctx, int code, struct text *t)
     text_unref(t);
 }
 
-/* Answer with what the node is now; takes the reference. */
-static void answer_node(fuse_req_t req, struct node *n, bool entry)
+static void answer_seen(struct asking *q)
+{
+    struct stat st;
+    node_stat(q->node, &st);
+    if (q->entry)
+        answer_entry(q->req, q->node, &st);
+    else
+        answer_attr(q->req, &st);
+    node_unref(q->node);
+    free(q);
+}
+
+static void manifest_sized(void *ctx, int code, struct text *t)
+{
+    struct asking *q = ctx;
+    bool alive = q->node->mfile != NULL;
+    if (code == -ENOENT && alive)
+        code = 0;
+    sized(q, code, t ? t->len : 0, 0);
+    text_unref(t);
+}
+
+static void real_looked(struct real_job *j)
+{
+    struct asking *q = j->ctx;
+    bool known = q->node->kind == NODE_MANIFEST && q->node->mfile; /* being made, or open though it is gone */
+    if (j->code < 0 && !known && (q->node->key || !q->node->handles)) {
+        answer_error(q->req, j->code);
+        node_unref(q->node);
+        free(q);
+        return;
+    }
+    answer_seen(q);
+}
+
+/* Answer with what the node is now; takes the reference. `fresh`: what it is on disk was looked at just now. */
+static void answer_node(fuse_req_t req, struct node *n, bool entry, bool fresh)
 {
     struct asking *q = xmalloc(sizeof(*q));
     *q = (struct asking){req, n, entry};
     enum node_class class = node_infos[n->kind].class;
-    if (class == CLASS_TEXT || class == CLASS_CONTROL || class == CLASS_MANIFEST)
+    if (class == CLASS_TEXT || class == CLASS_CONTROL)
         text_render(n, rendered, q);
+    else if (n->kind == NODE_OWN_MANIFEST)
+        manifest_text(n, manifest_sized, q);
+    else if (real_is(n) && !fresh)
+        real_look(n, real_looked, q);
+    else if (real_is(n) || class == CLASS_SCRATCH)
+        answer_seen(q);
     else if (n->kind == NODE_LINK)
         sized(q, 0, strlen("../../triggers/") + strlen(n->name), 0);
     else
@@ -112,7 +172,7 @@ static void looked_up(void *ctx, int code, struct node *n)
     if (code < 0)
         answer_error(ctx, code);
     else
-        answer_node(ctx, n, true);
+        answer_node(ctx, n, true, !n->path);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -139,27 +199,51 @@ static void op_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *a
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)fi;
-    answer_node(req, node_ref(node_of(fs_of(req), ino)), false);
+    answer_node(req, node_ref(node_of(fs_of(req), ino)), false, false);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-    (void)fi;
-    (void)attr;
     struct node *n = node_of(fs_of(req), ino);
     enum node_class class = node_infos[n->kind].class;
-    if ((to_set & FUSE_SET_ATTR_SIZE) && class != CLASS_CONTROL)
-        answer_error(req, -EACCES);
+    bool size = to_set & FUSE_SET_ATTR_SIZE;
+    struct handle *h = fi ? handle_of(fi) : NULL;
+    int r = 0;
+    if (h)
+        handle_by(h, req);
+    if (class == CLASS_MANIFEST && size) {
+        manifest_truncate(req, n, h, attr->st_size);
+        return;
+    }
+    if (n->kind == NODE_DIR || n->kind == NODE_FILE || (n->kind == NODE_MANIFEST && !n->mfile)) {
+        real_setattr(req, n, attr, to_set, h);
+        return;
+    }
+    if (class == CLASS_SCRATCH) {
+        if (size)
+            r = scratch_truncate(n, attr->st_size);
+        scratch_setattr(n, attr, to_set);
+    } else if (class == CLASS_MANIFEST) {
+        manifest_set_time(n, attr, to_set);
+    } else if (size && class != CLASS_CONTROL) {
+        r = -EACCES;
+    }
+    if (r < 0)
+        answer_error(req, r);
     else
-        answer_node(req, node_ref(n), false); /* modes, owners and times are not kept here */
+        answer_node(req, node_ref(n), false, n->kind == NODE_MANIFEST); /* modes, owners and times are not kept here */
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
-    const struct node *n = node_of(fs_of(req), ino);
+    struct node *n = node_of(fs_of(req), ino);
     _cleanup_(freep) char *to = xasprintf("../../triggers/%s", n->name);
     if (n->kind == NODE_LINK)
         fuse_reply_readlink(req, to);
+    else if (n->kind == NODE_SYMLINK)
+        real_readlink(req, n);
+    else if (n->kind == NODE_SCRATCH && n->scratch->link)
+        fuse_reply_readlink(req, n->scratch->link);
     else
         answer_error(req, -EINVAL);
 }
@@ -180,8 +264,21 @@ struct handle *handle_new(struct node *n, struct fuse_file_info *fi)
     return h;
 }
 
+/* Who writes with it. */
+void handle_by(struct handle *h, fuse_req_t req)
+{
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    h->uid = ctx->uid;
+    h->gid = ctx->gid;
+    h->pid = ctx->pid;
+}
+
 static void handle_free(struct handle *h)
 {
+    if (h->fd >= 0 && h->fs->closing)
+        close(h->fd);
+    else if (h->fd >= 0)
+        real_close(h);
     DL_DELETE(h->node->handles, h);
     DL_DELETE2(h->fs->handles, h, of_fs_prev, of_fs_next);
     text_unref(h->text);
@@ -209,6 +306,13 @@ void handle_release(struct handle *h)
     h->released = true;
     if (h->busy == 0)
         handle_free(h);
+}
+
+void handle_drop(struct handle *h)
+{
+    if (node_infos[h->node->kind].class == CLASS_MANIFEST)
+        manifest_released(h);
+    handle_release(h);
 }
 
 struct opening {
@@ -241,48 +345,104 @@ static void open_text(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
     text_render(n, opened, o);
 }
 
+static void open_scratch(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
+{
+    fi->direct_io = fi->noflush = 1;
+    if (fi->flags & O_TRUNC)
+        scratch_truncate(n, 0);
+    struct handle *h = handle_new(n, fi);
+    if (fuse_reply_open(req, fi) < 0)
+        handle_release(h);
+}
+
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct node *n = node_of(fs_of(req), ino);
-    enum node_class class = node_infos[n->kind].class;
     bool writes = (fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC);
-    if ((class == CLASS_TEXT || class == CLASS_MANIFEST) && writes)
-        answer_error(req, -EACCES);
-    else if (class == CLASS_TEXT || class == CLASS_CONTROL || class == CLASS_MANIFEST)
+    switch (node_infos[n->kind].class) {
+    case CLASS_TEXT:
+        if (writes)
+            answer_error(req, -EACCES);
+        else
+            open_text(req, n, fi);
+        break;
+    case CLASS_CONTROL:
         open_text(req, n, fi);
-    else
+        break;
+    case CLASS_MANIFEST:
+        manifest_open(req, n, fi);
+        break;
+    case CLASS_REAL:
+        real_open(req, n, fi);
+        break;
+    case CLASS_SCRATCH:
+        open_scratch(req, n, fi);
+        break;
+    default:
         answer_error(req, -EOPNOTSUPP);
+        break;
+    }
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
     (void)ino;
     struct handle *h = handle_of(fi);
-    if (node_infos[h->node->kind].class == CLASS_CONTROL)
+    switch (node_infos[h->node->kind].class) {
+    case CLASS_CONTROL:
         control_read(req, h, size, off);
-    else
+        break;
+    case CLASS_MANIFEST:
+        manifest_read(req, h, size, off);
+        break;
+    case CLASS_REAL:
+        real_read(req, h, size, off);
+        break;
+    case CLASS_SCRATCH:
+        answer_piece(req, h->node->scratch->data.data, h->node->scratch->data.len, size, off);
+        break;
+    default:
         answer_piece(req, h->text->data, h->text->len, size, off);
+        break;
+    }
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
     (void)ino;
-    (void)off;
     struct handle *h = handle_of(fi);
-    const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    h->uid = ctx->uid;
-    h->gid = ctx->gid;
-    h->pid = ctx->pid;
-    control_write(req, h, data, size);
+    int r;
+    handle_by(h, req);
+    switch (node_infos[h->node->kind].class) {
+    case CLASS_MANIFEST:
+        manifest_write(req, h, data, size, off, fi->flags);
+        break;
+    case CLASS_REAL:
+        real_write(req, h, data, size, off);
+        break;
+    case CLASS_SCRATCH:
+        r = scratch_write(h->node, data, size, off, fi->flags & O_APPEND);
+        if (r < 0)
+            answer_error(req, r);
+        else
+            fuse_reply_write(req, size);
+        break;
+    default:
+        control_write(req, h, data, size);
+        break;
+    }
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
     struct handle *h = handle_of(fi);
-    if (node_infos[h->node->kind].class == CLASS_CONTROL)
+    enum node_class class = node_infos[h->node->kind].class;
+    if (class == CLASS_CONTROL)
         control_flush(req, h);
+    else if (class == CLASS_MANIFEST)
+        manifest_flush(req, h);
     else
         answer_error(req, 0);
 }
@@ -291,14 +451,20 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 {
     (void)ino;
     (void)datasync;
-    (void)fi;
-    answer_error(req, 0);
+    struct handle *h = handle_of(fi);
+    enum node_class class = node_infos[h->node->kind].class;
+    if (class == CLASS_REAL)
+        real_fsync(req, h);
+    else if (class == CLASS_MANIFEST)
+        manifest_flush(req, h);
+    else
+        answer_error(req, 0);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    handle_release(handle_of(fi));
+    handle_drop(handle_of(fi));
     answer_error(req, 0);
 }
 
@@ -384,36 +550,29 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-    (void)parent;
-    (void)name;
-    (void)mode;
-    answer_error(req, -EPERM);
+    move_mkdir(req, node_of(fs_of(req), parent), name, mode);
 }
 
-static void op_remove(fuse_req_t req, fuse_ino_t parent, const char *name)
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    (void)parent;
-    (void)name;
-    answer_error(req, -EPERM);
+    move_unlink(req, node_of(fs_of(req), parent), name);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    move_rmdir(req, node_of(fs_of(req), parent), name);
 }
 
 static void op_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name)
 {
-    (void)to;
-    (void)parent;
-    (void)name;
-    answer_error(req, -EPERM);
+    move_symlink(req, node_of(fs_of(req), parent), name, to);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
                       unsigned flags)
 {
-    (void)parent;
-    (void)name;
-    (void)new_parent;
-    (void)new_name;
-    (void)flags;
-    answer_error(req, -EPERM);
+    struct fs *fs = fs_of(req);
+    move_rename(req, node_of(fs, parent), name, node_of(fs, new_parent), new_name, flags);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
@@ -426,19 +585,13 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-    (void)name;
-    (void)mode;
-    (void)fi;
-    const struct node *p = node_of(fs_of(req), parent);
-    /* A file is not made by writing to it: for an endpoint that nobody listens at, that is what there is to say. */
-    answer_error(req, p->kind == NODE_EMIT ? -ENOENT : -EPERM);
+    move_create(req, node_of(fs_of(req), parent), name, mode, fi);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     (void)ino;
-    const struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255};
-    fuse_reply_statfs(req, &st);
+    real_statfs(req);
 }
 
 static void op_init(void *ctx, struct fuse_conn_info *conn)
@@ -473,10 +626,11 @@ void log_change(const struct handle *h, const char *what)
     log_by(h->node, what, h->uid, h->gid, h->pid);
 }
 
-void log_request(fuse_req_t req, const struct node *n, const char *what)
+void log_name(fuse_req_t req, const struct node *parent, const char *name, const char *what)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    log_by(n, what, ctx->uid, ctx->gid, ctx->pid);
+    const struct node n = {.parent = (struct node *)parent, .name = (char *)name};
+    log_by(&n, what, ctx->uid, ctx->gid, ctx->pid);
 }
 
 const struct fuse_lowlevel_ops fs_operations = {
@@ -489,8 +643,8 @@ const struct fuse_lowlevel_ops fs_operations = {
     .readlink = op_readlink,
     .mknod = op_mknod,
     .mkdir = op_mkdir,
-    .unlink = op_remove,
-    .rmdir = op_remove,
+    .unlink = op_unlink,
+    .rmdir = op_rmdir,
     .symlink = op_symlink,
     .rename = op_rename,
     .link = op_link,
@@ -526,6 +680,7 @@ struct fs *fs_create(struct mount *m)
 
 void fs_free(struct fs *fs)
 {
+    home_free(fs);
     while (fs->handles)
         handle_free(fs->handles);
     nodes_free(fs);
@@ -550,6 +705,7 @@ void fs_close(struct fs *fs, void (*closed)(void *ctx), void *ctx)
     fs->closed = closed;
     fs->closed_ctx = ctx;
     loop_task_init(&fs->close_task, fs_idle, fs);
+    manifest_end(fs);
     if (fs->pending == 0)
         loop_defer(fs->loop, &fs->close_task);
 }

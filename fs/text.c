@@ -1,5 +1,5 @@
 /* Rendered files: what each of them says. */
-#include "fs/internal.h"
+#include "fs/manifest.h"
 
 #include "manifest/schema.h"
 
@@ -118,17 +118,36 @@ static int render_resource(const struct node *n, struct buf *b, int64_t *ret_ms)
     }
 }
 
-static int render_manifest(const struct node *n, struct buf *b, int64_t *ret_ms)
+static void end_line(struct buf *b)
 {
-    enum resource_kind kind;
-    const char *id = node_resource(n, &kind);
-    _cleanup_(freep) char *text = reconcile_text(n->fs->api->reconcile, kind, id);
-    if (!text)
-        return -ENOENT;
-    buf_adds(b, text);
     if (b->len > 0 && b->data[b->len - 1] != '\n')
         buf_addc(b, '\n');
+}
+
+/* What was refused last of the resource, or why. */
+static int render_rejected(const struct node *n, struct buf *b, int64_t *ret_ms)
+{
+    enum resource_kind kind;
+    const char *id = node_resource(n, &kind), *text;
+    const struct reject *j = reject_of(n);
+    const struct manifest *m;
+    size_t len, entry;
     *ret_ms = node_changed_ms(n);
+    if (j) {
+        *ret_ms = j->at_ms;
+        if (n->kind == NODE_REJECTED)
+            buf_add(b, j->text->data, j->text->len);
+        else
+            buf_adds(b, j->errors);
+    } else if (reconcile_bad_text(n->fs->api->reconcile, kind, id, &text, &len, &m, &entry)) {
+        if (n->kind == NODE_REJECTED)
+            buf_add(b, text, len);
+        else
+            api_manifest_errors(m, entry, m->file, b);
+    } else if (n->kind == NODE_REJECTED) {
+        return -ENOENT;
+    }
+    end_line(b);
     return 0;
 }
 
@@ -149,18 +168,19 @@ static int render_now(const struct node *n, struct buf *b, int64_t *ret_ms)
         return 0;
     case NODE_ERRORS:
         api_errors(n->fs->api, b);
+        reject_errors(n->fs->mount, b);
         *ret_ms = seen_change(n, b);
         return 0;
     case NODE_SCHEMA:
         render_schema(b);
         return 0;
-    case NODE_OWN_MANIFEST:
-        return render_manifest(n, b, ret_ms);
     case NODE_CTL:
     case NODE_RUN_CTL:
         buf_adds(b, control_verbs(n));
         return 0;
     case NODE_ERROR:
+    case NODE_REJECTED:
+        return render_rejected(n, b, ret_ms);
     case NODE_TEST:
     case NODE_ENDPOINT:
         return 0;
@@ -288,7 +308,13 @@ static void render_later(struct node *n, struct rendering *r)
     }
 }
 
-void text_render(struct node *n, text_fn *done, void *ctx)
+struct waiting_text {
+    struct node *node; /* a reference */
+    text_fn *done;
+    void *ctx;
+};
+
+static void render(struct node *n, text_fn *done, void *ctx)
 {
     struct buf b = {0};
     int64_t changed = 0;
@@ -299,4 +325,24 @@ void text_render(struct node *n, text_fn *done, void *ctx)
     }
     done(ctx, code, code == 0 ? text_new(&b, changed) : NULL);
     buf_fini(&b);
+}
+
+static void render_settled(void *ctx)
+{
+    struct waiting_text *w = ctx;
+    render(w->node, w->done, w->ctx);
+    node_unref(w->node);
+    free(w);
+}
+
+/* What was written before is in it. */
+void text_render(struct node *n, text_fn *done, void *ctx)
+{
+    if (n->fs->commits == 0) {
+        render(n, done, ctx);
+        return;
+    }
+    struct waiting_text *w = xmalloc(sizeof(*w));
+    *w = (struct waiting_text){node_ref(n), done, ctx};
+    manifest_settled_soon(n->fs, render_settled, w);
 }

@@ -1,5 +1,7 @@
 /* Which files there are: what a name means below a folder, and what a folder lists. */
-#include "fs/internal.h"
+#include "fs/manifest.h"
+#include "fs/real.h"
+#include "fs/scratch.h"
 
 /* ---- names that are always there ---- */
 
@@ -55,21 +57,6 @@ static bool has_log(const struct node *events)
     return events->kind == NODE_EVENTS && events->parent->kind == NODE_ROOT;
 }
 
-static const struct fixed *find_fixed(const struct node *parent, const char *name)
-{
-    static const struct fixed log = {NODE_EVENTS, "log", NODE_LOG}, stream = {NODE_EVENTS, "stream", NODE_STREAM};
-    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-        if (fixed[i].parent == parent->kind && streq(fixed[i].name, name))
-            return &fixed[i];
-    if (has_log(parent) && streq(name, "log"))
-        return &log;
-    if (has_log(parent) && streq(name, "stream"))
-        return &stream;
-    return NULL;
-}
-
-/* ---- names that come and go ---- */
-
 static uint64_t trigger_there(const struct fs *fs, const char *id)
 {
     struct api_trigger_look t;
@@ -81,6 +68,41 @@ static uint64_t pipeline_there(const struct fs *fs, const char *id)
     struct api_pipeline_look p;
     return api_look_pipeline(fs->api, id, &p) ? (uint64_t)p.created_ms : 0;
 }
+
+bool tree_resource_there(const struct fs *fs, enum resource_kind kind, const char *id)
+{
+    return kind == RESOURCE_TRIGGER ? trigger_there(fs, id) != 0 : pipeline_there(fs, id) != 0;
+}
+
+/* A folder made by mkdir is a resource's as soon as there is one. */
+static enum node_kind kind_now(const struct node *n)
+{
+    enum resource_kind kind;
+    if (n->kind != NODE_NEW || !tree_resource_there(n->fs, (node_resource(n, &kind), kind), n->name))
+        return n->kind;
+    return kind == RESOURCE_TRIGGER ? NODE_TRIGGER : NODE_PIPELINE;
+}
+
+static const struct fixed *find_fixed(const struct node *parent, const char *name)
+{
+    enum node_kind parent_kind = kind_now(parent);
+    static const struct fixed log = {NODE_EVENTS, "log", NODE_LOG}, stream = {NODE_EVENTS, "stream", NODE_STREAM};
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        if (fixed[i].parent == parent_kind && streq(fixed[i].name, name))
+            return &fixed[i];
+    if (has_log(parent) && streq(name, "log"))
+        return &log;
+    if (has_log(parent) && streq(name, "stream"))
+        return &stream;
+    return NULL;
+}
+
+bool tree_is_fixed(const struct node *parent, const char *name)
+{
+    return find_fixed(parent, name) != NULL;
+}
+
+/* ---- names that come and go ---- */
 
 struct searching {
     const char *name;
@@ -246,15 +268,159 @@ static bool find_in_store(struct node *parent, const char *name, found_fn *found
     return true;
 }
 
-void tree_lookup(struct node *parent, const char *name, found_fn *found, void *ctx)
+/* ---- manifest directories ---- */
+
+/* Where there is one, manifests/ is it; else it holds them, by their last part, with a number where two have the same. */
+static char *dir_name(const struct fs *fs, size_t index)
+{
+    const char *const *dirs = fs->mount->options.manifests;
+    const char *slash = strrchr(dirs[index], '/');
+    const char *name = slash && slash[1] ? slash + 1 : "root";
+    unsigned same = 1;
+    for (size_t i = 0; i < index; i++) {
+        const char *other = strrchr(dirs[i], '/');
+        same += other && streq(other + 1, name);
+    }
+    return same > 1 ? xasprintf("%s-%u", name, same) : xstrdup(name);
+}
+
+static struct node *dir_node(struct node *parent, const char *name, size_t index)
+{
+    struct node *n = node_get(parent, name, NODE_DIR, 0);
+    if (!n->path)
+        n->path = xstrdup(parent->fs->mount->options.manifests[index]);
+    return n;
+}
+
+static struct node *find_dir(struct node *parent, const char *name)
+{
+    const struct fs *fs = parent->fs;
+    size_t n = fs->mount->options.n_manifests;
+    if (parent->kind == NODE_ROOT)
+        return n == 1 ? dir_node(parent, name, 0) : node_get(parent, name, NODE_MANIFESTS, 0);
+    for (size_t i = 0; i < n; i++) {
+        _cleanup_(freep) char *own = dir_name(fs, i);
+        if (streq(own, name))
+            return dir_node(parent, name, i);
+    }
+    return NULL;
+}
+
+/* ---- lookup ---- */
+
+/* Is there a rejected text to be read? */
+static bool has_rejected(const struct node *home)
+{
+    enum resource_kind kind;
+    const char *text, *id = node_resource(home, &kind);
+    const struct manifest *m;
+    size_t len, entry;
+    return reject_of(home) || reconcile_bad_text(home->fs->api->reconcile, kind, id, &text, &len, &m, &entry);
+}
+
+static bool is_home(const struct node *n)
+{
+    return n->kind == NODE_TRIGGER || n->kind == NODE_PIPELINE || n->kind == NODE_NEW;
+}
+
+/* What is only here: in memory, being written, or made by mkdir. Borrowed. */
+static struct node *find_here(struct node *parent, const char *name)
+{
+    struct node *n = node_find(parent, name);
+    if (!n)
+        return NULL;
+    bool here =
+        n->kind == NODE_SCRATCH || (n->mfile && manifest_alive(n)) ||
+        (n->kind == NODE_NEW &&
+         !tree_resource_there(n->fs, parent->kind == NODE_TRIGGERS ? RESOURCE_TRIGGER : RESOURCE_PIPELINE, name));
+    return here ? n : NULL;
+}
+
+static int find_fixed_node(struct node *parent, const struct fixed *f, struct node **ret)
+{
+    enum resource_kind kind;
+    const char *id = node_resource(parent, &kind);
+    if (f->kind == NODE_OWN_MANIFEST && is_absent(parent->fs, kind, id))
+        return -ENOENT;
+    *ret = f->kind == NODE_MANIFESTS ? find_dir(parent, f->name) : node_get(parent, f->name, f->kind, 0);
+    return 0;
+}
+
+static void lookup_now(struct node *parent, const char *name, found_fn *found, void *ctx)
 {
     const struct fixed *f = find_fixed(parent, name);
-    enum node_kind kind = f ? f->kind : NODE_KINDS;
+    struct node *n = find_here(parent, name);
+    enum node_kind kind = NODE_KINDS;
     uint64_t incarnation = 0;
-    if (!f && find_in_store(parent, name, found, ctx))
+    int code = 0;
+    if (n) {
+        node_ref(n);
+    } else if (parent->kind == NODE_DIR) {
+        real_lookup(parent, name, found, ctx);
         return;
-    int code = f ? 0 : find_now(parent, name, &kind, &incarnation);
-    found(ctx, code, code < 0 ? NULL : node_get(parent, name, kind, incarnation));
+    } else if (f) {
+        code = find_fixed_node(parent, f, &n);
+    } else if (parent->kind == NODE_MANIFESTS) {
+        n = find_dir(parent, name);
+        code = n ? 0 : -ENOENT;
+    } else if (is_home(parent) && streq(name, "manifest.rejected.yaml") && has_rejected(parent)) {
+        n = node_get(parent, name, NODE_REJECTED, 0);
+    } else if (find_in_store(parent, name, found, ctx)) {
+        return;
+    } else {
+        code = find_now(parent, name, &kind, &incarnation);
+        n = code < 0 ? NULL : node_get(parent, name, kind, incarnation);
+    }
+    found(ctx, code, n);
+}
+
+struct looking_up {
+    struct node *parent; /* a reference */
+    char *name;
+    found_fn *found;
+    void *ctx;
+};
+
+static void lookup_settled(void *ctx)
+{
+    struct looking_up *l = ctx;
+    lookup_now(l->parent, l->name, l->found, l->ctx);
+    node_unref(l->parent);
+    free(l->name);
+    free(l);
+}
+
+/* Folders whose names come with manifests: what was written before is in them. */
+static bool waits(const struct node *parent)
+{
+    switch (parent->kind) {
+    case NODE_TRIGGERS:
+    case NODE_PIPELINES:
+    case NODE_BY_TYPE:
+    case NODE_BY_PIPELINE:
+    case NODE_BY_STATUS:
+    case NODE_TYPE:
+    case NODE_OF_PIPELINE:
+    case NODE_OF_STATUS:
+    case NODE_EMIT:
+    case NODE_TRIGGER:
+    case NODE_PIPELINE:
+    case NODE_NEW:
+        return parent->fs->commits > 0;
+    default:
+        return false;
+    }
+}
+
+void tree_lookup(struct node *parent, const char *name, found_fn *found, void *ctx)
+{
+    if (!waits(parent)) {
+        lookup_now(parent, name, found, ctx);
+        return;
+    }
+    struct looking_up *l = xmalloc(sizeof(*l));
+    *l = (struct looking_up){node_ref(parent), xstrdup(name), found, ctx};
+    manifest_settled_soon(parent->fs, lookup_settled, l);
 }
 
 /* ---- listings ---- */
@@ -279,6 +445,8 @@ void listing_free(struct listing *l)
     free(l->starts);
     free(l);
 }
+
+struct strings_seen;
 
 struct listing_at {
     struct listing *l;
@@ -442,34 +610,104 @@ static void steps_listed(void *ctx, int code, const struct run_row *run, const c
     listed_later(e, code);
 }
 
-void tree_list(struct node *n, listed_fn *listed, void *ctx)
+/* ---- what is only here ---- */
+
+static void list_here(struct listing_at *at)
 {
-    struct api *a = n->fs->api;
-    struct listing *l = xcalloc(1, sizeof(*l));
-    struct listing_at at = {l, n, NULL};
+    const struct node *n = at->n;
+    const struct mfile *mf;
+    const struct new_dir *d;
+    scratch_list(n, at->l);
+    DL_FOREACH (n->fs->mfiles, mf)
+        if (mf->node->parent == n && mf->node->key && mf->is_new && manifest_alive(mf->node))
+            add(at, mf->node->name, mf->node->kind, 0);
+    DL_FOREACH (n->fs->new_dirs, d)
+        if (d->node->parent == n && find_here((struct node *)n, d->node->name) == d->node)
+            add(at, d->node->name, NODE_NEW, 0);
+}
+
+static void real_listed(void *ctx, int code, struct listing *l)
+{
+    struct enumerating *e = ctx;
+    struct listing_at at = {l, e->node, NULL};
+    e->l = l;
+    if (code == 0)
+        list_here(&at);
+    struct fs *fs = e->node->fs;
+    e->listed(e->ctx, code, l);
+    node_unref(e->node);
+    free(e);
+    fs_release(fs);
+}
+
+static void list_dirs(struct listing_at *at)
+{
+    for (size_t i = 0; i < at->n->fs->mount->options.n_manifests; i++) {
+        _cleanup_(freep) char *name = dir_name(at->n->fs, i);
+        add(at, name, NODE_DIR, 0);
+    }
+}
+
+static void list_fixed(struct listing_at *at)
+{
+    enum node_kind own = kind_now(at->n);
     enum resource_kind kind;
-    const char *id = node_resource(n, &kind);
-    listing_add(l, ".", n->ino, S_IFDIR);
-    listing_add(l, "..", n->parent ? n->parent->ino : n->ino, S_IFDIR);
+    const char *id = node_resource(at->n, &kind);
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-        if (fixed[i].parent == n->kind)
-            add(&at, fixed[i].name, fixed[i].kind, 0);
-    if (has_log(n)) {
-        add(&at, "log", NODE_LOG, 0);
-        add(&at, "stream", NODE_STREAM, 0);
+        if (fixed[i].parent == own && !(fixed[i].kind == NODE_OWN_MANIFEST && is_absent(at->n->fs, kind, id)))
+            add(at, fixed[i].name, fixed[i].kind, 0);
+    if (has_log(at->n)) {
+        add(at, "log", NODE_LOG, 0);
+        add(at, "stream", NODE_STREAM, 0);
     }
-    if (n->kind != NODE_EVENTS && n->kind != NODE_RUNS && n->kind != NODE_STEPS) {
-        list_now(&at);
-        listed(ctx, 0, l);
-        return;
-    }
+    if (is_home(at->n) && has_rejected(at->n))
+        add(at, "manifest.rejected.yaml", NODE_REJECTED, 0);
+}
+
+static struct enumerating *enumerating_new(struct node *n, struct listing *l, listed_fn *listed, void *ctx)
+{
     struct enumerating *e = xcalloc(1, sizeof(*e));
     *e = (struct enumerating){node_ref(n), l, listed, ctx};
     fs_hold(n->fs);
-    if (n->kind == NODE_EVENTS)
+    return e;
+}
+
+static void list_settled(void *ctx)
+{
+    struct enumerating *e = ctx;
+    struct node *n = e->node;
+    struct api *a = n->fs->api;
+    enum resource_kind kind;
+    const char *id = node_resource(n, &kind);
+    if (n->kind == NODE_DIR) {
+        real_list(n, real_listed, e);
+        return;
+    }
+    struct listing *l = e->l = xcalloc(1, sizeof(*l));
+    struct listing_at at = {l, n, NULL};
+    listing_add(l, ".", n->ino, S_IFDIR);
+    listing_add(l, "..", n->parent ? n->parent->ino : n->ino, S_IFDIR);
+    list_fixed(&at);
+    if (n->kind == NODE_EVENTS) {
         api_event_ids(a, id, LISTED_MAX, ids_listed, e);
-    else if (n->kind == NODE_RUNS)
+    } else if (n->kind == NODE_RUNS) {
         api_run_ids(a, id, LISTED_MAX, ids_listed, e);
-    else
+    } else if (n->kind == NODE_STEPS) {
         api_read_run(a, n->parent->name, steps_listed, e);
+    } else {
+        if (n->kind == NODE_MANIFESTS)
+            list_dirs(&at);
+        list_now(&at);
+        list_here(&at);
+        listed_later(e, 0);
+    }
+}
+
+void tree_list(struct node *n, listed_fn *listed, void *ctx)
+{
+    struct enumerating *e = enumerating_new(n, NULL, listed, ctx);
+    if (waits(n))
+        manifest_settled_soon(n->fs, list_settled, e);
+    else
+        list_settled(e);
 }

@@ -29,6 +29,7 @@ static void look_at(struct live_trigger *t, struct api_trigger_look *ret)
         .trigger_type = v.spec->trigger_type,
         .status = trigger_status_name(v.status),
         .endpoint = endpoint_of(v.spec),
+        .file = v.file,
         .conditions = v.conditions,
         .created_ms = v.created_ms,
         .changed_ms = last_transition(v.conditions, MAX(MAX(v.created_ms, v.updated_ms), v.last_triggered_ms)),
@@ -104,6 +105,7 @@ static void look_at_pipeline(struct live_pipeline *p, struct api_pipeline_look *
     pipeline_look(p, &v);
     int64_t updated = MAX(v.created_ms, v.updated_ms);
     *ret = (struct api_pipeline_look){.id = v.spec->id,
+                                      .file = v.file,
                                       .conditions = v.conditions,
                                       .created_ms = v.created_ms,
                                       .changed_ms = last_transition(v.conditions, updated),
@@ -256,15 +258,25 @@ void api_errors(struct api *a, struct buf *b)
     reconcile_each_file(a->reconcile, errors_of, b);
 }
 
-void api_manifest_errors(const struct manifest *m, const char *file, struct buf *b)
+void api_manifest_errors(const struct manifest *m, size_t entry, const char *file, struct buf *b)
 {
     for (size_t i = 0; i < m->n_errors; i++) {
         const struct manifest_error *e = &m->errors[i];
-        if (e->warning)
+        if (e->warning || (entry != SIZE_MAX && e->entry != entry))
             continue;
         buf_printf(b, "%s:%u:%u: error: %s%s%s\n", file, MAX(e->line, 1U), MAX(e->column, 1U), e->path,
                    *e->path ? ": " : "", e->message);
     }
+}
+
+bool api_id_ok(const char *id)
+{
+    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t n = strlen(id);
+    for (size_t i = 0; trigger_reserved_ids[i]; i++)
+        if (streq(id, trigger_reserved_ids[i]))
+            return false;
+    return n >= 1 && n <= 63 && strspn(id, alphabet) == n && !strchr("_.-", id[0]);
 }
 
 /* ---- health ---- */

@@ -12,6 +12,7 @@
 struct api_trigger_look {
     const char *id, *pipeline_id, *trigger_type, *status;
     const char *endpoint; /* of a custom trigger; NULL: it has none */
+    const char *file;     /* of its manifest; NULL: not known */
     const struct conditions *conditions;
     int64_t created_ms;
     int64_t changed_ms; /* what is shown of it: manifest, state, counters */
@@ -29,7 +30,7 @@ void api_each_trigger_type(struct api *a, void (*fn)(void *ctx, const char *name
 const char *const *api_trigger_statuses(size_t *ret_n);
 
 struct api_pipeline_look {
-    const char *id;
+    const char *id, *file;
     const struct conditions *conditions;
     int64_t created_ms, changed_ms, updated_ms;
     bool read_only;
@@ -56,7 +57,10 @@ void api_health(struct api *a, struct buf *b);
 void api_errors(struct api *a, struct buf *b);
 /* One condition a line: `Ready False ConnRefused 2026-01-02T03:04:05.678Z message`. */
 void api_conditions(const struct conditions *conditions, struct buf *b);
-/* The errors of a text as lines `FILE:LINE:COL: error: …`; warnings left out. */
-void api_manifest_errors(const struct manifest *m, const char *file, struct buf *b);
+/* The errors of a text (of one document of it, unless `entry` is SIZE_MAX) as lines `FILE:LINE:COL: error: …`; warnings
+ * left out. */
+void api_manifest_errors(const struct manifest *m, size_t entry, const char *file, struct buf *b);
+/* Can a resource have this id, as its folder's name? */
+bool api_id_ok(const char *id);
 
 #endif

@@ -287,6 +287,8 @@ void watch_look_again(struct reconcile *r, struct dir *d); /* rescan from scratc
 void watch_reload(struct reconcile *r);
 void watch_stop_timers(struct reconcile *r);
 void watch_free(struct reconcile *r);
+/* Is each part of a path relative to its directory one that is read? */
+bool watch_path_ok(const char *path);
 /* Something changed that is no file: a pass soon. */
 void watch_burst(struct reconcile *r);
 /* What is due at which time, after a pass. */

@@ -15,12 +15,20 @@
 
 #define TRIES_MAX 5
 
+enum put_sort {
+    PUT_WRITE,
+    PUT_CHECK, /* only say what a write would */
+    PUT_LOOK,  /* the caller has written: read */
+};
+
 struct put {
     struct reconcile *r;
     struct put *prev, *next;
+    enum put_sort sort;
     /* asked: a file, or where `id` is set a resource */
-    char *path; /* of a resource: its file, found when its turn comes */
-    char *text; /* NULL: delete */
+    char *path;    /* of a resource: its file, found when its turn comes */
+    char *besides; /* a file whose ids are not taken */
+    char *text;    /* NULL: delete */
     size_t len;
     enum resource_kind kind;
     char *id;
@@ -32,7 +40,8 @@ struct put {
     struct git_job *git; /* a look at what was written; NULL: none */
     struct loop_work work;
     struct write_target target;
-    char *whole; /* the file's new text; NULL: it goes */
+    struct read_job looks[2]; /* of a LOOK; path NULL: none */
+    char *whole;              /* the file's new text; NULL: it goes */
     size_t whole_len;
     struct manifest manifest; /* of the new text */
     bool parsed;
@@ -57,6 +66,7 @@ static void put_free(struct put *p)
         manifest_fini(&p->manifest);
     manifest_fini(&p->applied);
     free(p->path);
+    free(p->besides);
     free(p->text);
     free(p->id);
     free(p->whole);
@@ -160,6 +170,17 @@ static int edit_document(struct put *p, const struct read_job *now)
     return 0;
 }
 
+/* Is the entry the resource's? */
+static bool expect_id(struct put *p, size_t entry)
+{
+    const struct manifest_entry *e = &p->manifest.entries[entry];
+    if (e->kind == p->kind && streq(e->id, p->id))
+        return true;
+    manifest_add_among(&p->manifest, entry, "id", "expected %s \"%s\", got %s \"%s\"", resource_kind_name(p->kind),
+                       p->id, resource_kind_name(e->kind), e->id);
+    return false;
+}
+
 static void check_edited(struct put *p)
 {
     parse_whole(p);
@@ -170,16 +191,32 @@ static void check_edited(struct put *p)
         fail_by_manifest(p, p->entry);
         return;
     }
-    struct manifest_entry *e = &m->entries[p->entry];
-    if (e->kind == p->kind && streq(e->id, p->id))
-        return;
-    manifest_add_among(m, p->entry, "id", "expected %s \"%s\", got %s \"%s\"", resource_kind_name(p->kind), p->id,
-                       resource_kind_name(e->kind), e->id);
-    fail_by_manifest(p, p->entry);
+    if (!expect_id(p, p->entry))
+        fail_by_manifest(p, p->entry);
+}
+
+/* The text by itself: one good document of this resource. */
+static void check_own(struct put *p)
+{
+    enum document_format format = DOCUMENT_YAML;
+    document_format_by_name(p->path ? p->path : "", &format);
+    manifest_parse(format == DOCUMENT_JSON ? "manifest.json" : "manifest.yaml", p->text, p->len, &p->manifest);
+    p->parsed = true;
+    struct manifest *m = &p->manifest;
+    if (m->n_wrong == 0 && m->n_entries > 1)
+        manifest_add_among(m, 1, "", "expected one document, got %zu", m->n_entries);
+    else if (m->n_wrong == 0 && m->n_entries == 1)
+        expect_id(p, 0);
+    if (m->n_wrong > 0 || m->n_entries == 0)
+        fail_by_manifest(p, SIZE_MAX);
 }
 
 static void prepare_resource(struct put *p)
 {
+    if (p->sort == PUT_CHECK)
+        check_own(p);
+    if (p->code < 0 || !p->path)
+        return;
     struct read_job now = {.path = p->path};
     read_job_run(&now);
     if (now.status == READ_GONE)
@@ -193,10 +230,19 @@ static void prepare_resource(struct put *p)
     read_job_fini(&now);
 }
 
+static void look_at_files(struct put *p)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(p->looks); i++)
+        if (p->looks[i].path)
+            read_job_run(&p->looks[i]);
+}
+
 static void prepare(void *ctx)
 {
     struct put *p = ctx;
-    if (p->id)
+    if (p->sort == PUT_LOOK)
+        look_at_files(p);
+    else if (p->id)
         prepare_resource(p);
     else
         prepare_file(p);
@@ -223,8 +269,22 @@ static void write_it(void *ctx)
 
 /* ---- the loop's part ---- */
 
+static void release_looks(struct put *p)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(p->looks); i++) {
+        struct read_job *job = &p->looks[i];
+        if (!job->path)
+            continue;
+        job->file->busy--;
+        file_reap(p->r, job->file);
+        read_job_fini(job);
+        job->path = NULL;
+    }
+}
+
 static void release_file(struct put *p)
 {
+    release_looks(p);
     if (!p->file)
         return;
     p->file->busy--;
@@ -288,6 +348,37 @@ static void take_over(struct put *p)
     watch_schedule(r);
 }
 
+/* What was read counts as of now; where events came meanwhile it is read once more. */
+static void looked(struct put *p)
+{
+    struct reconcile *r = p->r;
+    struct read_job jobs[ARRAY_SIZE(p->looks)];
+    char *again[ARRAY_SIZE(p->looks)] = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(p->looks); i++) {
+        struct read_job *job = &p->looks[i];
+        if (!job->path)
+            continue;
+        if (job->file->dirty)
+            again[n] = xstrdup(job->path);
+        job->epoch = ++job->file->epoch;
+        job->file->busy--;
+        job->path = NULL;
+        jobs[n++] = *job;
+    }
+    apply_results(r, jobs, n, NULL);
+    for (size_t i = 0; i < n; i++) {
+        read_job_fini(&jobs[i]);
+        if (again[i] && !r->closing) {
+            file_mark_dirty(r, file_get(r, again[i]));
+            watch_burst(r);
+        }
+        free(again[i]);
+    }
+    if (!r->closing)
+        watch_schedule(r);
+}
+
 static void prepared(void *ctx);
 
 static void written(void *ctx)
@@ -315,7 +406,8 @@ static void check_ids(struct put *p)
     for (size_t i = 0; p->parsed && i < m->n_entries; i++) {
         struct manifest_entry *e = &m->entries[i];
         const struct resource *res = e->id && !e->bad ? resource_find(p->r, e->kind, e->id) : NULL;
-        if (!res || !res->owner || res->owner == p->file || res->due_ms >= 0 || (p->id && i != p->entry))
+        if (!res || !res->owner || res->owner == p->file || res->due_ms >= 0 || (p->id && i != p->entry) ||
+            streq(res->owner->path, p->besides))
             continue;
         fail(p, -EEXIST, "%s \"%s\" is already defined in %s:%u", resource_kind_name(e->kind), e->id, res->owner->path,
              res->line);
@@ -336,9 +428,14 @@ static void prepared(void *ctx)
     struct put *p = ctx;
     if (p->r->closing)
         fail(p, -ESHUTDOWN, "triggerd is stopping");
+    if (p->code == 0 && p->sort == PUT_LOOK) {
+        looked(p);
+        put_end(p);
+        return;
+    }
     if (p->code == 0)
         check_ids(p);
-    if (p->code < 0 || is_known(p)) {
+    if (p->code < 0 || p->sort == PUT_CHECK || is_known(p)) {
         put_end(p);
         return;
     }
@@ -365,13 +462,35 @@ static int check_path(struct put *p)
     return 0;
 }
 
+static bool begin_look(struct put *p)
+{
+    struct reconcile *r = p->r;
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_SIZE(p->looks); i++) {
+        struct read_job *job = &p->looks[i];
+        char *path = i == 0 ? p->path : p->text;
+        const struct dir *d = path ? dir_of(r, path) : NULL;
+        if (!d || !d->here || !d->scanned || !watch_path_ok(path + d->path_len + 1))
+            continue;
+        struct file *f = file_get(r, path);
+        *job = (struct read_job){.file = f, .path = f->path, .known = f->text != NULL, .hash = f->hash, .len = f->len};
+        f->busy++;
+        any = true;
+    }
+    return any;
+}
+
 /* What can be said without a look at the disk. True: there is more to do. */
 static bool begin(struct put *p)
 {
     struct reconcile *r = p->r;
+    if (p->sort == PUT_LOOK)
+        return begin_look(p);
     if (!p->id)
         return check_path(p) == 0;
     struct resource *res = resource_find(r, p->kind, p->id);
+    if ((!res || !res->owner) && p->sort == PUT_CHECK)
+        return true;
     if (!res || !res->owner) {
         fail(p, -ENOENT, "there is no %s \"%s\"", resource_kind_name(p->kind), p->id);
         return false;
@@ -407,10 +526,12 @@ void put_run(void *ctx)
         put_answer(p);
         return;
     }
-    p->file = file_get(r, p->path);
-    p->file->busy++;
-    p->target = (struct write_target){
-        .path = p->path, .top = p->file->dir->path, .is_link = p->file->present && p->file->is_link};
+    if (p->sort != PUT_LOOK && p->path) {
+        p->file = file_get(r, p->path);
+        p->file->busy++;
+        p->target = (struct write_target){
+            .path = p->path, .top = p->file->dir->path, .is_link = p->file->present && p->file->is_link};
+    }
     loop_group_hold(&r->group);
     loop_work_submit(r->loop, &p->work, prepare, prepared, p);
 }
@@ -464,6 +585,34 @@ void put_set_ended(struct reconcile *r)
 {
     put_answer(r->puts);
     loop_group_release(&r->group);
+}
+
+void reconcile_check_file(struct reconcile *r, const char *path, const char *besides, const char *text, size_t len,
+                          put_done_fn *done, void *ctx)
+{
+    struct put *p = put_new(r, text, len, done, ctx);
+    p->besides = xstrdup0(besides);
+    p->sort = PUT_CHECK;
+    p->path = xstrdup(path);
+    put_queue(r, p);
+}
+
+void reconcile_check_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text,
+                              size_t len, put_done_fn *done, void *ctx)
+{
+    struct put *p = put_new(r, text, len, done, ctx);
+    p->sort = PUT_CHECK;
+    p->kind = kind;
+    p->id = xstrdup(id);
+    put_queue(r, p);
+}
+
+void reconcile_look(struct reconcile *r, const char *path, const char *other, put_done_fn *done, void *ctx)
+{
+    struct put *p = put_new(r, other, other ? strlen(other) : 0, done, ctx);
+    p->sort = PUT_LOOK;
+    p->path = xstrdup(path);
+    put_queue(r, p);
 }
 
 bool put_queued_for(const struct reconcile *r, const char *path)

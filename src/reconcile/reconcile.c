@@ -322,6 +322,31 @@ int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *i
     return 0;
 }
 
+char *reconcile_good_text(struct reconcile *r, enum resource_kind kind, const char *id, size_t *ret_len)
+{
+    const struct resource *res = resource_find(r, kind, id);
+    if (!res || !res->owner || !res->text)
+        return NULL;
+    *ret_len = res->len;
+    return xstrndup(res->text, res->len);
+}
+
+bool reconcile_bad_text(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_text,
+                        size_t *ret_len, const struct manifest **ret_manifest, size_t *ret_entry)
+{
+    const struct resource *res = resource_find(r, kind, id);
+    const struct file *f = res ? res->owner : NULL;
+    const struct def *def = f && f->present ? def_of(res, f) : NULL;
+    if (!f || !f->present || !f->text || (def ? def->good : !f->unclear))
+        return false;
+    const struct manifest_entry *e = def ? &f->manifest.entries[def->entry] : NULL;
+    *ret_text = e ? f->text + e->start : f->text;
+    *ret_len = e ? e->end - e->start : f->len;
+    *ret_manifest = &f->manifest;
+    *ret_entry = def ? def->entry : SIZE_MAX;
+    return true;
+}
+
 const char *reconcile_writable_dir(struct reconcile *r)
 {
     for (size_t i = 0; i < r->n_dirs; i++)

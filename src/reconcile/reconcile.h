@@ -57,6 +57,12 @@ char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *i
 /* Where it was last good; borrowed. -ENOENT: no such resource. */
 int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_file,
                      unsigned *ret_line);
+/* What was last good of it, whatever its file says now; owned by the caller, *ret_len bytes. NULL: no such resource. */
+char *reconcile_good_text(struct reconcile *r, enum resource_kind kind, const char *id, size_t *ret_len);
+/* Its document as it is in its file, where that is in error (of a file that cannot be told apart, all of it), and the
+ * file's manifest with the errors of `entry` (SIZE_MAX: all of them). False: it is good, or there is none. Borrowed. */
+bool reconcile_bad_text(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_text,
+                        size_t *ret_len, const struct manifest **ret_manifest, size_t *ret_entry);
 
 /* ---- edits: what REST, FUSE and `apply` call; the watch's echo of them is no change ---- */
 
@@ -77,6 +83,16 @@ void reconcile_put_file(struct reconcile *r, const char *path, const char *text,
  * done. */
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
                             put_done_fn *done, void *ctx);
+/* What the two above would say; nothing is written. Of a resource's text the errors have their places in it, not in its
+ * file. `kind` and `id` may be those of a resource that is not there: then the text must be of it alone. Ids that the
+ * file `besides` (NULL: none) has are not taken: it is to be renamed to this one. */
+void reconcile_check_file(struct reconcile *r, const char *path, const char *besides, const char *text, size_t len,
+                          put_done_fn *done, void *ctx);
+void reconcile_check_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
+                              put_done_fn *done, void *ctx);
+/* The caller has changed, moved or removed these files itself (`other` may be NULL; names that are no manifest's are
+ * passed over): read them now; `done` when what they say is in force. What is gone has its grace. */
+void reconcile_look(struct reconcile *r, const char *path, const char *other, put_done_fn *done, void *ctx);
 /* ---- several resources in one go, all of them or none: `apply` and `diff` ---- */
 
 /* A resource as it should be. One that exists is edited in its file, the rest of which is kept; one that does not

@@ -291,7 +291,7 @@ void watch_schedule(struct reconcile *r)
 /* ---- events ---- */
 
 /* Is each part of the relative path one that is read? */
-static bool is_path_ok(const char *path)
+bool watch_path_ok(const char *path)
 {
     const char *name = path;
     for (const char *slash; (slash = strchr(name, '/')); name = slash + 1)
@@ -302,7 +302,7 @@ static bool is_path_ok(const char *path)
 
 static struct file *file_at(struct dir *d, const char *path, bool make)
 {
-    if (!is_path_ok(path))
+    if (!watch_path_ok(path))
         return NULL;
     _cleanup_(freep) char *full = xasprintf("%s/%s", d->path, path);
     return make ? file_get(d->r, full) : file_find(d->r, full);

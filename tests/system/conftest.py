@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from harness import Daemon  # noqa: E402
+from harness import ECHO, Daemon, custom  # noqa: E402
+from mounted import Mounted  # noqa: E402
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """A factory of daemons; all are stopped and looked over at the end. The name is that of its directory."""
     made: list[Daemon] = []
 
-    def make(name: str = "d", **options: Any) -> Daemon:
-        made.append(Daemon(tmp_path / name, **options))
+    def make(name: str = "d", type: type[Daemon] = Daemon, **options: Any) -> Daemon:
+        made.append(type(tmp_path / name, **options))
         return made[-1]
 
     yield make
@@ -35,6 +36,21 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon that runs, without manifests."""
     return make_daemon().start()
+
+
+@pytest.fixture
+def make_mounted(make_daemon: Callable[..., Daemon]) -> Callable[..., Mounted]:
+    """The same with a mount."""
+    return lambda name="d", **options: make_daemon(name, type=Mounted, **options)
+
+
+@pytest.fixture
+def d(make_mounted: Callable[..., Mounted]) -> Mounted:
+    """A daemon that runs with a mount, with the trigger `a` (custom, endpoint `orders`) and the pipeline `p`."""
+    d = make_mounted()
+    d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
+    d.start()
+    return d
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -5,87 +5,14 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, custom, file_watch, pipeline, script, wait_for
+from harness import ECHO, custom, file_watch, pipeline, script, wait_for
+from mounted import Mounted, ask, fails, needs_fuse
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse here")
-
-
-class Mounted(Daemon):
-    """A daemon with a mount at `m`."""
-
-    def __init__(self, root: Path, **options: Any) -> None:
-        super().__init__(root, **options)
-        self.m = self.root / "mount"
-        self.m.mkdir(exist_ok=True)
-        self.args += ["--mount", str(self.m)]
-
-    def close(self) -> None:
-        try:
-            super().close()
-        finally:
-            while subprocess.run(["umount", "-l", str(self.m)], capture_output=True).returncode == 0:
-                pass
-
-    def sh(self, text: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
-        """A shell in the mount."""
-        return subprocess.run(["bash", "-c", text], cwd=self.m, capture_output=True, text=True, timeout=timeout)
-
-    def ok(self, text: str, timeout: float = 20) -> str:
-        done = self.sh(text, timeout)
-        assert done.returncode == 0, f"{text}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
-    made: list[Mounted] = []
-
-    def factory(name: str = "d", **options: Any) -> Mounted:
-        made.append(Mounted(tmp_path / name, **options))
-        return made[-1]
-
-    yield factory
-    for d in made:
-        d.close()
-
-
-@pytest.fixture
-def d(make: Callable[..., Mounted]) -> Mounted:
-    """A daemon that runs, with the trigger `a` (custom, endpoint `orders`) and the pipeline `p`."""
-    d = make()
-    d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
-    return d.start()
-
-
-def ask(path: Path, text: str, size: int = 65536) -> str:
-    """Write, and read the answer on the same descriptor."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.write(fd, text.encode())
-        answer = b""
-        while piece := os.read(fd, size):
-            answer += piece
-        return answer.decode()
-    finally:
-        os.close(fd)
-
-
-def fails(code: int, path: Path, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY)
-    try:
-        with pytest.raises(OSError) as e:
-            os.write(fd, text.encode())
-        assert e.value.errno == code
-    finally:
-        with suppress(OSError):
-            os.close(fd)
-
+pytestmark = needs_fuse
 
 # ---- the tree ----
 
@@ -286,8 +213,8 @@ def test_unmounted_from_outside_it_comes_back(d: Mounted) -> None:
     wait_for(lambda: d.condition("a", "Mounted").get("status") == "True", what="the condition")
 
 
-def test_a_mount_that_fails_stops_nothing_else(make: Callable[..., Mounted]) -> None:
-    d = make()
+def test_a_mount_that_fails_stops_nothing_else(make_mounted: Callable[..., Mounted]) -> None:
+    d = make_mounted()
     d.m.rmdir()
     d.m.write_text("in the way")
     d.write("a.yaml", custom("a"), ECHO)
@@ -298,9 +225,9 @@ def test_a_mount_that_fails_stops_nothing_else(make: Callable[..., Mounted]) -> 
     wait_for(lambda: d.condition("a", "Mounted")["status"] == "True", what="mounted after all")
 
 
-def test_a_trigger_does_not_watch_the_mount_itself(make: Callable[..., Mounted]) -> None:
+def test_a_trigger_does_not_watch_the_mount_itself(make_mounted: Callable[..., Mounted]) -> None:
     """By whatever way it would get there; and what is above the mount is watched without it."""
-    d = make("self")
+    d = make_mounted("self")
     link = d.root / "link"
     link.symlink_to(d.m / "triggers")
     d.write("m.yaml", ECHO, file_watch("inside", d.m / "manifests" / "*.yaml"), file_watch("later", d.m / "no" / "*"),

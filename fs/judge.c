@@ -1,0 +1,307 @@
+/* A manifest's text against what there is: judged, committed, rejected. */
+#include "fs/manifest.h"
+
+#include "fs/real.h"
+
+/* ---- rejected texts ---- */
+
+static struct reject *reject_find(const struct mount *m, const char *key)
+{
+    struct reject *j = NULL;
+    HASH_FIND_STR(m->rejects, key, j);
+    return j;
+}
+
+static void reject_free(struct mount *m, struct reject *j)
+{
+    HASH_DELETE(hh, m->rejects, j);
+    text_unref(j->text);
+    free(j->errors);
+    free(j->key);
+    free(j);
+}
+
+static void reject_drop(struct mount *m, const char *key)
+{
+    struct reject *j = reject_find(m, key);
+    if (j)
+        reject_free(m, j);
+}
+
+void rejects_free(struct mount *m)
+{
+    struct reject *j, *next;
+    HASH_ITER (hh, m->rejects, j, next)
+        reject_free(m, j);
+}
+
+static void reject_set(struct mount *m, const char *key, const char *text, size_t len, struct buf *errors)
+{
+    reject_drop(m, key);
+    if (HASH_COUNT(m->rejects) >= REJECTS_MAX)
+        reject_free(m, m->rejects); /* the oldest */
+    struct reject *j = xcalloc(1, sizeof(*j));
+    struct buf copy = {0};
+    buf_add(&copy, text, len);
+    j->key = xstrdup(key);
+    j->at_ms = clock_realtime_ms(m->options.api->clock);
+    j->text = text_new(&copy, j->at_ms);
+    j->errors = buf_steal(errors);
+    HASH_ADD_KEYPTR(hh, m->rejects, j->key, strlen(j->key), j);
+}
+
+static char *resource_key(enum resource_kind kind, const char *id)
+{
+    return xasprintf("%s/%s", resource_kind_name(kind), id);
+}
+
+/* Of a resource: what was refused of itself, or of its file, unless it has changed since. */
+const struct reject *reject_of(const struct node *n)
+{
+    const struct fs *fs = n->fs;
+    enum resource_kind kind;
+    const char *id = node_resource(n, &kind);
+    struct api_trigger_look t = {0};
+    struct api_pipeline_look p = {0};
+    if (!id)
+        return NULL;
+    if (kind == RESOURCE_TRIGGER)
+        api_look_trigger(fs->api, id, &t);
+    else
+        api_look_pipeline(fs->api, id, &p);
+    const char *file = kind == RESOURCE_TRIGGER ? t.file : p.file;
+    int64_t updated = kind == RESOURCE_TRIGGER ? t.updated_ms : p.updated_ms;
+    _cleanup_(freep) char *key = resource_key(kind, id);
+    const struct reject *own = reject_find(fs->mount, key);
+    const struct reject *of_file = file ? reject_find(fs->mount, file) : NULL;
+    if (own && own->at_ms < updated)
+        own = NULL;
+    return own ? own : of_file;
+}
+
+void reject_errors(const struct mount *m, struct buf *b)
+{
+    for (const struct reject *j = m->rejects; j; j = j->hh.next) {
+        const char *line = j->errors, *end;
+        for (; (end = strchr(line, '\n')); line = end + 1) {
+            const char *word = strstr(line, " error: ");
+            if (word && word < end) {
+                buf_add(b, line, (size_t)(word - line) + 1);
+                buf_add(b, word + 8, (size_t)(end - word) - 7);
+            } else {
+                buf_add(b, line, (size_t)(end - line) + 1);
+            }
+        }
+    }
+}
+
+/* ---- verdicts ---- */
+
+struct verdict {
+    struct fs *fs;
+    struct node *parent; /* a reference */
+    char *name;
+    char *path; /* of a file below a manifest directory; NULL: of a resource */
+    enum resource_kind kind;
+    char *id;
+    char *text;
+    size_t len;
+    bool commit;
+    judged_fn *done;
+    void *ctx;
+};
+
+static struct verdict *verdict_new(struct node *parent, const char *name, const char *text, size_t len, judged_fn *done,
+                                   void *ctx)
+{
+    struct verdict *v = xcalloc(1, sizeof(*v));
+    v->fs = parent->fs;
+    v->parent = node_ref(parent);
+    v->name = xstrdup(name);
+    v->text = xmalloc(len + 1);
+    memcpy(v->text, text, len);
+    v->text[len] = '\0';
+    v->len = len;
+    v->done = done;
+    v->ctx = ctx;
+    const char *id = node_resource(parent, &v->kind);
+    v->id = xstrdup0(id);
+    v->path = id ? NULL : real_path(parent, name);
+    fs_hold(v->fs);
+    return v;
+}
+
+static void verdict_end(struct verdict *v, int code)
+{
+    struct fs *fs = v->fs;
+    v->done(v->ctx, code);
+    node_unref(v->parent);
+    free(v->name);
+    free(v->path);
+    free(v->id);
+    free(v->text);
+    free(v);
+    fs_release(fs);
+}
+
+static char *verdict_key(const struct verdict *v)
+{
+    return v->id ? resource_key(v->kind, v->id) : xstrdup(v->path);
+}
+
+/* The file that its errors are in: where the rejected text can be read, or would be. */
+static char *verdict_file(const struct verdict *v)
+{
+    return v->id ? xasprintf("%s/%ss/%s/manifest.rejected.yaml", v->fs->mount->dir, resource_kind_name(v->kind), v->id)
+                 : xstrdup(v->path);
+}
+
+static void rejected(struct verdict *v, const struct put_result *r)
+{
+    struct buf errors = {0};
+    _cleanup_(freep) char *key = verdict_key(v), *file = verdict_file(v);
+    if (r->manifest)
+        api_manifest_errors(r->manifest, SIZE_MAX, file, &errors);
+    if (errors.len == 0)
+        buf_printf(&errors, "%s:1:1: error: %s\n", file, r->message ? r->message : strerror(-r->code));
+    log_warning(AREA, "%s: rejected: %.*s", key, (int)strcspn(errors.data, "\n"), errors.data);
+    reject_set(v->fs->mount, key, v->text, v->len, &errors);
+}
+
+static void accepted(struct verdict *v, const struct put_result *r)
+{
+    struct mount *m = v->fs->mount;
+    _cleanup_(freep) char *key = verdict_key(v);
+    reject_drop(m, key);
+    for (size_t i = 0; r->manifest && i < r->manifest->n_entries; i++) {
+        const struct manifest_entry *e = &r->manifest->entries[i];
+        _cleanup_(freep) char *own = e->id ? resource_key(e->kind, e->id) : NULL;
+        if (own)
+            reject_drop(m, own);
+    }
+}
+
+static void judged(void *ctx, const struct put_result *r)
+{
+    struct verdict *v = ctx;
+    bool refused = r->code == -EINVAL || r->code == -EEXIST;
+    if (refused)
+        rejected(v, r);
+    verdict_end(v, refused ? -EINVAL : r->code < 0 ? -EIO : 0);
+}
+
+void manifest_judge(struct node *parent, const char *name, const char *besides, const char *text, size_t len,
+                    judged_fn *done, void *ctx)
+{
+    struct verdict *v = verdict_new(parent, name, text, len, done, ctx);
+    struct reconcile *r = v->fs->api->reconcile;
+    if (v->id)
+        reconcile_check_resource(r, v->kind, v->id, text, len, judged, v);
+    else if (v->path)
+        reconcile_check_file(r, v->path, besides, text, len, judged, v);
+    else
+        judged(v, &(struct put_result){.code = -ESTALE});
+}
+
+/* ---- commits ---- */
+
+struct settled_call {
+    struct fs *fs;
+    void (*fn)(void *ctx);
+    void *ctx;
+    struct timer patience;
+    struct settled_call *prev, *next;
+};
+
+static void call_settled(struct settled_call *c)
+{
+    struct fs *fs = c->fs;
+    DL_DELETE(fs->settled, c);
+    loop_timer_stop(fs->loop, &c->patience);
+    c->fn(c->ctx);
+    free(c);
+    fs_release(fs);
+}
+
+static void commit_ended(struct fs *fs)
+{
+    fs->commits--;
+    while (fs->commits == 0 && fs->settled)
+        call_settled(fs->settled);
+}
+
+static void out_of_patience(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    call_settled(ctx);
+}
+
+static void wait_settled(struct fs *fs, int64_t patience_ms, void (*fn)(void *ctx), void *ctx)
+{
+    if (fs->commits == 0) {
+        fn(ctx);
+        return;
+    }
+    struct settled_call *c = xcalloc(1, sizeof(*c));
+    c->fs = fs;
+    c->fn = fn;
+    c->ctx = ctx;
+    timer_init(&c->patience, out_of_patience, c);
+    DL_APPEND(fs->settled, c);
+    fs_hold(fs);
+    if (patience_ms > 0)
+        loop_timer_start(fs->loop, &c->patience, patience_ms);
+}
+
+void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx)
+{
+    wait_settled(fs, 0, fn, ctx);
+}
+
+void manifest_settled_soon(struct fs *fs, void (*fn)(void *ctx), void *ctx)
+{
+    wait_settled(fs, READER_WAITS_MS, fn, ctx);
+}
+
+static void committed(void *ctx, const struct put_result *r)
+{
+    struct verdict *v = ctx;
+    struct fs *fs = v->fs;
+    if (r->code < 0)
+        rejected(v, r);
+    else
+        accepted(v, r);
+    int code = r->code == -EEXIST || r->code == -EINVAL ? -EINVAL : r->code;
+    fs_hold(fs);
+    verdict_end(v, code);
+    commit_ended(fs);
+    fs_release(fs);
+}
+
+static bool resource_there(const struct fs *fs, enum resource_kind kind, const char *id)
+{
+    size_t len;
+    _cleanup_(freep) char *text = reconcile_good_text(fs->api->reconcile, kind, id, &len);
+    return text != NULL;
+}
+
+void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, judged_fn *done, void *ctx)
+{
+    struct verdict *v = verdict_new(parent, name, text, len, done, ctx);
+    struct reconcile *r = v->fs->api->reconcile;
+    v->fs->commits++;
+    if (v->id && resource_there(v->fs, v->kind, v->id)) {
+        reconcile_put_resource(r, v->kind, v->id, text, len, committed, v);
+    } else if (v->id) {
+        const char *dir = reconcile_writable_dir(r);
+        _cleanup_(freep) char *path = dir ? reconcile_free_path(r, dir, v->id) : NULL;
+        if (path)
+            reconcile_put_file(r, path, text, len, committed, v);
+        else
+            committed(v, &(struct put_result){.code = -EROFS, .message = "no manifest directory is writable"});
+    } else if (v->path) {
+        reconcile_put_file(r, v->path, text, len, committed, v);
+    } else {
+        committed(v, &(struct put_result){.code = -ESTALE});
+    }
+}
