@@ -325,7 +325,7 @@ void manifest_write(fuse_req_t req, struct handle *h, const char *data, size_t s
 
 /* ---- commit ---- */
 
-struct commit {
+struct committing {
     struct mfile *mf;
     struct text *text;
     struct timespec written;
@@ -355,7 +355,7 @@ static void log_commit(const struct mfile *mf)
 
 static void committed(void *ctx, int code)
 {
-    struct commit *c = ctx;
+    struct committing *c = ctx;
     struct mfile *mf = c->mf;
     if (code == 0) {
         mf->is_new = false;
@@ -375,10 +375,10 @@ static void committed(void *ctx, int code)
 static void commit(struct mfile *mf)
 {
     struct node *n = mf->node;
-    struct commit *c = xmalloc(sizeof(*c));
+    struct committing *c = xmalloc(sizeof(*c));
     enum resource_kind kind;
     const char *id = node_resource(n, &kind);
-    *c = (struct commit){mf, text_ref(mf->pending), mf->written};
+    *c = (struct committing){mf, text_ref(mf->pending), mf->written};
     text_unref(mf->committing);
     mf->committing = mf->pending;
     mf->pending = NULL;

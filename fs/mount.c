@@ -259,6 +259,18 @@ void mount_stop(struct mount *m, void (*done)(void *ctx), void *ctx)
         idle(m);
 }
 
+/* A close whose release is still to be taken from the descriptor is one that has returned: first all of that. */
+void mount_settle(void *mount, void (*fn)(void *ctx), void *ctx)
+{
+    struct mount *m = mount;
+    if (m->polling && m->fs->mfiles)
+        on_ready(m, -1, UV_READABLE, 0);
+    if (m->polling)
+        manifest_settled_soon(m->fs, fn, ctx);
+    else
+        fn(ctx);
+}
+
 bool mount_identity(const struct mount *m, dev_t *ret_dev)
 {
     if (m->mounted)

@@ -217,6 +217,7 @@ static void mount_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->mount = NULL;
+    d->api.settle = NULL;
     if (d->http)
         http_server_stop(d->http, false, http_gone, d);
     else
@@ -451,7 +452,7 @@ static int open_views(struct daemon *d, struct error *err)
     r = http_server_create(&server, &d->http, err);
     if (r < 0)
         return r;
-    if (d->config.mount.dir)
+    if (d->config.mount.dir) {
         d->mount = mount_create(&(struct mount_options){.loop = &d->loop,
                                                         .api = &d->api,
                                                         .dir = d->config.mount.dir,
@@ -463,6 +464,9 @@ static int open_views(struct daemon *d, struct error *err)
                                                         .n_manifests = d->config.manifests.n,
                                                         .state = mount_state,
                                                         .ctx = d});
+        d->api.settle = mount_settle;
+        d->api.settle_ctx = d->mount;
+    }
     if (d->config.listen && !access_loopback(d->config.listen))
         log_warning("http", "%s is served without TLS: tokens travel in the clear", d->config.listen);
     reconcile_start(d->reconcile);

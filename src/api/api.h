@@ -26,6 +26,10 @@ struct api {
     bool started;             /* the first reconcile was applied: resources are known */
     bool ready;               /* and it is not stopping */
     bool mounting;            /* a mount was asked for and has not been tried yet */
+    /* What was written to manifests by another view and is on its way to be in force: `fn` once it is, soon, or now;
+     * NULL: there is no such view. */
+    void (*settle)(void *ctx, void (*fn)(void *fn_ctx), void *fn_ctx);
+    void *settle_ctx;
 };
 
 struct api_answer {

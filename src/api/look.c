@@ -29,7 +29,7 @@ static void look_at(struct live_trigger *t, struct api_trigger_look *ret)
         .trigger_type = v.spec->trigger_type,
         .status = trigger_status_name(v.status),
         .endpoint = endpoint_of(v.spec),
-        .file = v.file,
+        .file = origin_file(v.origin),
         .conditions = v.conditions,
         .created_ms = v.created_ms,
         .changed_ms = last_transition(v.conditions, MAX(MAX(v.created_ms, v.updated_ms), v.last_triggered_ms)),
@@ -105,7 +105,7 @@ static void look_at_pipeline(struct live_pipeline *p, struct api_pipeline_look *
     pipeline_look(p, &v);
     int64_t updated = MAX(v.created_ms, v.updated_ms);
     *ret = (struct api_pipeline_look){.id = v.spec->id,
-                                      .file = v.file,
+                                      .file = origin_file(v.origin),
                                       .conditions = v.conditions,
                                       .created_ms = v.created_ms,
                                       .changed_ms = last_transition(v.conditions, updated),

@@ -8,8 +8,11 @@
 #define IDEMPOTENCY_KEY_MAX 255
 
 /* Lives until it is answered. */
+struct route;
+
 struct exchange {
     const struct routes *routes;
+    const struct route *route; /* set when its handler is called */
     struct api *api;
     struct http_request *request;
     char *args[SEGMENTS_MAX]; /* what stood at the `*` of the pattern, decoded; owned */

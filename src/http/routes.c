@@ -704,6 +704,12 @@ static const char *path_after(const char *path, const char *prefix)
     return strncmp(path, prefix, n) == 0 ? path + n : NULL;
 }
 
+static void handle_settled(void *ctx)
+{
+    struct exchange *x = ctx;
+    x->route->handler(x);
+}
+
 void routes_handle(void *ctx, struct http_request *r)
 {
     const struct routes *routing = ctx;
@@ -731,7 +737,11 @@ void routes_handle(void *ctx, struct http_request *r)
     } else if (!take_args(x, route->pattern, &s)) {
         api_problem(call_of(x), 400, "the path is not valid UTF-8 in percent-encoding");
     } else if (take_query(x, route) && take_body(x, route)) {
-        route->handler(x);
+        x->route = route;
+        if (x->api->settle)
+            x->api->settle(x->api->settle_ctx, handle_settled, x);
+        else
+            handle_settled(x);
     }
     buf_fini(&allow);
 }
