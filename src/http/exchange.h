@@ -7,9 +7,9 @@
 #define SEGMENTS_MAX 8
 #define IDEMPOTENCY_KEY_MAX 255
 
-/* Lives until it is answered. */
 struct route;
 
+/* Lives until it is answered. */
 struct exchange {
     const struct routes *routes;
     const struct route *route; /* set when its handler is called */

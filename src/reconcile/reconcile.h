@@ -88,8 +88,8 @@ void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const 
  * file `besides` (NULL: none) has are not taken: it is to be renamed to this one. */
 void reconcile_check_file(struct reconcile *r, const char *path, const char *besides, const char *text, size_t len,
                           put_done_fn *done, void *ctx);
-void reconcile_check_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
-                              put_done_fn *done, void *ctx);
+void reconcile_check_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text,
+                              size_t len, put_done_fn *done, void *ctx);
 /* The caller has changed, moved or removed these files itself (`other` may be NULL; names that are no manifest's are
  * passed over): read them now; `done` when what they say is in force. What is gone has its grace. */
 void reconcile_look(struct reconcile *r, const char *path, const char *other, put_done_fn *done, void *ctx);
