@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -59,7 +60,7 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 
 def test_each_is_told_of() -> None:
-    assert FOLDERS == ["chain", "custom-events", "quickstart", "schedule"], "a new example needs a test of its own"
+    assert FOLDERS == ["chain", "custom-events", "quickstart", "schedule", "secrets"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for file in (EXAMPLES / folder).glob("*.yaml"):
@@ -96,6 +97,21 @@ def test_quickstart_counts_the_lines(start: Start, tmp_path: Path) -> None:
 
     file.unlink()
     never(lambda: len(daemon.events()) > 2, 0.6, "an event for notes.txt, or for what was deleted")
+
+
+def test_secrets_seal(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon("secrets", env={"SEAL_ISSUER": "warehouse-7"})
+    daemon.write("seal.yaml", (EXAMPLES / "secrets" / "seal.yaml").read_text())
+    (daemon.manifests / "seal.key").write_text("a key of mine\n")
+    daemon.start()
+    for text in ("42 boxes", "${env:SEAL_ISSUER}"):
+        run = daemon.fire("seal", {"text": text})
+        assert run["outputs"] == {"seal": hashlib.sha256(f"a key of mine/warehouse-7/{text}".encode()).hexdigest()}
+        assert run["inputs"]["issuer"] == "${env:SEAL_ISSUER}" and run["inputs"]["text"] == text
+        assert "sealing with *** for ***\n" in log_of(daemon, run, "seal")
+    (daemon.manifests / "seal.key").unlink()
+    run = daemon.fire("seal", {"text": "43 boxes"})
+    assert "env.KEY: ${file:seal.key}: there is no such file below " in run["error_message"]
 
 
 def test_chain_reports(start: Start) -> None:
