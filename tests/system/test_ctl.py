@@ -284,5 +284,5 @@ def test_doctor_sees_what_is_missing(lone: Daemon) -> None:
     assert doctor(lone, PATH=str(lone.data))["sandbox"][0] == "warn"
     fake.write_text("#!/bin/sh\nexit 0\n")
     assert doctor(lone, PATH=str(lone.data))["sandbox"][0] == "ok"
-    few = subprocess.run(["sh", "-c", f"ulimit -Hn 1000; exec {lone.build}/triggerctl doctor"], capture_output=True, text=True)
+    few = subprocess.run(["sh", "-c", f"ulimit -n 1000; exec {lone.build}/triggerctl doctor"], capture_output=True, text=True)
     assert any(line.startswith("open files") and " warn " in line for line in few.stdout.splitlines())
