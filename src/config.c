@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "base/util.h"
+#include "man.h"
 #include "manifest/document.h"
 
 #include <errno.h>
@@ -328,6 +329,7 @@ static const struct option options[] = {
     {"check", no_argument, NULL, 'k'},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
+    {"man", required_argument, NULL, 'P'}, /* for the build: triggerd.8, triggerd.yaml.5 */
     {NULL, 0, NULL, 0},
 };
 
@@ -377,6 +379,8 @@ static int parse_options(int argc, char **argv, struct overrides *o)
         case 'h':
             fputs(help, stdout);
             return 1;
+        case 'P':
+            return man_print(optarg, help) ? 1 : -EINVAL;
         default:
             fputs("triggerd: try --help\n", stderr);
             return -EINVAL;

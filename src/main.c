@@ -20,7 +20,7 @@
  *   http/       the server on the loop, routes
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
- *   config.c    options and the config file
+ *   config.c    options and the config file; man.c: its manual pages
  *   main.c      this: wiring, signals, the order of start and stop
  *
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for

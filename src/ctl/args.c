@@ -103,9 +103,11 @@ static void print_help(void)
     printf("triggerctl: look at and act on triggers, pipelines, events and runs of triggerd\n\n"
            "usage: triggerctl [--socket PATH|URL] VERB ...\n");
     for (size_t i = 0; i < n_verbs; i++) {
+        if (!verbs[i].group)
+            continue;
         if (!streq(group, verbs[i].group))
             printf("\n%s:\n", group = verbs[i].group);
-        printf("  %-10s %s\n", verbs[i].name, verbs[i].summary);
+        printf("  %-11s %s\n", verbs[i].name, verbs[i].summary);
     }
     printf(
         "\n"
@@ -176,7 +178,8 @@ static int unknown_verb(const char *word)
     const char *names[NAMES_MAX];
     size_t n = 0;
     for (size_t i = 0; i < n_verbs && n < NAMES_MAX; i++)
-        names[n++] = verbs[i].name;
+        if (verbs[i].group)
+            names[n++] = verbs[i].name;
     return refuse("unknown verb \"%s\"; did you mean \"%s\"?", word, nearest_name(word, names, n));
 }
 
@@ -292,7 +295,7 @@ static int check_words(const struct args *a)
             return args_refuse(a, "\"%s\" is one argument too many", a->words[i]);
         if (arg->words && args_check_word(a, arg->name, a->words[i], arg->words) >= 0)
             return CTL_USAGE;
-        if (!*a->words[i])
+        if (!*a->words[i] && !arg->empty)
             return args_refuse(a, "%s is empty", arg->name);
         if (!arg->many)
             arg++;

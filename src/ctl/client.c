@@ -67,6 +67,11 @@ int client_create(const char *target, struct client **ret, struct error *err)
     return 0;
 }
 
+void client_hurry(struct client *c, long ms)
+{
+    curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, ms);
+}
+
 void client_destroy(struct client *c)
 {
     if (!c)

@@ -30,6 +30,8 @@ struct client_reply {
     char *body; /* NUL-terminated; free() it */
     size_t len;
 };
+/* From now on a request may take so long, and no longer. */
+void client_hurry(struct client *c, long ms);
 /* 0: there is an answer, whatever its status; -ECONNREFUSED: nobody listens; -EIO, -ETIMEDOUT: it broke off. */
 int client_request(struct client *c, const struct client_request *request, struct client_reply *ret, struct error *err);
 

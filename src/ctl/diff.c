@@ -3,6 +3,7 @@
 
 #include "ctl/print.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define EDITS_MAX 2000 /* past so many, the rest is shown as all removed and all added */
@@ -77,6 +78,7 @@ static void compare(struct script *s, long from, long n, long m)
     long **trace = xcalloc((size_t)MIN(n + m, EDITS_MAX) + 2, sizeof(*trace));
     long max = MIN(n + m, EDITS_MAX), d, x = 0;
     bool found = false;
+    assert((n == 0 || s->a->at) && (m == 0 || s->b->at));
     long *v = xcalloc((size_t)(2 * max + 3), sizeof(*v));
     long *mid = v + max + 1;
     for (d = 0; d <= max && !found; d++) {

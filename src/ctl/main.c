@@ -5,7 +5,8 @@
  *   args       the command line against it; help and usage errors made of it
  *   client     HTTP by libcurl; request: what verbs ask of it, with the daemon's refusals told
  *   input      JSON from arguments, files and standard input; long lines
- *   print      tables, labelled lines, escapes, colour; views: pieces that verbs share
+ *   print      tables, labelled lines, escapes, colour; views: pieces that verbs share; diff: unified diffs
+ *   follow     server-sent events, over restarts of the daemon
  *   verbs_*.c  the verbs
  *
  * Above this program's folder lie only base, model, lang and manifest. One thread.

@@ -10,25 +10,26 @@ const struct option_row option_rows[OPT_N] = {
     [OPT_OUTPUT] = {"output", 'o', "FORM", output_words, "what to print"},
     [OPT_FORMAT] = {"output", 'o', "FORM", format_words, "what to print"},
     [OPT_REPORT] = {"output", 'o', "FORM", report_words, "what to print"},
-    [OPT_TYPE] = {"type", 0, "T", NULL, "only this type of trigger, or of event"},
-    [OPT_STATUS] = {"status", 0, "S", NULL, "only those with this status"},
-    [OPT_DECISION] = {"decision", 0, "D", NULL, "only events with this decision"},
-    [OPT_TRIGGER] = {"trigger", 0, "ID", NULL, "only those of this trigger"},
-    [OPT_PIPELINE] = {"pipeline", 0, "ID", NULL, "only those of this pipeline"},
+    [OPT_TYPE] = {"type", 0, "T", NULL, "only this type of trigger, or of event", COMPLETE_TYPE},
+    [OPT_STATUS] = {"status", 0, "S", NULL, "only those with this status", COMPLETE_STATE},
+    [OPT_DECISION] = {"decision", 0, "D", NULL, "only events with this decision", COMPLETE_DECISION},
+    [OPT_TRIGGER] = {"trigger", 0, "ID", NULL, "only those of this trigger", COMPLETE_TRIGGER},
+    [OPT_PIPELINE] = {"pipeline", 0, "ID", NULL, "only those of this pipeline", COMPLETE_PIPELINE},
     [OPT_SINCE] = {"since", 0, "T", NULL, "only from then on: a time (2026-01-31T12:00:00Z) or a duration back (15m)"},
     [OPT_UNTIL] = {"until", 0, "T", NULL, "only before then: likewise"},
     [OPT_LIMIT] = {"limit", 0, "N", NULL, "at most so many, the newest; of events and runs 50 by default"},
     [OPT_DATA] = {"data", 0, "JSON|@FILE|-", NULL,
-                  "the event's data: the text, a file, or standard input; {} by default"},
+                  "the event's data: the text, a file, or standard input; {} by default", COMPLETE_DATA},
     [OPT_KEY] = {"idempotency-key", 0, "K", NULL, "the same key at the same endpoint gives one event, not two"},
     [OPT_DRY_RUN] = {"dry-run", 0, NULL, NULL, "only tell what would happen"},
     [OPT_DISCARD] = {"discard", 0, NULL, NULL, "drop the events that were held back for the resume"},
     [OPT_INPUTS] = {"inputs", 0, "JSON|@FILE|-", NULL,
-                    "the run's inputs: the text, a file, or standard input; {} by default"},
+                    "the run's inputs: the text, a file, or standard input; {} by default", COMPLETE_DATA},
     [OPT_WAIT] = {"wait", 0, NULL, NULL, "wait for the end of the run; exit 1 unless it completed"},
-    [OPT_FOR] = {"for", 0, "STATE", NULL, "the state to wait for; completed by default, for triggers active"},
+    [OPT_FOR] = {"for", 0, "STATE", NULL, "the state to wait for; completed by default, for triggers active",
+                 COMPLETE_STATE},
     [OPT_TIMEOUT] = {"timeout", 0, "S", NULL, "give up after so many seconds, or a duration (5m), with exit 4"},
-    [OPT_STEP] = {"step", 0, "S", NULL, "only this step, its bytes as they are"},
+    [OPT_STEP] = {"step", 0, "S", NULL, "only this step, its bytes as they are", COMPLETE_STEP},
     [OPT_BATCH] = {"batch", 0, NULL, NULL, "a JSON line in, a JSON line out"},
     [OPT_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what comes"},
     [OPT_EXIT_CODE] = {"exit-code", 0, NULL, NULL, "tell by the exit code: 0 the same, 1 different, 2 an error"},
@@ -38,6 +39,8 @@ const struct option_row option_rows[OPT_N] = {
 static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", NULL};
 static const char *const resource_words[] = {"trigger", "pipeline", "run", "event", NULL};
 static const char *const wait_words[] = {"trigger", "run", "event", NULL};
+static const char *const shell_words[] = {"bash", "zsh", "fish", NULL};
+static const char *const man_words[] = {"triggerctl.1", "triggerd-manifest.5", NULL};
 static const char *const own_words[] = {"trigger", "pipeline", NULL};
 
 #define LOOK "look"
@@ -45,6 +48,7 @@ static const char *const own_words[] = {"trigger", "pipeline", NULL};
 #define APPLY "change what is wanted"
 #define WRITE "write manifests (no daemon needed)"
 #define LANGUAGES "try out (no daemon needed)"
+#define SHELL "the shell"
 #define FORM OPT(OPT_FORMAT)
 
 const struct verb verbs[] = {
@@ -58,7 +62,7 @@ const struct verb verbs[] = {
                 "triggerctl get events --status failed --since 1h -o wide\n"
                 "triggerctl get runs run_01HZY3Q8W2V5T9K4M7N1P6R0XD -o json",
      .arguments = {{.name = "triggers|pipelines|events|runs|manifests", .words = list_words},
-                   {.name = "ID", .optional = true}},
+                   {.name = "ID", .optional = true, .complete = COMPLETE_ID}},
      .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_TRIGGER) |
                 OPT(OPT_PIPELINE) | OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_LIMIT) | OPT(OPT_WATCH),
      .run = verb_get},
@@ -69,7 +73,8 @@ const struct verb verbs[] = {
          "Of a trigger: its status, conditions, last decisions with their reasons, and what its filter turned away.",
      .example = "triggerctl describe trigger process-new-csv-files\n"
                 "triggerctl describe event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD",
-     .arguments = {{.name = "trigger|pipeline|run|event", .words = resource_words}, {.name = "ID"}},
+     .arguments = {{.name = "trigger|pipeline|run|event", .words = resource_words},
+                   {.name = "ID", .complete = COMPLETE_ID}},
      .options = FORM,
      .run = verb_describe},
     {.name = "events",
@@ -80,7 +85,7 @@ const struct verb verbs[] = {
              "-o json a line each. Where the daemon is restarted meanwhile, it goes on with the new one.",
      .example = "triggerctl events process-new-csv-files --limit 10\n"
                 "triggerctl events -f --status failed -o json",
-     .arguments = {{.name = "TRIGGER", .optional = true}},
+     .arguments = {{.name = "TRIGGER", .optional = true, .complete = COMPLETE_TRIGGER}},
      .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_SINCE) |
                 OPT(OPT_UNTIL) | OPT(OPT_LIMIT) | OPT(OPT_FOLLOW),
      .run = verb_events},
@@ -90,7 +95,7 @@ const struct verb verbs[] = {
      .text =
          "Both are printed on standard output. Without --step each has a title. -f goes on until the run has ended.",
      .example = "triggerctl logs run_01HZY3Q8W2V5T9K4M7N1P6R0XD --step load -f",
-     .arguments = {{.name = "RUN"}},
+     .arguments = {{.name = "RUN", .complete = COMPLETE_RUN}},
      .options = OPT(OPT_STEP) | OPT(OPT_FOLLOW),
      .run = verb_logs},
     {.name = "stats",
@@ -129,7 +134,7 @@ const struct verb verbs[] = {
          "trigger's state is never final, and a trigger that does not exist yet is waited for.",
      .example = "triggerctl wait event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD --timeout 60\n"
                 "triggerctl wait trigger process-new-csv-files --for active --timeout 5",
-     .arguments = {{.name = "trigger|run|event", .words = wait_words}, {.name = "ID"}},
+     .arguments = {{.name = "trigger|run|event", .words = wait_words}, {.name = "ID", .complete = COMPLETE_ID}},
      .options = OPT(OPT_FOR) | OPT(OPT_TIMEOUT) | FORM,
      .run = verb_wait},
     {.name = "emit",
@@ -138,7 +143,7 @@ const struct verb verbs[] = {
      .text = "Prints a line for each trigger that took it: event, trigger, status, decision and reason.",
      .example = "triggerctl emit user_events --data '{\"action\": \"signup\", \"user\": {\"id\": 7}}'\n"
                 "triggerctl emit user_events --data @event.json --idempotency-key order-17",
-     .arguments = {{.name = "ENDPOINT"}},
+     .arguments = {{.name = "ENDPOINT", .complete = COMPLETE_ENDPOINT}},
      .options = OPT(OPT_DATA) | OPT(OPT_KEY) | FORM,
      .run = verb_emit},
     {.name = "test",
@@ -148,21 +153,21 @@ const struct verb verbs[] = {
          "Past the filter, also of a disabled trigger, but obeying pause, cooldown and limits. --dry-run runs nothing\n"
          "and goes through the filter first.",
      .example = "triggerctl test handle-user-events --data '{\"action\": \"signup\"}' --dry-run",
-     .arguments = {{.name = "TRIGGER"}},
+     .arguments = {{.name = "TRIGGER", .complete = COMPLETE_TRIGGER}},
      .options = OPT(OPT_DATA) | OPT(OPT_DRY_RUN) | FORM,
      .run = verb_test},
     {.name = "run",
      .group = ACT,
      .summary = "Start a run of a pipeline by hand",
      .example = "triggerctl run pipe_data_import --inputs '{\"file_path\": \"/data/a.csv\"}' --wait",
-     .arguments = {{.name = "PIPELINE"}},
+     .arguments = {{.name = "PIPELINE", .complete = COMPLETE_PIPELINE}},
      .options = OPT(OPT_INPUTS) | OPT(OPT_WAIT) | OPT(OPT_TIMEOUT) | FORM,
      .run = verb_run},
     {.name = "cancel",
      .group = ACT,
      .summary = "Cancel a run that is under way",
      .example = "triggerctl cancel run_01HZY3Q8W2V5T9K4M7N1P6R0XD",
-     .arguments = {{.name = "RUN"}},
+     .arguments = {{.name = "RUN", .complete = COMPLETE_RUN}},
      .options = FORM,
      .run = verb_cancel},
     {.name = "replay",
@@ -172,7 +177,7 @@ const struct verb verbs[] = {
              "first, and --dry-run only shows them. Inputs are mapped anew, by the trigger as it is now.",
      .example = "triggerctl replay evt_01HZY3Q8W2V5T9K4M7N1P6R0XD\n"
                 "triggerctl replay --trigger process-new-csv-files --status failed --since 2h --dry-run",
-     .arguments = {{.name = "EVENT", .optional = true, .many = true}},
+     .arguments = {{.name = "EVENT", .optional = true, .many = true, .complete = COMPLETE_EVENT}},
      .options = OPT(OPT_TRIGGER) | OPT(OPT_PIPELINE) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) |
                 OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_DRY_RUN) | FORM,
      .run = verb_replay},
@@ -180,14 +185,14 @@ const struct verb verbs[] = {
      .group = ACT,
      .summary = "Pause a trigger; its manifest stays as it is",
      .example = "triggerctl pause process-new-csv-files",
-     .arguments = {{.name = "TRIGGER"}},
+     .arguments = {{.name = "TRIGGER", .complete = COMPLETE_TRIGGER}},
      .options = FORM,
      .run = verb_pause},
     {.name = "resume",
      .group = ACT,
      .summary = "Resume a trigger that is paused or in error",
      .example = "triggerctl resume process-new-csv-files --discard",
-     .arguments = {{.name = "TRIGGER"}},
+     .arguments = {{.name = "TRIGGER", .complete = COMPLETE_TRIGGER}},
      .options = OPT(OPT_DISCARD) | FORM,
      .run = verb_resume},
     {.name = "diff",
@@ -198,7 +203,7 @@ const struct verb verbs[] = {
          "gone from them. With --exit-code: 0 the same, 1 different, 2 an error.",
      .example = "triggerctl diff manifests/\n"
                 "triggerctl diff trigger.yaml --exit-code > /dev/null || echo it differs",
-     .arguments = {{.name = "PATH", .many = true}},
+     .arguments = {{.name = "PATH", .many = true, .complete = COMPLETE_FILE}},
      .options = OPT(OPT_EXIT_CODE) | FORM,
      .run = verb_diff},
     {.name = "apply",
@@ -210,7 +215,7 @@ const struct verb verbs[] = {
          "all is in force; for each resource it says created, changed or unchanged.",
      .example = "triggerctl apply manifests/\n"
                 "triggerctl init custom | sed 's/My custom/Orders/' | triggerctl apply -",
-     .arguments = {{.name = "PATH", .many = true}},
+     .arguments = {{.name = "PATH", .many = true, .complete = COMPLETE_FILE}},
      .options = FORM,
      .run = verb_apply},
     {.name = "edit",
@@ -220,13 +225,13 @@ const struct verb verbs[] = {
              "invalid,\n"
              "the text is kept in a file.",
      .example = "EDITOR=nano triggerctl edit trigger process-new-csv-files",
-     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID"}},
+     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID", .complete = COMPLETE_ID}},
      .run = verb_edit},
     {.name = "delete",
      .group = APPLY,
      .summary = "Delete a trigger or a pipeline from its manifest, at once",
      .example = "triggerctl delete trigger process-new-csv-files",
-     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID"}},
+     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID", .complete = COMPLETE_ID}},
      .options = FORM,
      .run = verb_delete},
     {.name = "validate",
@@ -242,7 +247,7 @@ const struct verb verbs[] = {
      .example = "triggerctl validate manifests/\n"
                 "git show HEAD:manifests/a.yaml | triggerctl validate -\n"
                 "triggerctl validate manifests/ -o sarif > manifests.sarif",
-     .arguments = {{.name = "PATH", .many = true}},
+     .arguments = {{.name = "PATH", .many = true, .complete = COMPLETE_FILE}},
      .options = OPT(OPT_REPORT),
      .run = verb_validate},
     {.name = "explain",
@@ -252,13 +257,13 @@ const struct verb verbs[] = {
      .example = "triggerctl explain trigger\n"
                 "triggerctl explain file_watch.debounce_seconds\n"
                 "triggerctl explain step.retry.factor",
-     .arguments = {{.name = "KIND[.FIELD...]"}},
+     .arguments = {{.name = "KIND[.FIELD...]", .complete = COMPLETE_EXPLAIN}},
      .run = verb_explain},
     {.name = "init",
      .group = WRITE,
      .summary = "Print a manifest to start from: a type of trigger, or pipeline",
      .example = "triggerctl init file_watch > manifests/incoming.yaml",
-     .arguments = {{.name = "TYPE"}},
+     .arguments = {{.name = "TYPE", .complete = COMPLETE_INIT}},
      .run = verb_init},
     {.name = "path",
      .group = LANGUAGES,
@@ -282,5 +287,23 @@ const struct verb verbs[] = {
      .arguments = {{.name = "PATTERN", .optional = true}},
      .options = OPT(OPT_BATCH),
      .run = verb_match},
+    {.name = "completion",
+     .group = SHELL,
+     .summary = "Print the completion of bash, zsh or fish; ids come from the daemon",
+     .text = "An installed triggerctl brings it along.",
+     .example = "source <(triggerctl completion bash)\n"
+                "triggerctl completion fish | source",
+     .arguments = {{.name = "bash|zsh|fish", .words = shell_words}},
+     .run = verb_completion},
+    {.name = "man",
+     .summary = "Print a manual page, made of the same tables",
+     .example = "triggerctl man triggerctl.1 | man -l -",
+     .arguments = {{.name = "triggerctl.1|triggerd-manifest.5", .words = man_words}},
+     .run = verb_man},
+    {.name = "__complete",
+     .summary = "Tell what can stand in the place of the last word; for the shells' completions",
+     .example = "triggerctl __complete -- get tr",
+     .arguments = {{.name = "WORD", .many = true, .empty = true}},
+     .run = verb_complete},
 };
 const size_t n_verbs = ARRAY_SIZE(verbs);

@@ -46,12 +46,32 @@ enum option_id {
 };
 #define OPT(id) (UINT64_C(1) << (id))
 
+/* What completion offers for a value that has no list of words. */
+enum complete {
+    COMPLETE_NONE,
+    COMPLETE_FILE,
+    COMPLETE_DATA, /* a file after an @ */
+    COMPLETE_ID,   /* of what the first word says */
+    COMPLETE_TRIGGER,
+    COMPLETE_PIPELINE,
+    COMPLETE_RUN,
+    COMPLETE_EVENT,
+    COMPLETE_ENDPOINT,
+    COMPLETE_TYPE,    /* of trigger */
+    COMPLETE_INIT,    /* the same, and pipeline */
+    COMPLETE_EXPLAIN, /* kinds of all sorts */
+    COMPLETE_STATE,   /* of what the first word says; of events by default */
+    COMPLETE_DECISION,
+    COMPLETE_STEP, /* of the run that is the first word */
+};
+
 struct option_row {
     const char *name;         /* without dashes; several rows may share one, a verb takes at most one of them */
     char letter;              /* 0: none */
     const char *value;        /* what stands for its value in help; NULL: a flag */
     const char *const *words; /* the values that are allowed; NULL: any */
     const char *doc;
+    enum complete complete;
 };
 extern const struct option_row option_rows[OPT_N];
 
@@ -60,7 +80,9 @@ struct argument {
     const char *name;         /* as help shows it; NULL ends the list */
     const char *const *words; /* what is allowed; NULL: anything but an empty text */
     bool optional;
-    bool many; /* takes all that is left */
+    bool many;  /* takes all that is left */
+    bool empty; /* may be an empty text */
+    enum complete complete;
 };
 
 struct ctl;
@@ -69,7 +91,7 @@ typedef int verb_fn(struct ctl *c, const struct args *a); /* gives the exit code
 
 struct verb {
     const char *name;
-    const char *group; /* heading in --help */
+    const char *group; /* heading in --help; NULL: hidden */
     const char *summary;
     const char *text; /* more, for the verb's own --help; NULL: none */
     const char *example;
@@ -99,6 +121,7 @@ struct ctl {
 /* Handlers. */
 verb_fn verb_get, verb_describe, verb_events, verb_stats, verb_status, verb_version, verb_logs;
 verb_fn verb_pause, verb_resume, verb_test, verb_emit, verb_run, verb_replay, verb_cancel, verb_delete, verb_wait;
+verb_fn verb_completion, verb_complete, verb_man;
 verb_fn verb_apply, verb_diff, verb_edit, verb_doctor;
 verb_fn verb_validate, verb_path, verb_match, verb_explain, verb_init;
 

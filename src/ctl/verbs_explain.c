@@ -2,6 +2,7 @@
 #include "ctl/print.h"
 #include "ctl/table.h"
 #include "manifest/kinds.h"
+#include "model/field_doc.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
@@ -80,39 +81,6 @@ static bool find_below(const struct place *from, const char *name, struct place 
     return table == &step_fields && find_kind(manifest_step_kinds(), false, name, ret, names);
 }
 
-/* ---- words for a field ---- */
-
-static void add_range(struct buf *b, const struct field *f)
-{
-    bool open = f->flags & FIELD_MIN_OPEN;
-    if (f->max < 1e15)
-        buf_printf(b, open ? "more than %.15g, at most %.15g" : "%.15g to %.15g", f->min, f->max);
-    else
-        buf_printf(b, open ? "more than %.15g" : "at least %.15g", f->min);
-}
-
-/* What values are allowed, beside the type; empty where any are. */
-static void add_bounds(struct buf *b, const struct field *f)
-{
-    const struct field_type *t = f->type;
-    bool not_empty = f->flags & FIELD_NOT_EMPTY;
-    if (f->words) {
-        for (size_t i = 0; f->words[i]; i++)
-            buf_printf(b, "%s%s", i ? ", " : "", f->words[i]);
-    } else if (t == &field_int || t == &field_number || t == &field_seconds) {
-        add_range(b, f);
-    } else if (t == &field_id) {
-        buf_adds(b, "[a-z0-9][a-z0-9_.-]{0,62}");
-    } else if (t == &field_endpoint) {
-        buf_adds(b, "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}");
-    } else if (f->max > 0) {
-        buf_printf(b, "%sat most %.0f %s", not_empty ? "not empty, " : "", f->max,
-                   t == &field_strings ? "entries" : "characters");
-    } else if (not_empty) {
-        buf_adds(b, "not empty");
-    }
-}
-
 static const char *change_text(enum field_change change)
 {
     switch (change) {
@@ -131,7 +99,7 @@ static void print_field(const struct place *p, const char *path)
 {
     const struct field *f = p->field;
     struct buf bounds = {0}, doc = {0};
-    add_bounds(&bounds, f);
+    field_add_bounds(&bounds, f);
     text_wrap(&doc, "", f->doc, COLUMNS);
     printf("%s\n\n%s\n", path, doc.data);
     print_line(false, "type", f->type->name);
@@ -150,19 +118,11 @@ static void print_field(const struct place *p, const char *path)
 /* `name  type, range; default`, and below it what it means. */
 static void print_row(const struct field *f)
 {
-    struct buf b = {0}, bounds = {0}, doc = {0};
-    add_bounds(&bounds, f);
-    buf_printf(&b, "  %s  %s", f->name, f->type == &field_enum ? "one of" : f->type->name);
-    if (bounds.len > 0)
-        buf_printf(&b, "%s%s", f->type == &field_enum ? " " : f->words ? " of " : ", ", bounds.data);
-    if (f->flags & FIELD_REQUIRED)
-        buf_adds(&b, "; required");
-    else if (f->default_json)
-        buf_printf(&b, "; default %s", f->default_json);
+    struct buf b = {0}, doc = {0};
+    field_add_summary(&b, f);
     text_wrap(&doc, "      ", f->doc, COLUMNS);
-    printf("%s\n%s", b.data, doc.data);
+    printf("  %s  %s\n%s", f->name, b.data, doc.data);
     buf_fini(&b);
-    buf_fini(&bounds);
     buf_fini(&doc);
 }
 

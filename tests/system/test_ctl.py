@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from harness import ECHO, Daemon, Gate, custom, documents, file_watch, pipeline, script, wait_for
 
-VERBS = ["get", "describe", "stats", "status", "version", "validate", "diff", "apply", "edit", "doctor", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
+VERBS = ["get", "describe", "stats", "status", "version", "validate", "diff", "apply", "edit", "doctor", "completion", "delete", "explain", "init", "wait", "pause", "resume", "test", "emit", "run", "events", "logs", "replay", "cancel", "path", "match"]
 
 
 @pytest.fixture
