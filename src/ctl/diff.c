@@ -3,7 +3,6 @@
 
 #include "ctl/print.h"
 
-#include <assert.h>
 #include <stdio.h>
 
 #define EDITS_MAX 2000 /* past so many, the rest is shown as all removed and all added */
@@ -21,13 +20,12 @@ struct lines {
 
 static struct lines lines_of(const char *text)
 {
-    struct lines l = {0};
-    for (size_t cap = 0; text && *text; l.n++) {
+    size_t cap = 64;
+    struct lines l = {.at = xcalloc(cap, sizeof(*l.at))};
+    for (; text && *text; l.n++) {
         size_t n = strcspn(text, "\n");
-        if ((size_t)l.n == cap) {
-            cap = cap ? cap * 2 : 64;
-            l.at = xreallocarray(l.at, cap, sizeof(*l.at));
-        }
+        if ((size_t)l.n == cap)
+            l.at = xreallocarray(l.at, cap *= 2, sizeof(*l.at));
         l.at[l.n] = xstrndup(text, n);
         text += n + (text[n] == '\n');
     }
@@ -78,7 +76,6 @@ static void compare(struct script *s, long from, long n, long m)
     long **trace = xcalloc((size_t)MIN(n + m, EDITS_MAX) + 2, sizeof(*trace));
     long max = MIN(n + m, EDITS_MAX), d, x = 0;
     bool found = false;
-    assert((n == 0 || s->a->at) && (m == 0 || s->b->at));
     long *v = xcalloc((size_t)(2 * max + 3), sizeof(*v));
     long *mid = v + max + 1;
     for (d = 0; d <= max && !found; d++) {
