@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "config.h"
+#include "engine/secret_read.h"
 #include "fs/mount.h"
 #include "http/routes.h"
 #include "manifest/check.h"
@@ -76,6 +77,7 @@ struct daemon {
     struct http_server *http;
     struct mount *mount; /* NULL: none was asked for */
     struct self_mount self_mount;
+    struct secret_dirs secrets_dirs;
     struct access *access;
     struct routes routes;
     struct api api;
@@ -270,7 +272,7 @@ static int read_tokens(struct daemon *d, struct error *err)
     d->routes = (struct routes){.api = &d->api,
                                 .access = access,
                                 .on_loopback = !d->config.listen || access_loopback(d->config.listen),
-                                .secrets_dirs = &d->config.secrets_dirs,
+                                .secrets_dirs = &d->secrets_dirs,
                                 .loop = &d->loop};
     return 0;
 }
@@ -376,6 +378,7 @@ static int open_spawner(struct daemon *d, struct error *err)
 
 static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
 {
+    d->secrets_dirs = (struct secret_dirs){&d->config.secrets_dirs, &d->self_mount};
     int r = watcher_create(&d->loop, NULL, &d->watcher, err);
     if (r < 0)
         return r;
@@ -389,7 +392,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                        .store = d->store,
                        .watcher = d->watcher,
                        .state_dir = d->config.state,
-                       .secrets_dirs = &d->config.secrets_dirs},
+                       .secrets_dirs = &d->secrets_dirs},
         .step_env = {.loop = &d->loop,
                      .timers = &d->loop.timers,
                      .clock = clock_system(),
@@ -399,7 +402,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .sweeper = d->sweeper,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
-                     .secrets_dirs = &d->config.secrets_dirs},
+                     .secrets_dirs = &d->secrets_dirs},
         .source_types = source_types,
         .step_types = step_types,
         .firing = d->config.firing,

@@ -1,6 +1,7 @@
 #include "engine/secret_read.h"
 
 #include "base/loop.h"
+#include "base/self_mount.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ struct secret_read {
     struct secrets *secrets; /* NULL: abandoned */
     char **dirs;             /* those there are, `.` as it is */
     size_t n_dirs;
+    const struct self_mount *avoid;
     struct wanted *files;
     size_t n_files;
     void (*done)(void *ctx);
@@ -94,7 +96,8 @@ static int read_text(int fd, char **ret, struct error *err)
 
 /* `fd` is a handle without rights (O_PATH), so that nothing happened yet to what it leads to. `real_dir` is where `dir`
  * leads. */
-static int read_checked(int fd, const char *dir, const char *real_dir, char **ret, struct error *err)
+static int read_checked(int fd, const struct self_mount *avoid, const char *dir, const char *real_dir, char **ret,
+                        struct error *err)
 {
     char place[PATH_MAX], link[64];
     struct stat st = {0};
@@ -105,6 +108,8 @@ static int read_checked(int fd, const char *dir, const char *real_dir, char **re
         return error_set(err, rc, "%s", strerror(-rc));
     if (!below(real_dir, place))
         return error_set(err, -EACCES, "leads out of %s", dir);
+    if (self_mount_is(avoid, st.st_dev))
+        return error_set(err, -ELOOP, "lies in triggerd's own mount (SelfMount)");
     if (!S_ISREG(st.st_mode))
         return error_set(err, -EINVAL, "is no regular file");
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
@@ -116,7 +121,7 @@ static int read_checked(int fd, const char *dir, const char *real_dir, char **re
 
 /* By way of one directory. -ENOENT: it is not there, -EXDEV: the path is none below it; then nothing was set. The
  * directory is held, so that a link to it may be swapped meanwhile. */
-static int read_in(const char *dir, const char *path, char **ret, struct error *err)
+static int read_in(const struct self_mount *avoid, const char *dir, const char *path, char **ret, struct error *err)
 {
     char real_dir[PATH_MAX] = "";
     _cleanup_(closep) int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -130,7 +135,7 @@ static int read_in(const char *dir, const char *path, char **ret, struct error *
     if (rc == 0 && fd < 0)
         rc = -errno;
     if (rc == 0)
-        return read_checked(fd, dir, real_dir, ret, err);
+        return read_checked(fd, avoid, dir, real_dir, ret, err);
     return rc == -ENOENT || rc == -ENOTDIR ? -ENOENT : error_set(err, rc, "%s: %s", dir, strerror(-rc));
 }
 
@@ -143,14 +148,16 @@ static char *names_of(char *const *dirs, size_t n, const char *manifest_dir)
     return b.len ? buf_steal(&b) : xstrdup("no directory");
 }
 
-static int read_file(char *const *dirs, size_t n, const struct wanted *w, char **ret, struct error *err)
+static int read_file(const struct secret_read *r, const struct wanted *w, char **ret, struct error *err)
 {
+    char *const *dirs = r->dirs;
+    size_t n = r->n_dirs;
     bool inside = false;
     struct error first = ERROR_INIT;
     for (size_t i = 0; i < n; i++) {
         const char *dir = streq(dirs[i], ".") ? w->dir : dirs[i];
         struct error e = ERROR_INIT;
-        int rc = dir ? read_in(dir, w->path, ret, &e) : -EXDEV;
+        int rc = dir ? read_in(r->avoid, dir, w->path, ret, &e) : -EXDEV;
         inside = inside || rc != -EXDEV;
         if (rc == 0)
             return 0;
@@ -174,7 +181,7 @@ static void read_files(void *ctx)
     struct secret_read *r = ctx;
     for (size_t i = 0; i < r->n_files; i++) {
         struct error err = ERROR_INIT;
-        if (read_file(r->dirs, r->n_dirs, &r->files[i], &r->files[i].value, &err) < 0)
+        if (read_file(r, &r->files[i], &r->files[i].value, &err) < 0)
             r->files[i].error = xstrdup(err.message);
     }
 }
@@ -229,7 +236,7 @@ static void add_dirs(struct secret_read *r, const struct strings *dirs)
     }
 }
 
-struct secret_read *secret_read_start(struct loop *loop, const struct strings *dirs, struct secrets *s,
+struct secret_read *secret_read_start(struct loop *loop, const struct secret_dirs *dirs, struct secrets *s,
                                       void (*done)(void *ctx), void *ctx)
 {
     struct secret_read *r = xcalloc(1, sizeof(*r));
@@ -243,8 +250,10 @@ struct secret_read *secret_read_start(struct loop *loop, const struct strings *d
             r->files[r->n_files++] =
                 (struct wanted){.index = i, .path = xstrdup(item->name), .dir = xstrdup0(item->dir)};
     }
-    if (r->n_files > 0)
-        add_dirs(r, dirs);
+    if (r->n_files > 0 && dirs) {
+        add_dirs(r, dirs->list);
+        r->avoid = dirs->avoid;
+    }
     if (r->n_files > 0 && loop) {
         loop_work_submit(loop, &r->work, read_files, files_read, r);
         return r;

@@ -28,6 +28,7 @@
 #include "store/store.h"
 
 struct loop;
+struct secret_dirs;
 struct source;
 struct source_host;
 struct watcher;
@@ -41,7 +42,7 @@ struct source_env {
     struct store_port *store;
     struct watcher *watcher; /* the one inotify descriptor of all sources; NULL in the simulator */
     const char *state_dir;
-    const struct strings *secrets_dirs; /* for what its config refers to: engine/secret_read.h */
+    const struct secret_dirs *secrets_dirs; /* for what its config refers to: engine/secret_read.h */
 };
 
 struct channel_key {

@@ -18,6 +18,7 @@
 #include "model/pipeline.h"
 
 struct loop;
+struct secret_dirs;
 struct engine;
 struct spawner;
 struct ledger;
@@ -31,12 +32,12 @@ struct step_env {
     struct clock *clock;
     struct random *random;
     struct spawner *spawner;
-    struct ledger *ledger;              /* where children are noted, NULL: nowhere */
-    struct engine *engine;              /* for the `emit` step */
-    struct sweeper *sweeper;            /* ends what steps left behind, NULL: nobody */
-    const char *node_id;                /* for TRIGGERD_NODE_ID, by which orphans are found */
-    const char *socket_path;            /* for TRIGGERD_SOCKET; NULL: none */
-    const struct strings *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */
+    struct ledger *ledger;                  /* where children are noted, NULL: nowhere */
+    struct engine *engine;                  /* for the `emit` step */
+    struct sweeper *sweeper;                /* ends what steps left behind, NULL: nobody */
+    const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
+    const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
+    const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */
 };
 
 struct step_type {

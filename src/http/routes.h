@@ -9,7 +9,7 @@ struct routes {
     struct api *api;
     const struct access *access;
     bool on_loopback; /* nobody but this machine reaches the TCP address: webhooks need no signature */
-    const struct strings *secrets_dirs;
+    const struct secret_dirs *secrets_dirs;
     struct loop *loop;
 };
 

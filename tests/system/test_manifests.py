@@ -363,7 +363,6 @@ def test_secrets_are_shown_as_references(make_daemon: Any, tmp_path: Path) -> No
     assert event["event_data"] == {"text": "${env:WORD}"}  # data is never expanded
 
 
-@pytest.mark.skip(reason="webhooks are not built yet")
 def test_literal_secrets_are_hidden(daemon: Daemon) -> None:
     daemon.put("t.yaml", {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "webhook",
                           "config": {"path": "x", "signature": {"scheme": "github", "secret": "hunter22"}}})

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 from pathlib import Path
@@ -424,3 +425,54 @@ default_inputs:
     assert all("redis://user:***@host" in e for e in errors), errors
     views += [*errors, d.ctl("validate", d.manifests).stdout, d.output()]
     assert not [v for v in views if "canary-pw" in v]
+
+
+def webhook(id: str, secret: str) -> dict[str, Any]:
+    return {"kind": "trigger", "id": id, "name": id, "pipeline_id": "p", "trigger_type": "webhook",
+            "config": {"path": id, "signature": {"scheme": "github", "secret": secret}}}
+
+
+def deliver(d: Daemon, id: str, secret: str) -> int:
+    body = b"{}"
+    mac = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return d.http("POST", f"/hooks/{id}", body, {"X-Hub-Signature-256": mac, "Content-Type": "application/json"}).status
+
+
+def test_secrets_of_signatures(make_daemon: Any) -> None:
+    d: Daemon = make_daemon(args=("--log-level", "debug"), env={"WORD": WORD}).start()
+    (d.manifests / "token").write_text(TOKEN + "\n")
+    secrets = {"literal": "canary-literal", "env": "${env:WORD}", "file": "${file:token}", "gone": "${env:GONE_X}",
+               "mixed": "canary-${env:WORD}"}
+    path = d.write("m.yaml", pipeline("p", script("echo done")), *(webhook(id, secret) for id, secret in secrets.items()))
+    wait_for(lambda: d.exists("mixed"))
+    shown = {id: d.trigger(id)["config"]["signature"]["secret"] for id in secrets}
+    assert shown == {**secrets, "literal": "***", "mixed": "***${env:WORD}"}
+    values = {"literal": "canary-literal", "env": WORD, "file": TOKEN, "mixed": f"canary-{WORD}"}
+    for id, value in values.items():
+        assert (deliver(d, id, value), deliver(d, id, "wrong-" + value)) == (200, 401), id
+    gone = d.http("POST", "/hooks/gone", b"{}", {"X-Hub-Signature-256": "sha256=" + "0" * 64})
+    assert gone.status >= 400 and b"canary" not in gone.body
+
+    # sent back as it was shown, with something else changed
+    for id in secrets:
+        config = d.trigger(id)["config"]
+        d.http("PUT", f"/api/v1/triggers/{id}", {"config": {**config, "methods": ["POST", "PUT"]}}).ok()
+        assert f'"secret": "{secrets[id]}"' in path.read_text(), id
+        assert d.trigger(id)["config"] == {**config, "methods": ["POST", "PUT"]}
+    d.http("PUT", "/api/v1/triggers/literal", {"config": {"path": "literal", "signature": {
+        "scheme": "github", "secret": "${file:token}"}}}).ok()
+    assert deliver(d, "literal", TOKEN) == 200 and "canary-literal" not in path.read_text()
+
+    edited = d.data / "edited.json"
+    edited.write_text(json.dumps(webhook("mixed", "canary-other")))
+    bad = d.write("bad.yaml", {**webhook("bad", "x"), "config": {"path": "bad", "signature": {
+        "scheme": "github", "secret": 12345678901}}})
+    errors = wait_for(d.errors)
+    bad.unlink()
+    diff = d.ctl("diff", edited).stdout
+    assert '"secret": "***"' in diff and "***${env:WORD}" in diff
+    views = [*errors, diff, json.dumps(d.get("/api/v1/triggers")), d.ctl("describe", "trigger", "mixed").stdout,
+             d.ctl("get", "triggers", "-o", "yaml").stdout, d.ctl("events", "mixed").stdout, d.output(),
+             json.dumps(d.events())]
+    found = [(v, c) for v in views for c in ("canary-literal", "canary-other", WORD, TOKEN, "12345678901") if c in v]
+    assert not found

@@ -3,6 +3,7 @@
 #include "engine/secret_read.h"
 
 #include "base/loop.h"
+#include "base/self_mount.h"
 #include "base/util.h"
 
 #include <errno.h>
@@ -19,8 +20,9 @@ struct rig {
     char dir[64];
     struct loop loop;
     struct secrets *secrets;
-    struct strings dirs;
-    char *list[2];
+    struct strings list;
+    char *items[2];
+    struct secret_dirs dirs;
     int done;
 };
 
@@ -39,9 +41,10 @@ static void rig_init(struct rig *r)
     assert_non_null(mkdtemp(r->dir));
     assert_int_equal(loop_init(&r->loop), 0);
     r->secrets = secrets_create();
-    r->list[0] = (char *)"$CREDENTIALS_DIRECTORY";
-    r->list[1] = (char *)".";
-    r->dirs = (struct strings){r->list, 2};
+    r->items[0] = (char *)"$CREDENTIALS_DIRECTORY";
+    r->items[1] = (char *)".";
+    r->list = (struct strings){r->items, 2};
+    r->dirs = (struct secret_dirs){&r->list, NULL};
     unsetenv("CREDENTIALS_DIRECTORY");
     setenv("TEST_SECRET", "from the environment", 1);
     put(r, "a", "from a file\n");
@@ -143,6 +146,26 @@ static void without_a_loop_it_is_read_here(void **state)
     rig_fini(&r);
 }
 
+static void our_own_mount_is_avoided(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct stat st;
+    struct self_mount own = {0};
+    rig_init(&r);
+    assert_int_equal(stat(r.dir, &st), 0);
+    self_mount_set(&own, st.st_dev);
+    r.dirs.avoid = &own;
+    secrets_want(r.secrets, "${file:a}", r.dir);
+    assert_non_null(secret_read_start(&r.loop, &r.dirs, r.secrets, done, &r));
+    loop_run(&r.loop);
+    char *text = NULL;
+    struct error err = ERROR_INIT;
+    assert_int_equal(secrets_expand(r.secrets, "${file:a}", r.dir, &text, &err), -ENOENT);
+    assert_string_equal(err.message, "${file:a}: lies in triggerd's own mount (SelfMount)");
+    rig_fini(&r);
+}
+
 static void directories_of_manifests(void **state)
 {
     (void)state;
@@ -163,6 +186,7 @@ int main(void)
         cmocka_unit_test(files_come_from_the_loop),
         cmocka_unit_test(what_was_abandoned_touches_nothing),
         cmocka_unit_test(without_a_loop_it_is_read_here),
+        cmocka_unit_test(our_own_mount_is_avoided),
         cmocka_unit_test(directories_of_manifests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
