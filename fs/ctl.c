@@ -56,14 +56,12 @@ static bool is_blank(char c)
 struct command {
     const struct verb *verb;
     cJSON *json;
-    char *json_text;
     bool has_word;
 };
 
 static void command_fini(struct command *c)
 {
     cJSON_Delete(c->json);
-    free(c->json_text);
 }
 
 static int parse_argument(const struct verb *v, const char *text, size_t len, struct command *ret)
@@ -76,7 +74,6 @@ static int parse_argument(const struct verb *v, const char *text, size_t len, st
     }
     if (v->argument == ARGUMENT_NONE || value_parse(text, len, &ret->json, NULL) < 0)
         return -EINVAL;
-    ret->json_text = xstrndup(text, len);
     return 0;
 }
 
@@ -190,7 +187,7 @@ static void job_answered(void *ctx, struct api_answer *answer)
 
 static void emit(const struct node *n, const struct command *c, struct api_call call)
 {
-    struct api_emit e = {.endpoint = n->name, .data = c->json, .data_text = c->json_text};
+    struct api_emit e = {.endpoint = n->name, .data = c->json};
     api_emit(n->fs->api, &e, call);
 }
 
@@ -213,7 +210,7 @@ static void carry_out(struct job *j, const struct command *c)
     else if (streq(word, "resume") || streq(word, "active"))
         api_resume(a, id, c->has_word, call);
     else if (streq(word, "test"))
-        api_test(a, id, data, c->json_text, NULL, call);
+        api_test(a, id, data, NULL, NULL, call);
     else if (streq(word, "run"))
         api_run_pipeline(a, id, data, NULL, call);
     else
@@ -257,7 +254,7 @@ static bool is_document(const struct node *n)
 static void write_document(fuse_req_t req, struct handle *h, const char *data, size_t size)
 {
     struct command c = {0};
-    int r = gather_write(&h->gather, data, size, &c.json, &c.json_text);
+    int r = gather_write(&h->gather, data, size, &c.json);
     if (r < 0) {
         answer_error(req, r);
         return;
@@ -326,7 +323,7 @@ void control_write(fuse_req_t req, struct handle *h, const char *data, size_t si
 void control_flush(fuse_req_t req, struct handle *h)
 {
     struct command c = {0};
-    int r = is_document(h->node) ? gather_end(&h->gather, &c.json, &c.json_text) : 0;
+    int r = is_document(h->node) ? gather_end(&h->gather, &c.json) : 0;
     if (r == 0 && h->line.len > 0) {
         r = parse_line(h->node, h->line.data, h->line.len, &c);
         r = r < 0 ? r : !r;

@@ -262,14 +262,9 @@ static void start_anew(struct gather *g)
         buf_fini(&g->text);
 }
 
-static int complete(struct gather *g, cJSON **ret, char **ret_text)
+static int complete(struct gather *g, cJSON **ret)
 {
-    cJSON *value = NULL;
-    int r = value_parse(g->text.data, g->text.len, &value, NULL);
-    if (r == 0) {
-        *ret = value;
-        *ret_text = xmemdup(g->text.data, g->text.len + 1);
-    }
+    int r = value_parse(g->text.data, g->text.len, ret, NULL);
     start_anew(g);
     return r < 0 ? -EINVAL : 1;
 }
@@ -280,7 +275,7 @@ static int give_up(struct gather *g, int code)
     return code;
 }
 
-int gather_write(struct gather *g, const char *data, size_t len, cJSON **ret, char **ret_text)
+int gather_write(struct gather *g, const char *data, size_t len, cJSON **ret)
 {
     size_t used = len;
     while (json_scan_blank(&g->scan) && len > 0 && is_space(*data)) {
@@ -301,14 +296,14 @@ int gather_write(struct gather *g, const char *data, size_t len, cJSON **ret, ch
     for (size_t i = used; i < len; i++)
         if (!is_space(data[i]))
             return give_up(g, -EINVAL);
-    return complete(g, ret, ret_text);
+    return complete(g, ret);
 }
 
-int gather_end(struct gather *g, cJSON **ret, char **ret_text)
+int gather_end(struct gather *g, cJSON **ret)
 {
     if (json_scan_blank(&g->scan))
         return 0;
-    return json_scan_end(&g->scan) ? complete(g, ret, ret_text) : give_up(g, -EINVAL);
+    return json_scan_end(&g->scan) ? complete(g, ret) : give_up(g, -EINVAL);
 }
 
 void gather_fini(struct gather *g)

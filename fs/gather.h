@@ -49,9 +49,9 @@ struct gather {
 /* Take a write. 0: taken, incomplete, or nothing but white space; 1: *ret (the caller's) is the document that it
  * completed. -EINVAL: it can not become JSON, or something follows the document; -EFBIG. After a failure nothing of the
  * document is left. */
-int gather_write(struct gather *g, const char *data, size_t len, cJSON **ret, char **ret_text);
+int gather_write(struct gather *g, const char *data, size_t len, cJSON **ret);
 /* The open ends: as gather_write(); -EINVAL also for what is incomplete. */
-int gather_end(struct gather *g, cJSON **ret, char **ret_text);
+int gather_end(struct gather *g, cJSON **ret);
 void gather_fini(struct gather *g);
 
 #endif

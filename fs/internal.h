@@ -140,9 +140,9 @@ struct node {
     struct handle *handles;
     struct node *prev, *next; /* of fs->orphans: without a key */
     /* by kind */
-    char *path;          /* of a manifest directory's root: absolute */
-    size_t log_base;     /* LOG: where it begins */
-    struct mfile *mfile; /* manifests: what is being written; NULL: nothing */
+    char *path;                    /* of a manifest directory's root: absolute */
+    uint64_t log_base, log_number; /* LOG: where it begins */
+    struct mfile *mfile;           /* manifests: what is being written; NULL: nothing */
     struct scratch *scratch;
     struct stat seen; /* DIR, FILE, SYMLINK, MANIFEST: as last looked at */
 };
@@ -191,8 +191,9 @@ struct handle {
     int fd;
     /* streams */
     struct feed_reader *reader;
-    size_t taken; /* bytes of the message looked at that were read */
-    size_t log_base;
+    size_t taken;                       /* bytes of the buffer that were read */
+    uint64_t log_base;                  /* what of the log is at offset 0 */
+    uint64_t log_next, log_next_number; /* where its last read ended, and in which line */
     struct waiting_read *waiting;
     struct fuse_pollhandle *poll;
 };
@@ -358,6 +359,7 @@ struct mount {
     dev_t dev;
     uint64_t ino;
     struct reject *rejects;
+    struct log_store *logs;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };

@@ -6,6 +6,7 @@
  * CLOSING: the descriptor is polled no more, and what was asked is being answered. UNMOUNTING also ends the session,
  * whose descriptor nobody uses any more.
  */
+#include "fs/log.h"
 #include "fs/manifest.h"
 
 #include <fcntl.h>
@@ -154,6 +155,7 @@ static void finish(void *ctx)
     void (*stopped)(void *) = m->stopped;
     void *stopped_ctx = m->stopped_ctx;
     rejects_free(m);
+    log_store_destroy(m->logs);
     free(m->buf.mem);
     free(m->dir);
     free(m->why);
@@ -238,6 +240,7 @@ struct mount *mount_create(const struct mount_options *options)
     loop_group_init(&m->group, options->loop);
     timer_init(&m->again, try_mount, m);
     options->api->mounting = true;
+    m->logs = log_store_create(options->api->feed, options->api->clock);
     return m;
 }
 

@@ -1,6 +1,7 @@
 #include "fs/manifest.h"
 #include "fs/real.h"
 #include "fs/scratch.h"
+#include "fs/stream.h"
 
 #define DIRECTORY (S_IFDIR | 0777)
 #define READABLE (S_IFREG | 0444)
@@ -292,6 +293,8 @@ void node_stat(const struct node *n, struct stat *st)
     if (real_is(n)) {
         real_stat(n, st);
         manifest_stat(n, st);
+    } else if (n->kind == NODE_LOG) {
+        log_stat(n, st);
     } else if (n->scratch) {
         scratch_stat(n, st);
     } else {

@@ -3,8 +3,11 @@
 #include "fs/move.h"
 #include "fs/real.h"
 #include "fs/scratch.h"
+#include "fs/stream.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
 
 /* ---- answers ---- */
 
@@ -159,7 +162,7 @@ static void answer_node(fuse_req_t req, struct node *n, bool entry, bool fresh)
         manifest_text(n, manifest_sized, q);
     else if (real_is(n) && !fresh)
         real_look(n, real_looked, q);
-    else if (real_is(n) || class == CLASS_SCRATCH)
+    else if (real_is(n) || class == CLASS_SCRATCH || class == CLASS_LOG)
         answer_seen(q);
     else if (n->kind == NODE_LINK)
         sized(q, 0, strlen("../../triggers/") + strlen(n->name), 0);
@@ -281,6 +284,8 @@ static void handle_free(struct handle *h)
         real_close(h);
     DL_DELETE(h->node->handles, h);
     DL_DELETE2(h->fs->handles, h, of_fs_prev, of_fs_next);
+    if (h->reader)
+        stream_close(h);
     text_unref(h->text);
     gather_fini(&h->gather);
     buf_fini(&h->line);
@@ -312,6 +317,8 @@ void handle_drop(struct handle *h)
 {
     if (node_infos[h->node->kind].class == CLASS_MANIFEST)
         manifest_released(h);
+    if (h->reader)
+        stream_close(h);
     handle_release(h);
 }
 
@@ -378,6 +385,15 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     case CLASS_SCRATCH:
         open_scratch(req, n, fi);
         break;
+    case CLASS_STREAM:
+    case CLASS_LOG:
+        if (writes)
+            answer_error(req, -EACCES);
+        else if (n->kind == NODE_LOG)
+            log_open(req, n, fi);
+        else
+            stream_open(req, n, fi);
+        break;
     default:
         answer_error(req, -EOPNOTSUPP);
         break;
@@ -397,6 +413,12 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
         break;
     case CLASS_REAL:
         real_read(req, h, size, off);
+        break;
+    case CLASS_STREAM:
+        stream_read(req, h, size, fi->flags);
+        break;
+    case CLASS_LOG:
+        log_read(req, h, size, off);
         break;
     case CLASS_SCRATCH:
         answer_piece(req, h->node->scratch->data.data, h->node->scratch->data.len, size, off);
@@ -594,6 +616,19 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
     real_statfs(req);
 }
 
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *poll)
+{
+    (void)ino;
+    struct handle *h = handle_of(fi);
+    if (h->node->kind == NODE_STREAM) {
+        stream_poll(req, h, poll);
+        return;
+    }
+    if (poll)
+        fuse_pollhandle_destroy(poll);
+    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+}
+
 static void op_init(void *ctx, struct fuse_conn_info *conn)
 {
     (void)ctx;
@@ -658,6 +693,7 @@ const struct fuse_lowlevel_ops fs_operations = {
     .readdir = op_readdir,
     .releasedir = op_releasedir,
     .statfs = op_statfs,
+    .poll = op_poll,
     .create = op_create,
 };
 
@@ -706,6 +742,12 @@ void fs_close(struct fs *fs, void (*closed)(void *ctx), void *ctx)
     fs->closed_ctx = ctx;
     loop_task_init(&fs->close_task, fs_idle, fs);
     manifest_end(fs);
+    struct handle *h;
+    DL_FOREACH2(fs->handles, h, of_fs_next)
+    {
+        if (h->reader)
+            stream_close(h);
+    }
     if (fs->pending == 0)
         loop_defer(fs->loop, &fs->close_task);
 }

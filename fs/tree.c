@@ -2,6 +2,7 @@
 #include "fs/manifest.h"
 #include "fs/real.h"
 #include "fs/scratch.h"
+#include "fs/stream.h"
 
 /* ---- names that are always there ---- */
 
@@ -342,7 +343,9 @@ static int find_fixed_node(struct node *parent, const struct fixed *f, struct no
     const char *id = node_resource(parent, &kind);
     if (f->kind == NODE_OWN_MANIFEST && is_absent(parent->fs, kind, id))
         return -ENOENT;
-    *ret = f->kind == NODE_MANIFESTS ? find_dir(parent, f->name) : node_get(parent, f->name, f->kind, 0);
+    *ret = f->kind == NODE_MANIFESTS ? find_dir(parent, f->name)
+           : f->kind == NODE_LOG     ? log_node(parent, f->name)
+                                     : node_get(parent, f->name, f->kind, 0);
     return 0;
 }
 

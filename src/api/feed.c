@@ -171,7 +171,7 @@ bool feed_reader_look(struct feed_reader *r, struct feed_message *ret)
         return true;
     }
     const struct entry *e = *slot(f, r->next);
-    *ret = (struct feed_message){.position = r->next, .json = e->json, .len = e->len};
+    *ret = (struct feed_message){.position = r->next, .json = e->json, .len = e->len, .trigger_id = e->trigger_id};
     r->looking = true;
     return true;
 }

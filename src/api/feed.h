@@ -43,6 +43,7 @@ struct feed_message {
     uint64_t gap;     /* ≠ 0: so many messages are missing here, FEED_GAP_UNKNOWN: some may be; no event then */
     const char *json; /* the event as REST shows it, one line; borrowed until the loop goes on */
     size_t len;
+    const char *trigger_id; /* likewise borrowed */
 };
 
 /* `wake` comes when there is something for a reader that was told there is nothing, and when the message that it is
