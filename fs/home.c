@@ -70,7 +70,7 @@ static void on_due(struct timer *timer, void *ctx)
     (void)timer;
     struct absence *a = ctx;
     fs_hold(a->fs);
-    reconcile_put_resource(a->fs->api->reconcile, a->kind, a->id, NULL, 0, removed, a->fs);
+    reconcile_put_resource(a->fs->api->reconcile, a->kind, a->id, NULL, 0, 0, removed, a->fs);
     absence_free(a);
 }
 

@@ -291,7 +291,7 @@ void manifest_commit(struct node *parent, const char *name, const char *text, si
     struct reconcile *r = v->fs->api->reconcile;
     v->fs->commits++;
     if (v->id && resource_there(v->fs, v->kind, v->id)) {
-        reconcile_put_resource(r, v->kind, v->id, text, len, committed, v);
+        reconcile_put_resource(r, v->kind, v->id, text, len, 0, committed, v);
     } else if (v->id) {
         const char *dir = v->fs->api->manifest_dir ? v->fs->api->manifest_dir : reconcile_writable_dir(r);
         _cleanup_(freep) char *path = dir ? reconcile_free_path(r, dir, v->id) : NULL;

@@ -300,7 +300,7 @@ static void rmdir_settled(void *ctx)
     }
     log_name(m->req, m->from, m->name, "deleted");
     absence_end(m->fs, kind, m->name);
-    api_delete_resource(m->fs->api, kind, m->name, (struct api_call){deleted, m});
+    api_delete_resource(m->fs->api, kind, m->name, NULL, (struct api_call){deleted, m});
 }
 
 void move_rmdir(fuse_req_t req, struct node *parent, const char *name)

@@ -39,6 +39,7 @@ struct api_answer {
     bool problem;         /* application/problem+json */
     const char *type;     /* other content type; NULL: JSON */
     const char *location; /* borrowed; NULL: none */
+    const char *etag;     /* borrowed; NULL: none */
     int retry_after;      /* seconds; 0: none */
 };
 typedef void api_answer_fn(void *ctx, struct api_answer *answer);
@@ -151,9 +152,13 @@ void api_step_output(struct api *a, const char *run_id, const char *step_id, boo
 /* ---- manifests ---- */
 
 void api_list_manifests(struct api *a, struct api_call call);
-/* Create, edit, delete by writing manifests. `body` is the trigger object. */
-void api_create_trigger(struct api *a, const cJSON *body, struct api_call call);
-void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct api_call call);
+/* Create, edit, delete by writing manifests. `body` is the trigger or pipeline object; `if_match` the value of that
+ * header (RFC 9110, 13.1.1), 412 where the manifest is not as it says; NULL: any. */
+void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *body, struct api_call call);
+void api_update_resource(struct api *a, enum resource_kind kind, const char *id, const cJSON *body,
+                         const char *if_match, struct api_call call);
+void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, const char *if_match,
+                         struct api_call call);
 /* Several manifests in one go, all of them or none: {files: [{name, path, real, text}], directories: [path], dry_run}. `name`
  * is what errors call the file, `path` where it is, absolute, null if nowhere, `real` the same without links;
  * `directories`: all manifests below these
@@ -162,6 +167,5 @@ void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct
 /* One resource's own text: {kind, id, file, line, text}. */
 void api_get_manifest(struct api *a, const char *kind, const char *id, struct api_call call);
 void api_put_manifests(struct api *a, const cJSON *body, struct api_call call);
-void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call);
 
 #endif

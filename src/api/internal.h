@@ -18,6 +18,13 @@ static inline struct reading *reading_new(struct api *a, struct api_call call, c
     return q;
 }
 
+/* The ETag of a resource: of its manifest, not of its state. */
+#define ETAG_SIZE 20
+const char *api_etag(struct api *a, enum resource_kind kind, const char *id, char out[ETAG_SIZE]); /* NULL: none */
+/* As api_answer_text(), with it. */
+void api_answer_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call,
+                         struct buf *body);
+
 static inline void reading_free(struct reading *q)
 {
     free(q->id);

@@ -6,7 +6,10 @@
 #include "manifest/yaml_print.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+
+#define TRIES_MAX 5
 
 struct writing {
     struct api *api;
@@ -15,13 +18,67 @@ struct writing {
     char *id;
     int status; /* of success */
     bool removed;
+    cJSON *body;    /* of an edit */
+    unsigned tries; /* of an edit: again while others are faster */
 };
 
 static void writing_free(struct writing *w)
 {
     free(w->id);
+    cJSON_Delete(w->body);
     free(w);
 }
+
+/* ---- ETags ---- */
+
+const char *api_etag(struct api *a, enum resource_kind kind, const char *id, char out[ETAG_SIZE])
+{
+    uint64_t digest = reconcile_digest(a->reconcile, kind, id);
+    if (!digest)
+        return NULL;
+    snprintf(out, ETAG_SIZE, "\"%016" PRIx64 "\"", digest);
+    return out;
+}
+
+void api_answer_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call, struct buf *body)
+{
+    char etag[ETAG_SIZE];
+    size_t len = body->len;
+    struct api_answer answer = {.status = 200, .body = buf_take(body), .len = len, .etag = api_etag(a, kind, id, etag)};
+    call.answer(call.ctx, &answer);
+}
+
+/* RFC 9110, 13.1.1: `*`, or a list of tags, of which a weak one never matches. */
+static bool tag_matches(const char *header, const char *etag)
+{
+    size_t n = etag ? strlen(etag) : 0;
+    if (etag && *header == '*')
+        return true;
+    for (const char *p = header; etag && *p;) {
+        p += strspn(p, " \t,");
+        const char *end = *p == '"' ? strchr(p + 1, '"') : NULL;
+        size_t len = end ? (size_t)(end + 1 - p) : strcspn(p, ",");
+        if (len == n && strncmp(p, etag, n) == 0)
+            return true;
+        p += len;
+    }
+    return false;
+}
+
+/* The digest that the manifest must keep for the edit. False: it is another one already; answered with 412. */
+static bool base_of(struct api *a, enum resource_kind kind, const char *id, const char *if_match, struct api_call call,
+                    uint64_t *ret)
+{
+    char etag[ETAG_SIZE];
+    if (if_match && !tag_matches(if_match, api_etag(a, kind, id, etag))) {
+        api_problem(call, 412, "the manifest of %s \"%s\" is another one by now", resource_kind_name(kind), id);
+        return false;
+    }
+    *ret = reconcile_digest(a->reconcile, kind, id);
+    return true;
+}
+
+/* ---- answers ---- */
 
 static void answer_failure(struct writing *w, const struct put_result *r)
 {
@@ -29,6 +86,8 @@ static void answer_failure(struct writing *w, const struct put_result *r)
         api_problem(w->call, 404, "there is no %s \"%s\"", resource_kind_name(w->kind), w->id);
     else if (r->code == -EINVAL && r->manifest)
         api_problem_manifest(w->call, 422, "the manifest is not valid", r->manifest);
+    else if (r->code == -ESTALE)
+        api_problem(w->call, 412, "%s", r->message);
     else
         api_problem_put(w->call, r);
 }
@@ -45,23 +104,42 @@ static void answer_removed(struct writing *w)
     api_answer_text(w->call, 200, &b);
 }
 
+/* False: it is not there. */
+static bool render_resource(struct api *a, enum resource_kind kind, const char *id, struct buf *b)
+{
+    if (kind == RESOURCE_TRIGGER && engine_find_trigger(a->engine, id))
+        render_trigger(b, NULL, engine_find_trigger(a->engine, id));
+    else if (kind == RESOURCE_PIPELINE && engine_find_pipeline(a->engine, id))
+        render_pipeline(b, NULL, engine_find_pipeline(a->engine, id));
+    return b->len > 0;
+}
+
+static void update(struct writing *w, uint64_t base);
+
 static void written(void *ctx, const struct put_result *r)
 {
     struct writing *w = ctx;
-    struct live_trigger *t = engine_find_trigger(w->api->engine, w->id);
+    struct buf b = {0};
+    if (r->code == -ESTALE && w->body && ++w->tries < TRIES_MAX) {
+        update(w, reconcile_digest(w->api->reconcile, w->kind, w->id)); /* merged into what the faster one left */
+        return;
+    }
     if (r->code < 0) {
         answer_failure(w, r);
     } else if (w->removed) {
         answer_removed(w);
-    } else if (!t) {
-        api_problem(w->call, 409, "the manifest was written, but another change took the trigger away");
+    } else if (!render_resource(w->api, w->kind, w->id, &b)) {
+        api_problem(w->call, 409, "the manifest was written, but another change took the %s away",
+                    resource_kind_name(w->kind));
     } else {
-        struct buf b = {0};
-        render_trigger(&b, NULL, t);
-        _cleanup_(freep) char *location = xasprintf("/api/v1/triggers/%s", w->id);
+        _cleanup_(freep) char *location = xasprintf("/api/v1/%ss/%s", resource_kind_name(w->kind), w->id);
+        char etag[ETAG_SIZE];
         size_t len = b.len;
-        struct api_answer answer = {
-            .status = w->status, .body = buf_steal(&b), .len = len, .location = w->status == 201 ? location : NULL};
+        struct api_answer answer = {.status = w->status,
+                                    .body = buf_take(&b),
+                                    .len = len,
+                                    .location = w->status == 201 ? location : NULL,
+                                    .etag = api_etag(w->api, w->kind, w->id, etag)};
         w->call.answer(w->call.ctx, &answer);
     }
     writing_free(w);
@@ -75,24 +153,25 @@ static struct writing *writing_new(struct api *a, struct api_call call, enum res
     return w;
 }
 
-/* Is the document a valid trigger? False: answered with 422, each error with its field. */
-static bool valid_or_422(const cJSON *doc, struct api_call call)
+/* Is the document valid? False: answered with 422, each error with its field. */
+static bool valid_or_422(const cJSON *doc, enum resource_kind kind, struct api_call call)
 {
     struct manifest m;
     _cleanup_(freep) char *text = value_print(doc);
     int r = manifest_parse("request.json", text, strlen(text), &m);
+    _cleanup_(freep) char *detail = xasprintf("the %s is not valid", resource_kind_name(kind));
     if (r < 0)
-        api_problem_manifest(call, 422, "the trigger is not valid", &m);
+        api_problem_manifest(call, 422, detail, &m);
     manifest_fini(&m);
     return r == 0;
 }
 
-/* Members of a trigger object that are observed, not wanted: what a client sends back of them is left alone. */
+/* Members that are observed, not wanted: what a client sends back of them is left alone. */
 static bool observed_member(const char *name)
 {
     static const char *const names[] = {"status",     "last_triggered_at",   "trigger_count", "error_message",
                                         "created_by", "created_at",          "updated_at",    "conditions",
-                                        "generation", "observed_generation", "source"};
+                                        "generation", "observed_generation", "source",        "running"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (streq(name, names[i]))
             return true;
@@ -111,11 +190,18 @@ static cJSON *wanted_members(const cJSON *body)
     return doc;
 }
 
-static bool object_or_422(const cJSON *body, struct api_call call)
+/* Of the kind that the route is about. False: answered. */
+static bool object_or_422(const cJSON *body, enum resource_kind kind, struct api_call call)
 {
-    if (cJSON_IsObject(body))
+    const char *name = resource_kind_name(kind);
+    const cJSON *given = value_get(body, "kind");
+    if (!cJSON_IsObject(body)) {
+        api_problem_at(call, 422, "", "expected a %s object, got %s", name, value_type_name(body));
+        return false;
+    }
+    if (!given || cJSON_IsNull(given) || streq(cJSON_GetStringValue(given), name))
         return true;
-    api_problem(call, 422, "expected a trigger object, got %s", value_type_name(body));
+    api_problem_at(call, 422, "kind", "kind: expected \"%s\"", name);
     return false;
 }
 
@@ -137,45 +223,63 @@ static char *free_id(struct api *a, const char *name)
     }
 }
 
-void api_create_trigger(struct api *a, const cJSON *body, struct api_call call)
+static bool exists(struct api *a, enum resource_kind kind, const char *id)
 {
-    if (!object_or_422(body, call))
+    return kind == RESOURCE_TRIGGER ? engine_find_trigger(a->engine, id) != NULL
+                                    : engine_find_pipeline(a->engine, id) != NULL;
+}
+
+/* What the body wants, as a document: it says its kind, unless it is a trigger, as the seed's are. */
+static cJSON *document_of(enum resource_kind kind, const cJSON *body)
+{
+    cJSON *doc = wanted_members(body);
+    if (kind != RESOURCE_TRIGGER && !value_get(doc, "kind")) {
+        cJSON *item = cJSON_CreateString(resource_kind_name(kind));
+        item->string = strdup("kind");
+        cJSON_InsertItemInArray(doc, 0, item);
+    }
+    return doc;
+}
+
+void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *body, struct api_call call)
+{
+    if (!object_or_422(body, kind, call))
         return;
     const char *dir = a->manifest_dir ? a->manifest_dir : reconcile_writable_dir(a->reconcile);
-    cJSON *doc = wanted_members(body);
-    if (valid_or_422(doc, call)) {
-        const char *explicit_id = value_get_string(doc, "id");
-        _cleanup_(freep) char *id = explicit_id ? xstrdup(explicit_id) : free_id(a, value_get_string(doc, "name"));
-        if (explicit_id && engine_find_trigger(a->engine, id)) {
-            api_problem(call, 409, "there is already a trigger \"%s\"", id);
-        } else if (!dir) {
-            api_problem(call, 409, "no manifest directory is writable");
-        } else {
-            _cleanup_(freep) char *slug = trigger_slug(value_get_string(doc, "name"));
-            if (!explicit_id && !streq(slug, id))
-                value_set(doc, "id", cJSON_CreateString(id));
-            _cleanup_(freep) char *text = yaml_print(doc);
-            _cleanup_(freep) char *path = reconcile_free_path(a->reconcile, dir, id);
-            reconcile_put_file(a->reconcile, path, text, strlen(text), written,
-                               writing_new(a, call, RESOURCE_TRIGGER, id, 201));
-        }
+    _cleanup_(cjson_deletep) cJSON *doc = document_of(kind, body);
+    if (!valid_or_422(doc, kind, call))
+        return;
+    const char *explicit_id = value_get_string(doc, "id"), *name = value_get_string(doc, "name");
+    _cleanup_(freep) char *id = explicit_id ? xstrdup(explicit_id) : free_id(a, name);
+    if (explicit_id && exists(a, kind, id)) {
+        api_problem(call, 409, "there is already a %s \"%s\"", resource_kind_name(kind), id);
+        return;
     }
-    cJSON_Delete(doc);
+    if (!dir) {
+        api_problem(call, 409, "no manifest directory is writable");
+        return;
+    }
+    _cleanup_(freep) char *slug = explicit_id ? NULL : trigger_slug(name);
+    if (!explicit_id && !streq(slug, id))
+        value_set(doc, "id", cJSON_CreateString(id));
+    _cleanup_(freep) char *text = yaml_print(doc);
+    _cleanup_(freep) char *path = reconcile_free_path(a->reconcile, dir, id);
+    reconcile_put_file(a->reconcile, path, text, strlen(text), written, writing_new(a, call, kind, id, 201));
 }
 
 /* The document as it is now, parsed, with its text. False: answered. */
-static bool current(struct api *a, const char *id, struct api_call call, char **ret_text, struct document_set *ret,
+static bool current(const struct writing *w, char **ret_text, struct document_set *ret,
                     enum document_format *ret_format)
 {
-    struct live_trigger *t = engine_find_trigger(a->engine, id);
-    char *text = t ? reconcile_text(a->reconcile, RESOURCE_TRIGGER, id) : NULL;
+    const char *file = "", *kind = resource_kind_name(w->kind);
+    unsigned line;
+    char *text = exists(w->api, w->kind, w->id) ? reconcile_text(w->api->reconcile, w->kind, w->id) : NULL;
     if (!text) {
-        api_problem(call, 404, "there is no trigger \"%s\"", id);
+        api_problem(w->call, 404, "there is no %s \"%s\"", kind, w->id);
         return false;
     }
-    struct trigger_view v;
-    trigger_look(t, &v);
-    if (!v.origin || document_format_by_name(v.origin->file, ret_format) < 0)
+    if (reconcile_source(w->api->reconcile, w->kind, w->id, &file, &line) < 0 ||
+        document_format_by_name(file, ret_format) < 0)
         *ret_format = DOCUMENT_YAML;
     document_parse(text, strlen(text), *ret_format, ret);
     if (ret->n_documents == 1 && cJSON_IsObject(ret->documents[0].root) && !ret->documents[0].bad) {
@@ -184,60 +288,85 @@ static bool current(struct api *a, const char *id, struct api_call call, char **
     }
     document_set_fini(ret);
     free(text);
-    api_problem(call, 409, "the manifest of trigger \"%s\" is in error; mend it first", id);
+    api_problem(w->call, 409, "the manifest of %s \"%s\" is in error; mend it first", kind, w->id);
     return false;
 }
 
-void api_update_trigger(struct api *a, const char *id, const cJSON *body, struct api_call call)
+/* What the document is to be: what is absent or null in the body stays, and the id. A new node. */
+static cJSON *merged(const struct writing *w, const cJSON *now)
 {
-    _cleanup_(freep) char *text = NULL;
-    struct document_set set;
-    enum document_format format;
-    if (!object_or_422(body, call) || !current(a, id, call, &text, &set, &format))
-        return;
-    cJSON *wanted = cJSON_Duplicate(set.documents[0].root, true);
-    cJSON *members = wanted_members(body);
-    const char *body_id = value_get_string(members, "id");
-    bool other_id = body_id && !streq(body_id, id);
+    cJSON *wanted = cJSON_Duplicate(now, true);
+    _cleanup_(cjson_deletep) cJSON *members = wanted_members(w->body);
     for (const cJSON *item = members->child; item; item = item->next) {
         cJSON *copy = cJSON_Duplicate(item, true);
         unhide_member(wanted, copy);
         value_set(wanted, item->string, copy);
     }
+    if (w->kind != RESOURCE_TRIGGER)
+        return wanted;
     /* input_mapping moves with the config where it stood at the top and now comes inside. */
     if (value_get(value_get(members, "config"), "input_mapping") && !value_get(members, "input_mapping"))
         cJSON_DeleteItemFromObjectCaseSensitive(wanted, "input_mapping");
     _cleanup_(freep) char *slug =
         trigger_slug(value_get_string(wanted, "name") ? value_get_string(wanted, "name") : "");
-    if (!value_get(wanted, "id") && !streq(slug, id))
-        value_set(wanted, "id", cJSON_CreateString(id)); /* a renamed trigger keeps its id */
-    if (other_id) {
-        api_problem(call, 422, "id: an id never changes; expected \"%s\", got \"%s\"", id, body_id);
-    } else if (valid_or_422(wanted, call)) {
-        char *edited = NULL;
-        size_t len = 0;
-        if (edit_update(text, strlen(text), format, 0, wanted, &edited, &len, NULL) < 0) {
-            edited = format == DOCUMENT_JSON ? value_print_pretty(wanted) : yaml_print(wanted);
-            len = strlen(edited);
-        }
-        reconcile_put_resource(a->reconcile, RESOURCE_TRIGGER, id, edited, len, written,
-                               writing_new(a, call, RESOURCE_TRIGGER, id, 200));
-        free(edited);
-    }
-    cJSON_Delete(members);
-    cJSON_Delete(wanted);
-    document_set_fini(&set);
+    if (!value_get(wanted, "id") && !streq(slug, w->id))
+        value_set(wanted, "id", cJSON_CreateString(w->id)); /* a renamed trigger keeps its id */
+    return wanted;
 }
 
-void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call)
+/* Goes on with the edit of a text whose digest is `base`; `w` ends here or when that is written. */
+static void update(struct writing *w, uint64_t base)
 {
-    bool there = kind == RESOURCE_TRIGGER ? engine_find_trigger(a->engine, id) != NULL
-                                          : engine_find_pipeline(a->engine, id) != NULL;
-    if (!there) {
+    _cleanup_(freep) char *text = NULL;
+    struct document_set set;
+    enum document_format format;
+    if (!current(w, &text, &set, &format)) {
+        writing_free(w);
+        return;
+    }
+    const char *body_id = value_get_string(w->body, "id");
+    _cleanup_(cjson_deletep) cJSON *wanted = merged(w, set.documents[0].root);
+    document_set_fini(&set);
+    bool other_id = body_id && !streq(body_id, w->id);
+    if (other_id)
+        api_problem_at(w->call, 422, "id", "id: an id never changes; expected \"%s\", got \"%s\"", w->id, body_id);
+    if (other_id || !valid_or_422(wanted, w->kind, w->call)) {
+        writing_free(w);
+        return;
+    }
+    char *edited = NULL;
+    size_t len = 0;
+    if (edit_update(text, strlen(text), format, 0, wanted, &edited, &len, NULL) < 0) {
+        edited = format == DOCUMENT_JSON ? value_print_pretty(wanted) : yaml_print(wanted);
+        len = strlen(edited);
+    }
+    reconcile_put_resource(w->api->reconcile, w->kind, w->id, edited, len, base, written, w);
+    free(edited);
+}
+
+void api_update_resource(struct api *a, enum resource_kind kind, const char *id, const cJSON *body,
+                         const char *if_match, struct api_call call)
+{
+    uint64_t base;
+    if (!object_or_422(body, kind, call) || !base_of(a, kind, id, if_match, call, &base))
+        return;
+    struct writing *w = writing_new(a, call, kind, id, 200);
+    w->body = cJSON_Duplicate(body, true);
+    w->tries = if_match ? TRIES_MAX : 0; /* who says what it is based on is not merged into something else */
+    update(w, base);
+}
+
+void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, const char *if_match,
+                         struct api_call call)
+{
+    uint64_t base;
+    if (!exists(a, kind, id)) {
         api_problem(call, 404, "there is no %s \"%s\"", resource_kind_name(kind), id);
         return;
     }
+    if (!base_of(a, kind, id, if_match, call, &base))
+        return;
     struct writing *w = writing_new(a, call, kind, id, 200);
     w->removed = true;
-    reconcile_put_resource(a->reconcile, kind, id, NULL, 0, written, w);
+    reconcile_put_resource(a->reconcile, kind, id, NULL, 0, if_match ? base : 0, written, w);
 }

@@ -44,7 +44,7 @@ void api_get_pipeline(struct api *a, const char *id, struct api_call call)
     }
     struct buf b = {0};
     render_pipeline(&b, NULL, p);
-    api_answer_text(call, 200, &b);
+    api_answer_resource(a, RESOURCE_PIPELINE, id, call, &b);
 }
 
 /* ---- runs ---- */

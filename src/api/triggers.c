@@ -1,5 +1,5 @@
 /* Operations on triggers, and the statistics. */
-#include "api/api.h"
+#include "api/internal.h"
 
 #include <errno.h>
 
@@ -113,7 +113,7 @@ void api_get_trigger(struct api *a, const char *id, struct api_call call)
         return;
     struct buf b = {0};
     render_trigger(&b, NULL, t);
-    api_answer_text(call, 200, &b);
+    api_answer_resource(a, RESOURCE_TRIGGER, id, call, &b);
 }
 
 /* ---- describe ---- */

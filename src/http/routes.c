@@ -52,6 +52,10 @@ static void answered(void *ctx, struct api_answer *answer)
         reply.headers[n][0] = "Location";
         reply.headers[n++][1] = answer->location;
     }
+    if (answer->etag) {
+        reply.headers[n][0] = "ETag";
+        reply.headers[n++][1] = answer->etag;
+    }
     if (answer->retry_after > 0) {
         snprintf(retry, sizeof(retry), "%d", answer->retry_after);
         reply.headers[n][0] = "Retry-After";
@@ -105,22 +109,33 @@ static void describe_trigger(struct exchange *x)
 
 static void create_trigger(struct exchange *x)
 {
-    api_create_trigger(x->api, x->body, call_of(x));
+    api_create_resource(x->api, RESOURCE_TRIGGER, x->body, call_of(x));
 }
 
 static void update_trigger(struct exchange *x)
 {
-    api_update_trigger(x->api, x->args[0], x->body, call_of(x));
+    api_update_resource(x->api, RESOURCE_TRIGGER, x->args[0], x->body, http_header(x->request, "If-Match"), call_of(x));
 }
 
 static void delete_trigger(struct exchange *x)
 {
-    api_delete_resource(x->api, RESOURCE_TRIGGER, x->args[0], call_of(x));
+    api_delete_resource(x->api, RESOURCE_TRIGGER, x->args[0], http_header(x->request, "If-Match"), call_of(x));
+}
+
+static void create_pipeline(struct exchange *x)
+{
+    api_create_resource(x->api, RESOURCE_PIPELINE, x->body, call_of(x));
+}
+
+static void update_pipeline(struct exchange *x)
+{
+    api_update_resource(x->api, RESOURCE_PIPELINE, x->args[0], x->body, http_header(x->request, "If-Match"),
+                        call_of(x));
 }
 
 static void delete_pipeline(struct exchange *x)
 {
-    api_delete_resource(x->api, RESOURCE_PIPELINE, x->args[0], call_of(x));
+    api_delete_resource(x->api, RESOURCE_PIPELINE, x->args[0], http_header(x->request, "If-Match"), call_of(x));
 }
 
 static void pause_trigger(struct exchange *x)
@@ -431,7 +446,9 @@ static const struct route routes[] = {
     {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision",
      ACCESS_READ},
     {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE, ACCESS_READ},
+    {"POST", "api/v1/pipelines", create_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN},
     {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL, ACCESS_READ},
+    {"PUT", "api/v1/pipelines/*", update_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN},
     {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL, ACCESS_ADMIN},
     {"POST", "api/v1/pipelines/*/run", run_pipeline, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
     {"POST", "api/v1/pipelines/*/completed", completed, BODY_REQUIRED, NULL, ACCESS_EMIT},

@@ -169,6 +169,8 @@ struct read_job {
 void read_job_run(struct read_job *job);
 void read_job_fini(struct read_job *job);
 
+/* Of a document, for reconcile_digest(). */
+uint64_t text_digest(const char *text, size_t len);
 /* The whole text; 0, or negative errno (-EFBIG: over the bound). */
 int read_all(int fd, struct buf *ret);
 

@@ -32,6 +32,7 @@ struct put {
     size_t len;
     enum resource_kind kind;
     char *id;
+    uint64_t base; /* what the resource's document must be now, by its digest; 0: any */
     put_done_fn *done;
     void *ctx;
     struct put_set *set; /* several resources in one go: put_set.c does it all; NULL: one file, as follows */
@@ -159,6 +160,9 @@ static int edit_document(struct put *p, const struct read_job *now)
     if (p->entry == SIZE_MAX)
         return fail(p, -EINVAL, "%s: the document of %s \"%s\" cannot be found in it", p->path,
                     resource_kind_name(p->kind), p->id);
+    const struct manifest_entry *e = &now->manifest.entries[p->entry];
+    if (p->base && p->base != text_digest(now->text + e->start, e->end - e->start))
+        return fail(p, -ESTALE, "%s \"%s\" was changed meanwhile", resource_kind_name(p->kind), p->id);
     document_format_by_name(p->path, &format);
     int rc = p->text ? edit_replace(now->text, now->len, format, p->entry, p->text, p->len, &edited, &len, &err)
                      : edit_delete(now->text, now->len, format, p->entry, &edited, &len, &err);
@@ -566,10 +570,11 @@ void reconcile_put_file(struct reconcile *r, const char *path, const char *text,
 }
 
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
-                            put_done_fn *done, void *ctx)
+                            uint64_t base, put_done_fn *done, void *ctx)
 {
     struct put *p = put_new(r, text, len, done, ctx);
     p->kind = kind;
+    p->base = base;
     p->id = xstrdup(id);
     put_queue(r, p);
 }

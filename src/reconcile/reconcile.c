@@ -299,16 +299,40 @@ void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct
     }
 }
 
-char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *id)
+/* Borrowed; NULL: no such resource. */
+static const char *text_now(struct reconcile *r, enum resource_kind kind, const char *id, size_t *ret_len)
 {
     struct resource *res = resource_find(r, kind, id);
     if (!res || !res->owner)
         return NULL;
     const struct def *def = def_of(res, res->owner);
-    if (!def || !res->owner->text)
-        return xstrndup(res->text, res->len);
+    if (!def || !res->owner->text) {
+        *ret_len = res->len;
+        return res->text;
+    }
     const struct manifest_entry *e = &res->owner->manifest.entries[def->entry];
-    return xstrndup(res->owner->text + e->start, e->end - e->start);
+    *ret_len = e->end - e->start;
+    return res->owner->text + e->start;
+}
+
+char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *id)
+{
+    size_t len;
+    const char *text = text_now(r, kind, id, &len);
+    return text ? xstrndup(text, len) : NULL;
+}
+
+uint64_t text_digest(const char *text, size_t len)
+{
+    uint64_t digest = hash_bytes(0, text, len);
+    return digest ? digest : 1;
+}
+
+uint64_t reconcile_digest(struct reconcile *r, enum resource_kind kind, const char *id)
+{
+    size_t len;
+    const char *text = text_now(r, kind, id, &len);
+    return text ? text_digest(text, len) : 0;
 }
 
 int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_file,

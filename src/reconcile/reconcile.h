@@ -54,6 +54,9 @@ void reconcile_each_file(struct reconcile *r, void (*fn)(void *ctx, const struct
  * caller. NULL: no such resource. */
 char *reconcile_text(struct reconcile *r, enum resource_kind kind, const char *id);
 
+/* A digest of that text, never 0; 0: no such resource. */
+uint64_t reconcile_digest(struct reconcile *r, enum resource_kind kind, const char *id);
+
 /* Where it was last good; borrowed. -ENOENT: no such resource. */
 int reconcile_source(struct reconcile *r, enum resource_kind kind, const char *id, const char **ret_file,
                      unsigned *ret_line);
@@ -79,10 +82,10 @@ typedef void put_done_fn(void *ctx, const struct put_result *result);
  * it, sync, rename, apply; `done` when it is in force. `text` NULL deletes the file (no grace). Never from inside. */
 void reconcile_put_file(struct reconcile *r, const char *path, const char *text, size_t len, put_done_fn *done,
                         void *ctx);
-/* Replace one resource's document in its file, keeping the rest; text NULL: remove it. -ENOENT, -EROFS at once through
- * done. */
+/* Replace one resource's document in its file, keeping the rest; text NULL: remove it. `base`: the digest that the
+ * document must still have when its turn comes, else -ESTALE; 0: any. -ENOENT, -EROFS at once through done. */
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
-                            put_done_fn *done, void *ctx);
+                            uint64_t base, put_done_fn *done, void *ctx);
 /* What the two above would say; nothing is written. Of a resource's text the errors have their places in it, not in its
  * file. `kind` and `id` may be those of a resource that is not there: then the text must be of it alone. Ids that the
  * file `besides` (NULL: none) has are not taken: it is to be renamed to this one. */

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -135,7 +136,6 @@ def test_read_only_directories(daemon: Daemon) -> None:
         daemon.manifests.chmod(0o755)
 
 
-@pytest.mark.skip(reason="ETags come with the REST view")
 def test_etags(daemon: Daemon) -> None:
     create(daemon)
     first = daemon.http("GET", f"{T}/my-trigger").headers["ETag"]
@@ -146,6 +146,49 @@ def test_etags(daemon: Daemon) -> None:
     daemon.http("PUT", f"{T}/my-trigger", {"name": "two"}, {"If-Match": first}).problem(412)
     daemon.http("DELETE", f"{T}/my-trigger", headers={"If-Match": first}).problem(412)
     assert daemon.trigger("my-trigger")["name"] == "one"
+
+
+@pytest.mark.parametrize("tag,matches", [("*", True), ('"0", {}', True), ("{}", True), ("W/{}", False), ('"0"', False),
+                                         ("", False), ("nothing", False), ('"', False)])
+def test_if_match(daemon: Daemon, tag: str, matches: bool) -> None:
+    create(daemon)
+    etag = daemon.http("GET", f"{T}/my-trigger").headers["ETag"]
+    answer = daemon.http("PUT", f"{T}/my-trigger", {"name": "other"}, {"If-Match": tag.format(etag)})
+    assert answer.status == (200 if matches else 412)
+    if matches:
+        assert answer.headers["ETag"] != etag
+
+
+def test_edits_at_the_same_time(daemon: Daemon) -> None:
+    """Each of several PUTs, with other fields, counts; of those that say what they are based on, one."""
+    create(daemon)
+    etag = daemon.http("GET", f"{T}/my-trigger").headers["ETag"]
+    wishes = [{"description": "d"}, {"max_concurrent": 7}, {"cooldown_seconds": 3}, {"queue_limit": 70}]
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(lambda w: daemon.http("PUT", f"{T}/my-trigger", w).status, wishes))
+        assert statuses == [200] * 4
+        trigger = daemon.trigger("my-trigger")
+        assert [trigger[k] for w in wishes for k in w] == [v for w in wishes for v in w.values()]
+        etag = daemon.http("GET", f"{T}/my-trigger").headers["ETag"]
+        statuses = list(pool.map(lambda n: daemon.http("PUT", f"{T}/my-trigger", {"description": str(n)},
+                                                       {"If-Match": etag}).status, range(4)))
+        assert sorted(statuses) == [200, 412, 412, 412]
+
+
+def test_editing_a_pipeline(daemon: Daemon) -> None:
+    daemon.write("p.yaml", "# why it is there\nkind: pipeline\nid: p  # its id\nsteps:\n- id: s\n  exec: {command: [cat]}\n")
+    wait_for(lambda: daemon.http("GET", "/api/v1/pipelines/p").status == 200)
+    got = daemon.http("GET", "/api/v1/pipelines/p")
+    answer = daemon.http("PUT", "/api/v1/pipelines/p", {**got.ok(), "description": "more"}, {"If-Match": got.headers["ETag"]})
+    assert answer.ok()["description"] == "more" and answer.ok()["generation"] == 2
+    text = (daemon.manifests / "p.yaml").read_text()
+    assert text.startswith("# why it is there\nkind: pipeline\nid: p  # its id\n") and "description: more" in text
+    daemon.http("PUT", "/api/v1/pipelines/p", {"id": "q"}).problem(422)
+    daemon.http("PUT", "/api/v1/pipelines/none", {"description": "x"}).problem(404)
+    assert daemon.http("PUT", "/api/v1/pipelines/p", {"kind": "trigger"}).problem(422)["errors"][0]["path"] == "kind"
+    assert daemon.http("POST", "/api/v1/pipelines", {"steps": [script("cat")]}).problem(422)["errors"][0]["path"] == "id"
+    daemon.http("POST", "/api/v1/pipelines", {"id": "p", "steps": [script("cat")]}).problem(409)
+    daemon.http("DELETE", "/api/v1/pipelines/p", headers={"If-Match": got.headers["ETag"]}).problem(412)
 
 
 def test_stats(daemon: Daemon) -> None:
@@ -165,7 +208,6 @@ def test_stats(daemon: Daemon) -> None:
 # ---- other resources ----
 
 
-@pytest.mark.skip(reason="POST of pipelines comes with the REST view")
 def test_pipelines_and_runs(daemon: Daemon) -> None:
     answer = daemon.http("POST", "/api/v1/pipelines", {"id": "p", "steps": [script("cat")]})
     assert answer.status == 201 and answer.headers["Location"] == "/api/v1/pipelines/p"
@@ -333,7 +375,6 @@ def test_cloudevents_that_are_wrong(daemon: Daemon) -> None:
     assert both["triggered_count"] == 2 and [e["event_data"] for e in both["events"]] == [{}, {"data_base64": "AAE="}]
 
 
-@pytest.mark.skip(reason="streams come with the REST view")
 def test_a_stream_of_events(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t"))
 

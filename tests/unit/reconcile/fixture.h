@@ -378,7 +378,7 @@ FIXTURE struct put_seen put_file(struct fixture *f, const char *name, const char
 FIXTURE struct put_seen put_resource(struct fixture *f, enum resource_kind kind, const char *id, const char *text)
 {
     struct put_seen seen = {0};
-    reconcile_put_resource(f->r, kind, id, text, text ? strlen(text) : 0, put_done, &seen);
+    reconcile_put_resource(f->r, kind, id, text, text ? strlen(text) : 0, 0, put_done, &seen);
     assert_int_equal(seen.calls, 0);
     WAIT(f, seen.calls > 0);
     assert_int_equal(seen.calls, 1);
