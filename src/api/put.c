@@ -60,6 +60,7 @@ void api_problem_put(struct api_call call, const struct put_result *r)
     case -EROFS:
     case -EACCES:
     case -EPERM:
+    case -EBUSY:
     case -EAGAIN:
         status = 409;
         break;

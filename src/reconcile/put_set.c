@@ -542,8 +542,8 @@ static void write_all(void *ctx)
     for (p = s->parts; p && rc == 0; p = p->hh.next) {
         if (!to_write(p))
             continue;
-        p->written = true; /* it may fail after the rename */
         rc = write_commit(&p->pending, &err);
+        p->written = p->pending.renamed;
     }
     if (rc < 0) {
         fail(s, NULL, rc, "%s", err.message);

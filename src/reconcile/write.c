@@ -110,6 +110,7 @@ int write_commit(struct write_pending *p, struct error *err)
         write_abandon(p);
         return rc;
     }
+    p->renamed = true;
     _cleanup_(freep) char *dir = parent_of(p->path);
     free(steal(&p->temporary));
     free(steal(&p->path));

@@ -23,6 +23,7 @@ int write_delete(const struct write_target *target, struct error *err);
  * rights fails in the first. Zeroed memory is nothing pending. */
 struct write_pending {
     char *temporary, *path; /* the text, and where it goes */
+    bool renamed;           /* it is there, also where the commit failed after that */
 };
 int write_begin(const struct write_target *target, const char *text, size_t len, struct write_pending *ret,
                 struct error *err);
