@@ -6,7 +6,7 @@
 
 /* A queue that was once long gives its memory back when it is empty. */
 #define QUEUE_MEMORY_KEPT ((size_t)64 * 1024)
-#define BLOCK ((size_t)4096)
+#define BLOCK ((size_t)1024) /* only where chunks are not spoken (HTTP/1.0); they come out of the connection's memory */
 
 /* libmicrohttpd does not look at a suspended connection, and a stream is suspended most of its life. So we watch for
  * the client's going away on a descriptor of our own. */
