@@ -238,11 +238,13 @@ static void keep_by_method(struct hook *h, const char *method, struct buf *ret_a
         known |= methods;
         for (size_t k = 0; webhook_methods[k]; k++)
             takes = takes || (methods >> k & 1 && streq(webhook_methods[k], method));
+        struct listener taken = h->listeners[i];
+        h->listeners[i] = (struct listener){0};
         if (takes) {
-            h->listeners[n++] = h->listeners[i];
+            h->listeners[n++] = taken;
         } else {
-            trigger_unref(h->listeners[i].spec);
-            free(h->listeners[i].dir);
+            trigger_unref(taken.spec);
+            free(taken.dir);
         }
     }
     h->n = n;
