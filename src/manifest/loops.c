@@ -38,8 +38,9 @@ struct node {
     struct node *changed_next;
     struct edge *out, *in;
     /* its own */
-    struct pattern *filter;       /* of a custom trigger */
-    struct loop_watch *watch;     /* of a file_watch trigger */
+    struct trigger *filtered; /* a custom trigger with a filter; NULL: it is none */
+    struct pattern *filter;   /* … compiled when it was first asked for: few triggers ever meet a step that emits */
+    struct loop_watch *watch; /* of a file_watch trigger */
     struct loop_effects *effects; /* of a pipeline */
     struct glob *glob;
     struct node *glob_next; /* of loops.globs */
@@ -101,7 +102,9 @@ static struct node *node_get(struct loops *l, enum node_kind kind, const char *n
 
 static void node_drop_own(struct node *n)
 {
+    trigger_unref(n->filtered);
     pattern_destroy(n->filter);
+    n->filtered = NULL;
     n->filter = NULL;
     if (n->watch)
         loop_watch_fini(n->watch);
@@ -188,10 +191,21 @@ static bool pairs_are_spent(const struct loops *l)
     return l->pairs >= LOOPS_PAIRS_MAX;
 }
 
+static const struct pattern *filter_of(struct node *trigger)
+{
+    if (trigger->filter || !trigger->filtered)
+        return trigger->filter;
+    const char *text = trigger->filtered->config_text;
+    _cleanup_(cjson_deletep) cJSON *config = NULL;
+    if (value_parse(text, strlen(text), &config, NULL) == 0)
+        pattern_compile(value_get(config, "filter"), &trigger->filter, NULL, NULL);
+    return trigger->filter;
+}
+
 static void pair_emit(struct loops *l, struct node *pipeline, const struct loop_emit *emit, struct node *trigger)
 {
     l->pairs++;
-    if (loop_emit_may_match(emit, trigger->filter))
+    if (loop_emit_may_match(emit, filter_of(trigger)))
         edge_add(pipeline, trigger, false, xasprintf("emit %s", emit->endpoint));
 }
 
@@ -211,18 +225,18 @@ static bool is_below(const char *path, const char *directory)
 
 /* ---- triggers ---- */
 
-static void listen_custom(struct loops *l, struct node *t, const cJSON *config)
+static void listen_custom(struct loops *l, struct node *t, struct trigger *spec, const cJSON *config)
 {
     const char *endpoint = value_get_string(config, "endpoint");
     const cJSON *filter = value_get(config, "filter");
-    struct error err = ERROR_INIT;
     if (!endpoint)
         return;
     struct node *at = node_get(l, NODE_ENDPOINT, endpoint);
-    bool filtered = cJSON_IsObject(filter) && filter->child && pattern_compile(filter, &t->filter, NULL, &err) == 0;
+    bool filtered = cJSON_IsObject(filter) && filter->child;
     edge_add(at, t, filtered, NULL);
     if (!filtered)
         return;
+    t->filtered = trigger_ref(spec);
     struct edge *e;
     DL_FOREACH2(at->in, e, in_next)
     {
@@ -283,7 +297,7 @@ static void listen_completions(struct loops *l, struct node *t, const cJSON *con
     }
 }
 
-void loops_put_trigger(struct loops *l, const struct trigger *t)
+void loops_put_trigger(struct loops *l, struct trigger *t)
 {
     struct node *n = node_get(l, NODE_TRIGGER, t->id);
     node_clear(l, n);
@@ -299,7 +313,7 @@ void loops_put_trigger(struct loops *l, const struct trigger *t)
     if (value_parse(t->config_text, strlen(t->config_text), &config, NULL) < 0)
         return;
     if (custom)
-        listen_custom(l, n, config);
+        listen_custom(l, n, t, config);
     else if (files)
         listen_files(l, n, config);
     else

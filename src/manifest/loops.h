@@ -37,8 +37,8 @@ struct loops;
 struct loops *loops_create(void);
 void loops_destroy(struct loops *l);
 
-/* New, or changed. Nothing of it is kept. */
-void loops_put_trigger(struct loops *l, const struct trigger *t);
+/* New, or changed. Of a trigger a reference may be kept, of a pipeline nothing. */
+void loops_put_trigger(struct loops *l, struct trigger *t);
 void loops_put_pipeline(struct loops *l, const struct pipeline *p);
 /* Gone; unknown ids are none. */
 void loops_remove_trigger(struct loops *l, const char *id);
