@@ -5,6 +5,7 @@
 
 #include "fixture.h"
 
+#include "base/inotify_internal.h"
 #include "source/file_watch.h"
 
 #include <dirent.h>
@@ -197,13 +198,23 @@ FIXTURE bool kernel_has_events(void)
     return any;
 }
 
+/* Scans and looks for the base, events that wait for them, halves of renames that wait for the other. */
+FIXTURE bool watcher_is_busy(const struct watcher *w)
+{
+    const struct watch_tree *tree;
+    DL_FOREACH (w->trees, tree)
+        if (tree->moves || tree->job || tree->need_probe || tree->blocked)
+            return true;
+    return w->jobs || w->held || loop_task_waiting(&w->kick_task);
+}
+
 FIXTURE bool is_idle(struct rig *r)
 {
     const struct source *s = r->w.source;
     bool busy = s->outbox || s->told || s->check || s->unsaved || s->saves > 0 || s->full_scan;
     if (!busy)
         g_tree_foreach(s->files, is_busy_file, &busy);
-    return !busy && !kernel_has_events();
+    return !busy && !watcher_is_busy(r->w.env.watcher) && !kernel_has_events();
 }
 
 /* Nothing is under way, and nothing comes for a while. */
