@@ -264,6 +264,7 @@ FIXTURE void hear(struct client *c)
     turn(c->f);
     for (;;) {
         char *to = buf_reserve(&c->in, 65536);
+        *to = '\0'; /* nothing may come */
         ssize_t n = recv(c->fd, to, 65536, 0);
         if (n <= 0) {
             c->ended |= n == 0 || (errno != EAGAIN && errno != EINTR);
