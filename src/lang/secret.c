@@ -192,9 +192,9 @@ void reference_check_fields(const struct field_table *t, const cJSON *object, bo
         field_path(at, path, item->string);
         if (f && f->sub && cJSON_IsObject(item))
             reference_check_fields(f->sub, item, compiled, at, issues);
-        else if (!f || !(f->flags & FIELD_REFERS))
+        else if (!f ? strncmp(item->string, "x-", 2) != 0 : !(f->flags & FIELD_REFERS))
             reference_check_unused(item, at, "is not replaced here", issues);
-        else if (!compiled)
+        else if (f && !compiled)
             reference_check(item, at, issues);
     }
 }

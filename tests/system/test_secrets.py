@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness import Daemon, Gate, custom, pipeline, script, step_of, wait_for
+from mounted import needs_fuse
 
 WORD = "swordfish-7c1e"
 TOKEN = "hunter22-99aa"
@@ -371,6 +372,39 @@ def test_canaries(make_daemon: Any, log_format: str) -> None:
     assert seen[f"/api/v1/runs/{run['id']}/steps/a/stdout"].count(b"***") >= 7
     found = [(where, name) for where, data in seen.items() for name, value in canary.items() if value.encode() in data]
     assert not found
+
+
+@needs_fuse
+def test_canaries_in_the_mounted_view(make_mounted: Any) -> None:
+    d = make_mounted(env={"WORD": WORD})
+    (d.manifests / "token").write_text(TOKEN + "\n")
+    d.start()
+    gate = Gate(d.data)
+    d.put("m.yaml", pipeline("p", script("echo $A; cat; env >&2", "a", env={"A": "${env:WORD}"}), gate.step("g", needs=["a"]),
+                             script("echo ${file:token} >&2; exit 1", "z", needs=["g"])),
+          custom("t", default_inputs={"word": "x${env:WORD}"}))
+    event = d.emit1("t", {"word": "${env:WORD}"})
+
+    def look() -> int:
+        seen = 0
+        for folder in ("triggers", "pipelines", "events"):
+            for path in (d.m / folder).rglob("*"):
+                if path.is_file() and path.name not in ("log", "stream", "ctl", "test"):
+                    text = path.read_bytes()
+                    assert WORD.encode() not in text and TOKEN.encode() not in text, path
+                    seen += 1
+        for name in ("errors", "stats.json", "metrics"):
+            assert WORD.encode() not in (d.m / name).read_bytes()
+        return seen
+
+    wait_for(lambda: gate.lines("start"))
+    assert look() > 10
+    gate.open()
+    run = d.run_of(event)
+    assert run["status"] == "failed"
+    stdout = (d.m / "pipelines" / "p" / "runs" / run["id"] / "steps" / "a" / "stdout").read_text()
+    assert stdout.startswith("***\n") and '"x***"' in stdout
+    assert look() > 10
 
 
 # ---- written literally ----

@@ -99,6 +99,46 @@ static void test_check(void **state)
     cJSON_Delete(tree);
 }
 
+struct inner {
+    char *secret;
+};
+struct outer {
+    char *plain;
+    struct inner signature;
+};
+static const struct field inner_rows[] = {
+    {.name = "secret", .type = &field_string, FIELD(struct inner, secret, char *, .flags = FIELD_REFERS, .doc = "x")}};
+static const struct field_table inner = {"inner", "x", sizeof(struct inner), inner_rows, 1};
+static const struct field outer_rows[] = {
+    {.name = "plain", .type = &field_string, FIELD(struct outer, plain, char *, .doc = "x")},
+    {.name = "signature",
+     .type = &field_object,
+     FIELD(struct outer, signature, struct inner, .sub = &inner, .doc = "x")},
+};
+static const struct field_table outer = {"outer", "x", sizeof(struct outer), outer_rows, 2};
+
+static void test_check_fields(void **state)
+{
+    (void)state;
+    cJSON *tree = json("{\"plain\": \"${env:A}\", \"signature\": {\"secret\": \"${env:}\"}, \"x-a\": \"${env:A}\","
+                       " \"filter\": {\"a\": [\"${file:b}\"]}}");
+    struct issues issues = ISSUES_INIT;
+    reference_check_fields(&outer, tree, false, "config", &issues);
+    assert_int_equal(issues.n, 3);
+    assert_int_equal(issues.errors, 1);
+    assert_string_equal(issues.items[0].path, "config.plain");
+    assert_string_equal(issues.items[0].message, "${env:A}: is not replaced here");
+    assert_string_equal(issues.items[1].path, "config.signature.secret");
+    assert_string_equal(issues.items[1].message, "`${env:}` names no variable (at character 1)");
+    assert_string_equal(issues.items[2].path, "config.filter.a[0]");
+    issues_fini(&issues);
+    reference_check_fields(&outer, tree, true, "config", &issues); /* others say what is wrong with the secret */
+    assert_int_equal(issues.n, 2);
+    assert_int_equal(issues.errors, 0);
+    issues_fini(&issues);
+    cJSON_Delete(tree);
+}
+
 /* As the owner of a set does it, with the values that are given. */
 static void give(struct secrets *s)
 {
@@ -219,8 +259,8 @@ static void test_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_references), cmocka_unit_test(test_check),    cmocka_unit_test(test_expand),
-        cmocka_unit_test(test_mask),       cmocka_unit_test(test_template),
+        cmocka_unit_test(test_references), cmocka_unit_test(test_check),        cmocka_unit_test(test_expand),
+        cmocka_unit_test(test_mask),       cmocka_unit_test(test_check_fields), cmocka_unit_test(test_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
