@@ -1,13 +1,15 @@
 /* /metrics: what the engine counts, as Prometheus reads it. */
 #include "api/api.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 struct metrics {
-    struct buf decisions, depth, connected, runs;
+    struct buf decisions, depth, connected, lag, runs;
 };
 
 /* A label's value: backslash, quote and newline escaped. Ids hold none of them; pipeline ids of triggers may. */
@@ -73,26 +75,77 @@ static void family(struct buf *out, const char *name, const char *type, const ch
     buf_fini(samples);
 }
 
+static void histogram(struct buf *out, const char *name, const char *help, const struct histogram *h)
+{
+    uint64_t below = 0;
+    buf_printf(out, "# HELP %s %s\n# TYPE %s histogram\n", name, help, name);
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        below += h->counts[i];
+        buf_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, histogram_bounds[i], below);
+    }
+    buf_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.6f\n%s_count %" PRIu64 "\n", name, h->n, name, h->sum,
+               name, h->n);
+}
+
+static void process(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+    buf_printf(out, "# HELP process_%s %s\n# TYPE process_%s %s\nprocess_%s %.17g\n", name, help, name, type, name,
+               value);
+}
+
+static double open_descriptors(void)
+{
+    double n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (dir && readdir(dir))
+        n++;
+    if (dir)
+        closedir(dir);
+    return n > 3 ? n - 3 : 0; /* `.`, `..`, and the directory's own */
+}
+
+/* When it started, in Unix seconds: the 22nd field of its stat counts ticks since boot. */
+static double start_time(void)
+{
+    char text[1024] = "";
+    FILE *f = fopen("/proc/self/stat", "re");
+    size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = '\0';
+    const char *p = strrchr(text, ')'); /* what is in it may be anything */
+    for (int field = 2; p && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    struct timespec boot, wall;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    double ticks = p ? strtod(p, NULL) : 0;
+    return (double)(wall.tv_sec - boot.tv_sec) + (double)(wall.tv_nsec - boot.tv_nsec) / 1e9 +
+           ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
 /* The process's own, with the names that every client library gives them. */
 static void of_process(struct buf *out)
 {
     struct timespec cpu;
+    struct rlimit files;
     long pages = 0, resident = 0;
     FILE *f = fopen("/proc/self/statm", "re");
     if (f) {
         if (fscanf(f, "%ld %ld", &pages, &resident) != 2)
-            resident = 0;
+            pages = resident = 0;
         fclose(f);
     }
+    double page = (double)sysconf(_SC_PAGESIZE);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    buf_printf(out,
-               "# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.\n"
-               "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.6f\n",
-               (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
-    buf_printf(out,
-               "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
-               "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %ld\n",
-               resident * sysconf(_SC_PAGESIZE));
+    process(out, "cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+            (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
+    process(out, "resident_memory_bytes", "gauge", "Resident memory size in bytes.", (double)resident * page);
+    process(out, "virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", (double)pages * page);
+    process(out, "open_fds", "gauge", "Number of open file descriptors.", open_descriptors());
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        process(out, "max_fds", "gauge", "Maximum number of open file descriptors.", (double)files.rlim_cur);
+    process(out, "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start_time());
 }
 
 void api_metrics(struct api *a, struct api_call call)
@@ -106,6 +159,14 @@ void api_metrics(struct api *a, struct api_call call)
     family(&out, "triggerd_runs_total", "counter", "Runs that ended, by pipeline and status.", &m.runs);
     family(&out, "triggerd_queue_depth", "gauge", "Events that wait, by trigger.", &m.depth);
     family(&out, "triggerd_source_connected", "gauge", "Whether the source of a trigger works.", &m.connected);
+    family(&out, "triggerd_source_lag", "gauge", "Messages that wait in the broker, by trigger, where it tells.",
+           &m.lag);
+    histogram(&out, "triggerd_event_to_start_seconds", "From an event to the start of its run.",
+              engine_start_times(a->engine));
+    histogram(&out, "triggerd_run_seconds", "From the start of a run to its end.", engine_run_times(a->engine));
+    struct histogram commits = store_commit_times(a->store);
+    histogram(&out, "triggerd_store_commit_seconds", "How long a commit of the store took, its sync included.",
+              &commits);
     of_process(&out);
     size_t len = out.len;
     struct api_answer answer = {

@@ -181,6 +181,10 @@ struct feed_listener {
 void engine_listen(struct engine *e, struct feed_listener *l);
 void engine_unlisten(struct engine *e, struct feed_listener *l);
 
+/* How long events waited for their run to start, and runs took, since the start; borrowed. */
+const struct histogram *engine_start_times(const struct engine *e);
+const struct histogram *engine_run_times(const struct engine *e);
+
 /* Sources that are still setting up (watches, snapshots): 0 when /readyz may be true. */
 size_t engine_starting_sources(const struct engine *e);
 

@@ -336,6 +336,7 @@ struct engine {
     void (*drained)(void *ctx);
     void *drained_ctx;
     struct timer drain_deadline, drain_check;
+    struct histogram start_times, run_times;
 };
 
 static inline int64_t engine_wall(struct engine *e)

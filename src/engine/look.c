@@ -26,6 +26,16 @@ void trigger_look(struct live_trigger *t, struct trigger_view *ret)
     };
 }
 
+const struct histogram *engine_start_times(const struct engine *e)
+{
+    return &e->start_times;
+}
+
+const struct histogram *engine_run_times(const struct engine *e)
+{
+    return &e->run_times;
+}
+
 /* Ids in order, so that lists are stable. */
 static int by_trigger_id(const void *a, const void *b)
 {

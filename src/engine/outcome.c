@@ -147,6 +147,7 @@ void run_finish(struct live_run *run, enum run_status status, const char *error)
     run->row.outputs = outputs;
     run->row.error_message = xstrdup0(error);
     run->row.completed_ms = engine_wall(e);
+    histogram_add(&e->run_times, (double)(run->row.completed_ms - run->row.started_ms) / 1000);
     free(outputs_error);
 
     struct live_event *ev = run->event;

@@ -479,6 +479,8 @@ void run_begin(struct live_run *run)
     struct engine *e = run->engine;
     if (run->finished)
         return;
+    if (run->event)
+        histogram_add(&e->start_times, (double)(engine_wall(e) - run->event->rec.occurred_ms) / 1000);
     _cleanup_(freep) char *wrong = run->ending == RUN_RUNNING ? inputs_wrong(run) : NULL;
     if (wrong) {
         run_finish(run, RUN_FAILED, wrong);

@@ -27,7 +27,6 @@
 
 #define STORE_BATCH_OPS 4096
 #define STORE_BATCH_BYTES (16u << 20)
-#define STORE_COMMIT_TIMES 1024
 #define STORE_READERS_MAX 16
 #define STORE_READ_MS 5000 /* a read that takes longer ends with -ETIMEDOUT */
 #define STORE_PAGE_SIZE_MAX 10000
@@ -184,8 +183,7 @@ struct store {
     char reason[ERROR_MESSAGE_MAX];
     bool retention_changed;
     struct store_retention retention;
-    double commit_times[STORE_COMMIT_TIMES];
-    size_t n_commit_times, next_commit_time;
+    struct histogram commit_times;
 
     struct writer w;
     pthread_t writer_thread, reader_threads[STORE_READERS_MAX];

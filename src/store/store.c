@@ -177,17 +177,13 @@ const char *store_node_id(struct store_port *port)
     return store_of(port)->node_id;
 }
 
-size_t store_commit_times(struct store_port *port, double *out, size_t cap)
+struct histogram store_commit_times(struct store_port *port)
 {
     struct store *s = store_of(port);
     pthread_mutex_lock(&s->mutex);
-    size_t n = MIN(s->n_commit_times, cap);
-    size_t first = (s->next_commit_time + STORE_COMMIT_TIMES - s->n_commit_times) % STORE_COMMIT_TIMES;
-    for (size_t i = 0; i < n; i++)
-        out[i] = s->commit_times[(first + i) % STORE_COMMIT_TIMES];
-    s->n_commit_times -= n;
+    struct histogram times = s->commit_times;
     pthread_mutex_unlock(&s->mutex);
-    return n;
+    return times;
 }
 
 /* ---- open and close ---- */

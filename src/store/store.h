@@ -30,6 +30,7 @@
 #define TRIGGERD_STORE_STORE_H
 
 #include "base/error.h"
+#include "base/histogram.h"
 #include "model/event.h"
 
 /* With the commit itself within the 5 ms that are promised between a step's exit and its record. */
@@ -212,8 +213,8 @@ void store_collect(struct store_port *port);
 void store_set_retention(struct store_port *port, const struct store_retention *retention);
 /* 32 lower-case hex digits made once for the directory. */
 const char *store_node_id(struct store_port *port);
-/* The seconds that the last commits took, for the histogram: drains into `out`, returns how many. */
-size_t store_commit_times(struct store_port *port, double *out, size_t cap);
+/* How long the commits took, since the start. */
+struct histogram store_commit_times(struct store_port *port);
 
 /* Before the loop runs; on the caller's thread. The callbacks borrow their arguments. Return 0 or what the callback
  * returned. */

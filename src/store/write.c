@@ -204,9 +204,7 @@ static void tell_state(struct store *s, bool writable, const char *reason)
 static void note_commit(struct store *s, int64_t ns)
 {
     pthread_mutex_lock(&s->mutex);
-    s->commit_times[s->next_commit_time] = (double)ns / 1e9;
-    s->next_commit_time = (s->next_commit_time + 1) % STORE_COMMIT_TIMES;
-    s->n_commit_times = MIN(s->n_commit_times + 1, (size_t)STORE_COMMIT_TIMES);
+    histogram_add(&s->commit_times, (double)ns / 1e9);
     pthread_mutex_unlock(&s->mutex);
 }
 

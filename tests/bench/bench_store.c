@@ -124,27 +124,24 @@ static void wait_done(struct bench *b)
 
 static double measure(struct bench *b, long window, bool life, double seconds)
 {
-    double start = now(), start_cpu = cpu(), end = start + seconds, commit = 0, times[256];
-    long commits = 0;
+    double start = now(), start_cpu = cpu(), end = start + seconds;
+    struct histogram before = store_commit_times(b->port);
     b->life = life;
     b->done = 0;
     long n = 0;
-    store_commit_times(b->port, times, ARRAY_SIZE(times));
     while (now() < end || b->under_way > 0) {
         /* A half-empty window is filled again, so that what gathers is about half of it. */
         if (now() < end && b->under_way <= window / 2)
             while (b->under_way < window)
                 submit(b, n++);
         wait_done(b);
-        size_t got = store_commit_times(b->port, times, ARRAY_SIZE(times));
-        for (size_t i = 0; i < got; i++)
-            commit += times[i];
-        commits += (long)got;
     }
+    struct histogram after = store_commit_times(b->port);
+    double commit = after.sum - before.sum, commits = (double)MAX(after.n - before.n, UINT64_C(1));
     double rate = (double)b->done / (now() - start);
     printf("%-14s window %5ld %10.0f events/s  %7.1f a commit of %5.2f ms, %5.1f us CPU an event\n",
-           life ? "insert+update" : "insert", window, rate, (double)b->done * (life ? 2 : 1) / (double)MAX(commits, 1),
-           commit / (double)MAX(commits, 1) * 1e3, (cpu() - start_cpu) / (double)b->done * 1e6);
+           life ? "insert+update" : "insert", window, rate, (double)b->done * (life ? 2 : 1) / commits,
+           commit / commits * 1e3, (cpu() - start_cpu) / (double)b->done * 1e6);
     fflush(stdout);
     return rate;
 }

@@ -685,7 +685,6 @@ def test_health(daemon: Daemon) -> None:
     assert daemon.http("GET", "/healthz").status == daemon.http("GET", "/readyz").status == 200
 
 
-@pytest.mark.skip(reason="histograms come with the REST view")
 def test_metrics(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t"))
     daemon.fire("t")
