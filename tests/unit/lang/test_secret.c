@@ -50,15 +50,16 @@ static void test_references(void **state)
         struct reference r = {0};
         struct error err = ERROR_INIT;
         int rc = reference_next(cases[i].text, &r, &err);
+        const char *name = cases[i].name ? cases[i].name : "";
         if (rc != cases[i].rc)
             fail_msg("%s: %d", cases[i].text, rc);
         if (rc > 0) {
             assert_int_equal(r.kind, cases[i].kind);
-            assert_int_equal(r.name_len, strlen(cases[i].name));
-            assert_memory_equal(r.name, cases[i].name, r.name_len);
+            assert_int_equal(r.name_len, strlen(name));
+            assert_memory_equal(r.name, name, r.name_len);
             assert_true(r.start[0] == '$' && r.start[r.len - 1] == '}');
         } else if (rc < 0) {
-            assert_non_null(strstr(err.message, cases[i].name));
+            assert_non_null(strstr(err.message, name));
             assert_int_equal(err.column, cases[i].column);
         }
         cJSON *node = value_string(cases[i].text);
