@@ -13,8 +13,10 @@
  */
 #include "ctl/args.h"
 #include "ctl/print.h"
+#include "model/value_alloc.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -48,6 +50,11 @@ static int finish(int status)
 
 int main(int argc, char **argv)
 {
+    value_alloc_init();
+    /* As in triggerd: what is allocated is small and short-lived. What was freed is kept for the next file. */
+    mallopt(M_MXFAST, 0);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+    mallopt(M_TOP_PAD, 1 << 20);
     struct args args;
     const char *socket = NULL;
     const char *from_env = getenv("TRIGGERD_SOCKET");

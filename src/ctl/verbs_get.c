@@ -240,9 +240,10 @@ static int print_items(const struct ctl *c, const struct listing *l, const char 
         cJSON_Delete(list);
     } else {
         print_table(l, items, streq(form, "wide"), c->colour);
-        if (l->columns == manifest_columns)
+        if (l->columns == manifest_columns) {
             print_errors(items, "errors", "");
-        print_errors(items, "warnings", "warning: ");
+            print_errors(items, "warnings", "warning: ");
+        }
     }
     return CTL_OK;
 }

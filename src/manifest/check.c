@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,12 +19,17 @@ struct check_seen {
 /* ---- what was read ---- */
 
 /* Where a path leads, its last name kept as it is: two links to one file are two manifests, as for the daemon. */
-static char *place_of(const char *path)
+static char *place_of(struct manifest_check *c, const char *path)
 {
-    _cleanup_(freep) char *for_dir = xstrdup(path);
-    _cleanup_(freep) char *for_name = xstrdup(path);
-    _cleanup_(freep) char *dir = realpath(dirname(for_dir), NULL);
-    return dir ? xasprintf("%s/%s", dir, basename(for_name)) : xstrdup(path);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    _cleanup_(freep) char *dir = slash ? xstrndup(path, MAX((size_t)(slash - path), (size_t)1)) : xstrdup(".");
+    if (!streq(dir, c->dir)) { /* files of one folder come one after the other */
+        free(c->dir);
+        free(c->dir_place);
+        c->dir_place = realpath(dir, NULL);
+        c->dir = steal(&dir);
+    }
+    return c->dir_place ? xasprintf("%s/%s", c->dir_place, name) : xstrdup(path);
 }
 
 /* False: this text was noted before. */
@@ -60,51 +64,54 @@ static struct manifest *add_manifest(struct manifest_check *c)
 /* The whole text; 0, or negative errno (-EFBIG: over the bound). */
 static int read_whole(int fd, struct buf *ret)
 {
-    for (;;) {
-        ssize_t n = read(fd, buf_reserve(ret, 16384), 16384);
+    for (ret->len = 0;;) {
+        size_t room = ret->cap > ret->len + 4096 ? ret->cap - ret->len - 1 : 32768;
+        ssize_t n = read(fd, buf_reserve(ret, room), room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
-        if (n == 0)
-            return 0;
         ret->len += (size_t)n;
-        if (ret->len > DOCUMENT_TEXT_MAX)
-            return -EFBIG;
+        ret->data[ret->len] = '\0';
+        if (n == 0 || ret->len > DOCUMENT_TEXT_MAX)
+            return n == 0 ? 0 : -EFBIG;
     }
 }
 
-/* `r`: what opening gave. */
-static void add_text(struct manifest_check *c, const char *path, int fd, int r, bool is_link)
+static bool is_link(const char *path)
 {
-    struct buf text = {0};
-    r = r < 0 ? r : read_whole(fd, &text);
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+static void settle(struct manifest_check *c, size_t index);
+
+/* `r`: what opening gave. */
+static void add_text(struct manifest_check *c, const char *path, int fd, int r)
+{
+    r = r < 0 ? r : read_whole(fd, &c->text);
     if (r < 0)
-        manifest_unread(path, r, is_link, add_manifest(c));
+        manifest_unread(path, r, is_link(path), add_manifest(c));
     else
-        manifest_parse(path, text.data ? text.data : "", text.len, add_manifest(c));
-    if (r == 0 && c->keep) {
-        buf_reserve(&text, 1)[0] = '\0';
-        c->texts[c->n - 1] = text;
-    } else {
-        buf_fini(&text);
-    }
+        manifest_parse(path, c->text.data, c->text.len, add_manifest(c));
+    settle(c, c->n - 1);
+    if (r == 0 && c->keep)
+        c->texts[c->n - 1] = (struct buf){xmemdup(c->text.data, c->text.len + 1), c->text.len, c->text.len + 1};
 }
 
 static void add_file(struct manifest_check *c, const char *path)
 {
-    _cleanup_(freep) char *place = place_of(path);
+    _cleanup_(freep) char *place = place_of(c, path);
     if (!note(&c->seen, place))
         return;
-    struct stat st;
-    bool is_link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+    struct stat st = {0};
     /* O_NONBLOCK: a FIFO must not keep us waiting. */
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
     if (r == 0 && !S_ISREG(st.st_mode))
         manifest_unreadable(path, "not a regular file", add_manifest(c));
     else
-        add_text(c, path, fd, r, is_link);
+        add_text(c, path, fd, r);
 }
 
 /* ---- directories ---- */
@@ -126,16 +133,19 @@ static void found_add(struct found_files *f, char *path)
 static void walk(struct manifest_check *c, const char *path, unsigned depth, struct found_files *found);
 
 /* One name of a directory. */
-static void walk_entry(struct manifest_check *c, const char *dir, const char *name, unsigned depth,
+static void walk_entry(struct manifest_check *c, const char *dir, const struct dirent *entry, unsigned depth,
                        struct found_files *found)
 {
     struct stat st;
+    const char *name = entry->d_name;
     if (name[0] == '.' || !utf8_valid(name, strlen(name)))
         return;
     size_t len = strlen(dir);
     _cleanup_(freep) char *path = xasprintf("%s%s%s", dir, len > 0 && dir[len - 1] == '/' ? "" : "/", name);
-    if (lstat(path, &st) < 0)
-        return; /* gone meanwhile */
+    if (entry->d_type == DT_REG && manifest_name_ok(name))
+        found_add(found, steal(&path));
+    if (entry->d_type == DT_REG || lstat(path, &st) < 0)
+        return; /* done, or gone meanwhile */
     bool is_link = S_ISLNK(st.st_mode);
     bool there = !is_link || stat(path, &st) == 0;
     if (S_ISDIR(st.st_mode) && !is_link)
@@ -157,7 +167,7 @@ static void walk(struct manifest_check *c, const char *path, unsigned depth, str
     }
     const struct dirent *entry;
     while ((errno = 0, entry = readdir(d)))
-        walk_entry(c, path, entry->d_name, depth, found);
+        walk_entry(c, path, entry, depth, found);
     if (errno)
         manifest_unread(path, -errno, false, add_manifest(c));
     closedir(d);
@@ -173,7 +183,7 @@ void manifest_check_add(struct manifest_check *c, const char *path)
     struct stat st;
     if (streq(path, "-")) {
         if (note(&c->seen, path))
-            add_text(c, "<stdin>", STDIN_FILENO, 0, false);
+            add_text(c, "<stdin>", STDIN_FILENO, 0);
         return;
     }
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
@@ -194,97 +204,74 @@ void manifest_check_add(struct manifest_check *c, const char *path)
 /* ---- between files ---- */
 
 struct definition {
-    UT_hash_handle hh;
-    size_t manifest, entry; /* whose it is; SIZE_MAX: none was good */
-    char key[];             /* `kind/id` */
+    UT_hash_handle hh; /* by the entry's id */
+    struct check_entry at;
 };
 
-static struct definition *definition_of(const struct manifest_entry *e, struct definition **all)
+static struct definition *definition_of(struct manifest_check *c, enum resource_kind kind, const char *id)
 {
-    struct definition *d;
-    _cleanup_(freep) char *key = xasprintf("%s/%s", resource_kind_name(e->kind), e->id);
-    size_t len = strlen(key);
-    HASH_FIND(hh, *all, key, len, d);
-    if (d)
-        return d;
-    d = xcalloc(1, sizeof(*d) + len + 1);
-    d->manifest = SIZE_MAX;
-    memcpy(d->key, key, len);
-    HASH_ADD_KEYPTR(hh, *all, d->key, len, d);
+    struct definition *d = NULL;
+    HASH_FIND_STR(c->definitions[kind], id, d);
     return d;
 }
 
-/* As the daemon has it: the first good document owns the id, any other is in error. The same id twice within one file
- * is the parser's to find. */
-static void find_conflicts(struct manifest_check *c, struct definition **all)
+/* What was just parsed: the first good document owns its id, as the daemon has it. Only what loops need is kept of its
+ * resources. */
+static void settle(struct manifest_check *c, size_t index)
 {
-    for (size_t i = 0; i < c->n; i++) {
-        for (size_t k = 0; k < c->manifests[i].n_entries; k++) {
-            const struct manifest_entry *e = &c->manifests[i].entries[k];
-            struct definition *d = e->id && !e->bad ? definition_of(e, all) : NULL;
-            if (d && d->manifest == SIZE_MAX) {
-                d->manifest = i;
-                d->entry = k;
-            }
+    struct manifest *m = &c->manifests[index];
+    if (!c->loops)
+        c->loops = loops_create();
+    for (size_t i = 0; i < m->n_entries; i++) {
+        const struct manifest_entry *e = &m->entries[i];
+        if (!e->id)
+            continue;
+        if (e->bad || definition_of(c, e->kind, e->id)) {
+            c->later = xreallocarray(c->later, c->n_later + 1, sizeof(*c->later));
+            c->later[c->n_later++] = (struct check_entry){index, i};
+            continue;
         }
+        struct definition *d = xcalloc(1, sizeof(*d));
+        d->at = (struct check_entry){index, i};
+        HASH_ADD_KEYPTR(hh, c->definitions[e->kind], e->id, strlen(e->id), d);
+        if (e->trigger)
+            loops_put_trigger(c->loops, e->trigger);
+        else
+            loops_put_pipeline(c->loops, e->pipeline);
     }
-    for (size_t i = 0; i < c->n; i++) {
-        struct manifest *m = &c->manifests[i];
-        for (size_t k = 0; k < m->n_entries; k++) {
-            const struct manifest_entry *e = &m->entries[k];
-            const struct definition *d = e->id ? definition_of(e, all) : NULL;
-            if (d && d->manifest != SIZE_MAX && d->manifest != i)
-                manifest_add_among(m, k, "id", "%s \"%s\" is already defined in %s:%u", resource_kind_name(e->kind),
-                                   e->id, c->manifests[d->manifest].file,
-                                   c->manifests[d->manifest].entries[d->entry].line);
-        }
-    }
+    manifest_drop_resources(m);
 }
 
-struct warner {
-    struct manifest_check *check;
-    struct definition **all;
-};
+/* Whose id is another file's; the same id twice within one file is the parser's to find. */
+static void tell_conflicts(struct manifest_check *c)
+{
+    for (size_t i = 0; i < c->n_later; i++) {
+        struct manifest *m = &c->manifests[c->later[i].manifest];
+        const struct manifest_entry *e = &m->entries[c->later[i].entry];
+        const struct definition *d = definition_of(c, e->kind, e->id);
+        if (d && d->at.manifest != c->later[i].manifest)
+            manifest_add_among(m, c->later[i].entry, "id", "%s \"%s\" is already defined in %s:%u",
+                               resource_kind_name(e->kind), e->id, c->manifests[d->at.manifest].file,
+                               c->manifests[d->at.manifest].entries[d->at.entry].line);
+    }
+}
 
 static void warn_of_loop(void *ctx, const char *trigger_id, const char *text)
 {
-    struct warner *w = ctx;
-    const struct manifest_entry trigger = {.kind = RESOURCE_TRIGGER, .id = (char *)trigger_id};
-    const struct definition *d = definition_of(&trigger, w->all);
-    if (text)
-        manifest_warn_among(&w->check->manifests[d->manifest], d->entry, text);
-}
-
-static void find_loops(struct manifest_check *c, struct definition **all)
-{
-    _cleanup_(loops_destroyp) struct loops *loops = loops_create();
-    for (size_t i = 0; i < c->n; i++) {
-        for (size_t k = 0; k < c->manifests[i].n_entries; k++) {
-            const struct manifest_entry *e = &c->manifests[i].entries[k];
-            if (!e->bad && e->trigger)
-                loops_put_trigger(loops, e->trigger);
-            else if (!e->bad)
-                loops_put_pipeline(loops, e->pipeline);
-        }
-    }
-    loops_update(loops, warn_of_loop, &(struct warner){c, all});
+    struct manifest_check *c = ctx;
+    const struct definition *d = definition_of(c, RESOURCE_TRIGGER, trigger_id);
+    manifest_warn_among(&c->manifests[d->at.manifest], d->at.entry, text);
 }
 
 size_t manifest_check_finish(struct manifest_check *c)
 {
-    struct definition *all = NULL;
     size_t wrong = 0;
-    find_conflicts(c, &all);
-    find_loops(c, &all);
+    tell_conflicts(c);
+    if (c->loops)
+        loops_update(c->loops, warn_of_loop, c);
     for (size_t i = 0; i < c->n; i++) {
         manifest_sort_errors(&c->manifests[i]);
         wrong += c->manifests[i].n_wrong;
-    }
-    struct definition *d = all, *next;
-    HASH_CLEAR(hh, all); /* the table alone; the items stay linked */
-    for (; d; d = next) {
-        next = d->hh.next;
-        free(d);
     }
     return wrong;
 }
@@ -292,6 +279,19 @@ size_t manifest_check_finish(struct manifest_check *c)
 void manifest_check_fini(struct manifest_check *c)
 {
     struct check_seen *s = c->seen, *next;
+    for (size_t i = 0; i < RESOURCE_KINDS; i++) {
+        struct definition *d = c->definitions[i], *next_definition;
+        HASH_CLEAR(hh, c->definitions[i]); /* the table alone; the items stay linked */
+        for (; d; d = next_definition) {
+            next_definition = d->hh.next;
+            free(d);
+        }
+    }
+    loops_destroy(c->loops);
+    buf_fini(&c->text);
+    free(c->dir);
+    free(c->dir_place);
+    free(c->later);
     for (size_t i = 0; i < c->n; i++)
         manifest_fini(&c->manifests[i]);
     for (size_t i = 0; c->keep && i < c->n; i++)

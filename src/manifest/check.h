@@ -20,22 +20,34 @@
 #define MANIFEST_TREE_DEPTH_MAX 64 /* folders inside one another */
 
 struct check_seen;
+struct definition;
+struct loops;
+
+/* Indexes of a manifest, and in it. */
+struct check_entry {
+    size_t manifest, entry;
+};
 
 /* Zero-initialised is empty. */
 struct manifest_check {
-    struct manifest *manifests; /* in the order in which they were read */
+    struct manifest *manifests; /* in the order in which they were read; without their triggers and pipelines */
     size_t n, cap;
     struct check_seen *seen; /* paths that were read */
-    bool keep;               /* set it before the first add: texts are kept */
-    struct buf *texts;       /* of each manifest, empty where it could not be read; NULL unless kept */
+    struct definition *definitions[RESOURCE_KINDS];
+    struct check_entry *later; /* that do not own their id, or were bad */
+    size_t n_later;
+    struct loops *loops;
+    struct buf text;       /* of the file being read */
+    char *dir, *dir_place; /* the folder of the last file, and where it is */
+    bool keep;             /* set it before the first add: texts are kept */
+    struct buf *texts;     /* of each manifest, empty where it could not be read; NULL unless kept */
 };
 
 /* Read and parse a file, every manifest below a directory, or with `-` standard input (YAML; shown as `<stdin>`). What
  * cannot be read is an error of its own. */
 void manifest_check_add(struct manifest_check *c, const char *path);
-/* What is found among files: an id given twice, added to the later file, and static loops (loops.h), which are warnings;
- * call once, after the last add. Returns how many errors (no
- * warnings) there are in all. */
+/* What is found among files: an id given twice, added to the later file, and static loops (loops.h), which are
+ * warnings; call once, after the last add. Returns how many errors (no warnings) there are in all. */
 size_t manifest_check_finish(struct manifest_check *c);
 /* Every error and warning as a line. */
 void manifest_check_print(const struct manifest_check *c, FILE *out);

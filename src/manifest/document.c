@@ -53,8 +53,6 @@ static int compare_places(const void *a, const void *b)
 
 void document_set_add(struct document_set *set, struct document *doc)
 {
-    if (doc->n_places > 1)
-        qsort(doc->places, doc->n_places, sizeof(*doc->places), compare_places);
     if ((set->n_documents & (set->n_documents - 1)) == 0) /* full at every power of two */
         set->documents =
             xreallocarray(set->documents, set->n_documents ? set->n_documents * 2 : 1, sizeof(*set->documents));
@@ -65,7 +63,7 @@ void document_set_add(struct document_set *set, struct document *doc)
 struct document_place *document_place_add(struct document *doc, size_t *cap, const cJSON *node)
 {
     if (doc->n_places == *cap) {
-        *cap = *cap ? *cap * 2 : 16;
+        *cap = *cap ? *cap * 2 : 64;
         doc->places = xreallocarray(doc->places, *cap, sizeof(*doc->places));
     }
     struct document_place *place = &doc->places[doc->n_places++];
@@ -207,6 +205,12 @@ const struct document_place *document_place(const struct document *doc, const cJ
     struct document_place wanted = {.node = node};
     if (!node || doc->n_places == 0)
         return NULL;
+    if (!doc->sorted && node == doc->places[0].node)
+        return &doc->places[0];
+    if (!doc->sorted) { /* by whom first asks: most documents have no errors to place */
+        qsort(doc->places, doc->n_places, sizeof(*doc->places), compare_places);
+        ((struct document *)doc)->sorted = true;
+    }
     return bsearch(&wanted, doc->places, doc->n_places, sizeof(*doc->places), compare_places);
 }
 

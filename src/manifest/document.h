@@ -56,8 +56,9 @@ struct document {
     bool bad;       /* has at least one error in the set */
     bool complete;  /* false: the text broke off, `root` is what came before */
     bool same_line; /* the text starts on the line of its `---`; put a newline before other text in its place */
-    struct document_place *places; /* sorted by node address */
+    struct document_place *places; /* in the order of the text, until document_place() sorts them by node */
     size_t n_places;
+    bool sorted;
     cJSON *dropped; /* values that have a place but no key to hang on (duplicate key, refused key); NULL if none */
 };
 
@@ -112,7 +113,7 @@ cJSON *document_find(const struct document *doc, const char *path);
 void document_set_error(struct document_set *set, size_t document, unsigned line, unsigned column, const char *format,
                         ...) __attribute__((format(printf, 5, 6)));
 
-/* Append `doc`, taking what it owns, and sort its places. */
+/* Append `doc`, taking what it owns. */
 void document_set_add(struct document_set *set, struct document *doc);
 
 /* Append a place; `cap` is the caller's room so far. The result is valid until the next call. */

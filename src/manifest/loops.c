@@ -81,8 +81,15 @@ static const char *name_of(const struct node *n)
 static struct node *node_find(struct loops *l, enum node_kind kind, const char *name)
 {
     struct node *n = NULL;
-    _cleanup_(freep) char *key = xasprintf("%c%s", node_letters[kind], name);
-    HASH_FIND_STR(l->nodes, key, n);
+    char room[256], *key = room;
+    size_t len = strlen(name);
+    if (len + 2 > sizeof(room))
+        key = xmalloc(len + 2);
+    key[0] = node_letters[kind];
+    memcpy(key + 1, name, len + 1);
+    HASH_FIND(hh, l->nodes, key, len + 1, n);
+    if (key != room)
+        free(key);
     return n;
 }
 
@@ -249,7 +256,7 @@ static void listen_custom(struct loops *l, struct node *t, struct trigger *spec,
     }
 }
 
-static void listen_files(struct loops *l, struct node *t, const cJSON *config)
+static void listen_files(struct loops *l, struct node *t, cJSON *config)
 {
     struct loop_watch watch;
     if (!loop_watch_read(config, &watch))

@@ -31,12 +31,12 @@ void loop_effects_fini(struct loop_effects *e);
 /* A file_watch trigger. */
 struct loop_watch {
     char *base;
-    struct glob *glob;
-    struct glob **ignore;
-    size_t n_ignore;
+    char *pattern; /* of what is below it; globs are compiled when they are asked for, which is seldom */
+    bool recursive;
+    cJSON *ignore; /* NULL: none */
 };
-/* False: it is none that a write could fire. */
-bool loop_watch_read(const cJSON *config, struct loop_watch *ret);
+/* False: it is none that a write could fire. Takes what it keeps out of `config`. */
+bool loop_watch_read(cJSON *config, struct loop_watch *ret);
 void loop_watch_fini(struct loop_watch *w);
 /* `write` is at or below its base. */
 bool loop_watch_sees(const struct loop_watch *w, const struct loop_write *write);

@@ -211,58 +211,50 @@ static bool tells_writes(const cJSON *events)
     return false;
 }
 
-static void add_ignore(struct loop_watch *w, const cJSON *pattern)
-{
-    struct error err = ERROR_INIT;
-    struct glob *g = NULL;
-    if (!cJSON_IsString(pattern) || glob_create(pattern->valuestring, GLOB_IGNORE, &g, &err) < 0)
-        return;
-    w->ignore = xreallocarray(w->ignore, w->n_ignore + 1, sizeof(struct glob *));
-    w->ignore[w->n_ignore++] = g;
-}
-
-bool loop_watch_read(const cJSON *config, struct loop_watch *ret)
+bool loop_watch_read(cJSON *config, struct loop_watch *ret)
 {
     const char *path = value_get_string(config, "path");
-    const cJSON *recursive = value_get(config, "recursive"), *ignore = value_get(config, "ignore_patterns");
     struct loop_watch w = {0};
     struct error err = ERROR_INIT;
-    _cleanup_(freep) char *rest = NULL;
-    if (!path || !tells_writes(value_get(config, "events")) || glob_split(path, &w.base, &rest, &err) < 0)
+    if (!path || !tells_writes(value_get(config, "events")) || glob_split(path, &w.base, &w.pattern, &err) < 0)
         return false;
     w.base = normal(w.base);
-    if (glob_create(rest, cJSON_IsFalse(recursive) ? 0 : GLOB_RECURSIVE, &w.glob, &err) < 0) {
-        loop_watch_fini(&w);
-        return false;
-    }
-    if (cJSON_IsString(ignore))
-        add_ignore(&w, ignore);
-    else
-        for (const cJSON *i = ignore ? ignore->child : NULL; i; i = i->next)
-            add_ignore(&w, i);
+    w.recursive = !cJSON_IsFalse(value_get(config, "recursive"));
+    w.ignore = cJSON_DetachItemFromObjectCaseSensitive(config, "ignore_patterns");
     *ret = w;
     return true;
 }
 
 void loop_watch_fini(struct loop_watch *w)
 {
-    for (size_t i = 0; i < w->n_ignore; i++)
-        glob_destroy(w->ignore[i]);
-    free(w->ignore);
-    glob_destroy(w->glob);
+    cJSON_Delete(w->ignore);
+    free(w->pattern);
     free(w->base);
     *w = (struct loop_watch){0};
 }
 
+static bool is_ignored(const struct loop_watch *w, const char *relative, bool is_dir)
+{
+    const cJSON *one = cJSON_IsArray(w->ignore) ? w->ignore->child : w->ignore;
+    for (; one; one = cJSON_IsArray(w->ignore) ? one->next : NULL) {
+        struct error err = ERROR_INIT;
+        _cleanup_(glob_destroyp) struct glob *g = NULL;
+        if (cJSON_IsString(one) && glob_create(one->valuestring, GLOB_IGNORE, &g, &err) == 0 &&
+            glob_ignores(g, w->base, relative, is_dir))
+            return true;
+    }
+    return false;
+}
+
 bool loop_watch_sees(const struct loop_watch *w, const struct loop_write *write)
 {
+    struct error err = ERROR_INIT;
+    _cleanup_(glob_destroyp) struct glob *glob = NULL;
     size_t n = strlen(w->base);
     const char *relative = write->path + (n == 1 ? 0 : n); /* base `/` is its own slash */
     relative += *relative == '/';
-    bool file = *relative && glob_match(w->glob, relative), dir = write->inside && glob_may_descend(w->glob, relative);
-    for (size_t i = 0; *relative && i < w->n_ignore; i++) {
-        file = file && !glob_ignores(w->ignore[i], w->base, relative, false);
-        dir = dir && !glob_ignores(w->ignore[i], w->base, relative, true);
-    }
-    return file || dir;
+    if (glob_create(w->pattern, w->recursive ? GLOB_RECURSIVE : 0, &glob, &err) < 0)
+        return false;
+    return (*relative && glob_match(glob, relative) && !is_ignored(w, relative, false)) ||
+           (write->inside && glob_may_descend(glob, relative) && !(*relative && is_ignored(w, relative, true)));
 }

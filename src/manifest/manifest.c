@@ -282,13 +282,21 @@ void manifest_unread(const char *file, int code, bool is_link, struct manifest *
     manifest_unreadable(file, message, ret);
 }
 
-void manifest_fini(struct manifest *m)
+void manifest_drop_resources(struct manifest *m)
 {
     for (size_t i = 0; i < m->n_entries; i++) {
-        free(m->entries[i].id);
         trigger_unref(m->entries[i].trigger);
         pipeline_unref(m->entries[i].pipeline);
+        m->entries[i].trigger = NULL;
+        m->entries[i].pipeline = NULL;
     }
+}
+
+void manifest_fini(struct manifest *m)
+{
+    manifest_drop_resources(m);
+    for (size_t i = 0; i < m->n_entries; i++)
+        free(m->entries[i].id);
     for (size_t i = 0; i < m->n_errors; i++) {
         free(m->errors[i].path);
         free(m->errors[i].message);

@@ -56,6 +56,8 @@ void manifest_unreadable(const char *file, const char *message, struct manifest 
 /* … in the words that everybody uses for a negative errno (-EFBIG: over DOCUMENT_TEXT_MAX). `is_link`: the file is one,
  * so that -ENOENT is about where it leads. */
 void manifest_unread(const char *file, int code, bool is_link, struct manifest *ret);
+/* Let go of the triggers and pipelines of its entries. */
+void manifest_drop_resources(struct manifest *m);
 void manifest_fini(struct manifest *m);
 
 /* Add an error that is found only among files (an id taken elsewhere), at the place of its entry, or drop all of them.

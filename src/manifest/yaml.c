@@ -24,6 +24,11 @@ static bool check_characters(const struct yaml_piece *piece, struct document_set
     bool good = true;
     for (size_t at = piece->from, n; at < piece->to; at += n) {
         const char *c = piece->text + at;
+        if (*c >= ' ' && *c < 0x7F) { /* nearly all of them */
+            n = 1;
+            column++;
+            continue;
+        }
         n = utf8_sequence(c, piece->to - at);
         if (n == 0) {
             document_set_error(set, set->n_documents, line, column, "invalid UTF-8 (byte 0x%02x)", (unsigned char)*c);

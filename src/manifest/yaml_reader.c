@@ -8,9 +8,13 @@
 #include <uthash.h>
 #include <yaml.h>
 
-/* A key met in a mapping that is still open, for duplicates. */
+/* A key met in a mapping that is still open, for duplicates. Few are a list, from KEYS_LISTED_MAX on they are a map
+ * too. */
+#define KEYS_LISTED_MAX 24
 struct key_seen {
     UT_hash_handle hh;
+    struct key_seen *before;
+    size_t len;
     unsigned line;
     char text[];
 };
@@ -25,9 +29,10 @@ struct anchor {
 /* A collection that is being read. */
 struct frame {
     cJSON *node;
-    size_t place;          /* index in the document's places */
-    size_t last_end;       /* where its last item ended: a block collection ends there */
-    struct key_seen *keys; /* of a mapping */
+    size_t place;                     /* index in the document's places */
+    size_t last_end;                  /* where its last item ended: a block collection ends there */
+    struct key_seen *last_key, *keys; /* of a mapping: the list and the map of them */
+    size_t n_keys;
     struct anchor *anchor;
     bool map, flow;
     bool is_key;     /* it stands where a key should: read, checked, left out */
@@ -45,11 +50,11 @@ struct reader {
     size_t places_cap;
     yaml_parser_t parser;
     size_t cursor_index, cursor; /* a character count in the piece and its byte: marks move mostly forward */
-    struct frame frames[VALUE_DEPTH_MAX];
     unsigned depth;
     struct anchor *anchors;
     size_t alias_nodes, alias_bytes;
     bool alias_spent;
+    struct frame frames[VALUE_DEPTH_MAX]; /* last: not zeroed */
 };
 
 /* Where an event stands in the file. */
@@ -119,7 +124,9 @@ static struct document_place *add_place(struct reader *r, const cJSON *node, con
 
 static cJSON *new_node(int type)
 {
-    cJSON *node = xcalloc(1, sizeof(*node));
+    cJSON *node = cJSON_CreateNull(); /* by its hooks: model/value_alloc.h */
+    if (!node)
+        abort(); /* out of memory */
     node->type = type;
     return node;
 }
@@ -325,6 +332,32 @@ static cJSON *scalar_node(struct reader *r, const yaml_event_t *event, const str
 
 /* --- keys --- */
 
+static const struct key_seen *key_find(const struct frame *frame, const char *text, size_t n)
+{
+    struct key_seen *k = NULL;
+    if (frame->n_keys > KEYS_LISTED_MAX)
+        HASH_FIND(hh, frame->keys, text, n, k);
+    else
+        for (k = frame->last_key; k && (k->len != n || memcmp(k->text, text, n) != 0); k = k->before)
+            ;
+    return k;
+}
+
+static const struct key_seen *key_add(struct frame *frame, const char *text, size_t n, unsigned line)
+{
+    struct key_seen *k = xcalloc(1, sizeof(*k) + n + 1);
+    memcpy(k->text, text, n + 1);
+    k->len = n;
+    k->line = line;
+    k->before = frame->last_key;
+    frame->last_key = k;
+    if (++frame->n_keys <= KEYS_LISTED_MAX)
+        return k;
+    for (struct key_seen *i = k; i; i = frame->n_keys == KEYS_LISTED_MAX + 1 ? i->before : NULL)
+        HASH_ADD(hh, frame->keys, text, i->len, i);
+    return k;
+}
+
 /* A key is read: `text` is valid until the mapping ends if it is kept. NULL text: it is in error. */
 static void take_key(struct reader *r, const char *text, const struct spot *spot, size_t end)
 {
@@ -339,8 +372,7 @@ static void take_key(struct reader *r, const char *text, const struct spot *spot
     if (!text)
         return;
     size_t n = strlen(text);
-    struct key_seen *seen = NULL;
-    HASH_FIND(hh, frame->keys, text, n, seen);
+    const struct key_seen *seen = key_find(frame, text, n);
     if (seen) {
         char brief[64];
         _cleanup_(cjson_deletep) cJSON *got = value_string(text);
@@ -348,11 +380,7 @@ static void take_key(struct reader *r, const char *text, const struct spot *spot
              value_brief(got, brief, sizeof(brief)), seen->line);
         return;
     }
-    seen = xcalloc(1, sizeof(*seen) + n + 1);
-    memcpy(seen->text, text, n + 1);
-    seen->line = spot->line;
-    HASH_ADD(hh, frame->keys, text, n, seen);
-    frame->key = seen->text;
+    frame->key = key_add(frame, text, n, spot->line)->text;
     frame->drop = false;
 }
 
@@ -528,15 +556,14 @@ static enum progress start_collection(struct reader *r, const yaml_event_t *even
     return GO_ON;
 }
 
-static void free_keys(struct key_seen *keys)
+static void free_keys(struct frame *frame)
 {
-    struct key_seen *key = keys;
-    HASH_CLEAR(hh, keys); /* frees the table; the list through the items stays */
-    while (key) {
-        struct key_seen *next = key->hh.next;
-        free(key);
-        key = next;
+    HASH_CLEAR(hh, frame->keys);
+    for (struct key_seen *k = frame->last_key, *before; k; k = before) {
+        before = k->before;
+        free(k);
     }
+    frame->last_key = NULL;
 }
 
 static void end_collection(struct reader *r, size_t end)
@@ -547,7 +574,7 @@ static void end_collection(struct reader *r, size_t end)
     place->end = real_end;
     if (frame->anchor && frame->anchor->node == frame->node)
         frame->anchor->open = false;
-    free_keys(frame->keys);
+    free_keys(frame);
     if (frame->is_key)
         take_key(r, NULL, &(struct spot){place->offset, place->line, place->column}, real_end);
     item_ended(r, real_end);
@@ -669,7 +696,8 @@ static void free_anchors(struct anchor *anchors)
 
 void yaml_read_piece(const struct yaml_piece *piece, struct document_set *set)
 {
-    _cleanup_(freep) struct reader *r = xcalloc(1, sizeof(*r));
+    _cleanup_(freep) struct reader *r = xmalloc(sizeof(*r));
+    memset(r, 0, offsetof(struct reader, frames));
     r->set = set;
     r->piece = piece;
     r->cursor = piece->from;
@@ -682,7 +710,7 @@ void yaml_read_piece(const struct yaml_piece *piece, struct document_set *set)
     r->doc.complete = read_events(r, &empty);
     yaml_parser_delete(&r->parser);
     while (r->depth > 0)
-        free_keys(r->frames[--r->depth].keys);
+        free_keys(&r->frames[--r->depth]);
     free_anchors(r->anchors);
     if ((empty || !r->doc.root) && !r->doc.bad) {
         document_fini(&r->doc);

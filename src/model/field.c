@@ -17,18 +17,34 @@ static const void *slot_of_const(const struct field *f, const void *s)
 const struct field *fields_find(const struct field_table *t, const char *name)
 {
     for (size_t i = 0; i < t->n; i++)
-        if (strcmp(t->fields[i].name, name) == 0)
+        if (t->fields[i].name[0] == name[0] && strcmp(t->fields[i].name, name) == 0)
             return &t->fields[i];
     return NULL;
+}
+
+/* true, false and small whole numbers, which most defaults are, without a parse. */
+static bool plain_default(const char *json, cJSON *ret)
+{
+    size_t digits = strspn(json, "0123456789");
+    if (streq(json, "true") || streq(json, "false"))
+        *ret = (cJSON){.type = *json == 't' ? cJSON_True : cJSON_False};
+    else if (digits > 0 && digits < 10 && json[digits] == '\0')
+        *ret =
+            (cJSON){.type = cJSON_Number, .valueint = (int)strtol(json, NULL, 10), .valuedouble = strtod(json, NULL)};
+    else
+        return false;
+    return true;
 }
 
 /* Reset one field to its default (the slot is zeroed or was finished). */
 static void default_one(const struct field *f, void *s)
 {
     if (f->default_json) {
-        cJSON *v = NULL;
+        cJSON *v = NULL, plain;
         struct issues none = ISSUES_INIT;
-        if (value_parse(f->default_json, strlen(f->default_json), &v, NULL) == 0)
+        if (plain_default(f->default_json, &plain))
+            f->type->parse(f, &plain, slot_of(f, s), f->name, &none);
+        else if (value_parse(f->default_json, strlen(f->default_json), &v, NULL) == 0)
             f->type->parse(f, v, slot_of(f, s), f->name, &none);
         cJSON_Delete(v);
         issues_fini(&none); /* a default out of its own range is found by the table test, not here */

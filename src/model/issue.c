@@ -59,7 +59,14 @@ void issue_warn(struct issues *is, const char *path, const cJSON *node, const ch
 
 char *field_path(char out[FIELD_PATH_MAX], const char *parent, const char *name)
 {
-    snprintf(out, FIELD_PATH_MAX, "%s%s%.200s", parent, *parent ? "." : "", name);
+    /* `parent` may be `out` itself. By hand: it is called for every key of every manifest. */
+    size_t at = strnlen(parent, FIELD_PATH_MAX - 1), n = strnlen(name, 200);
+    memmove(out, parent, at);
+    if (at > 0 && at < FIELD_PATH_MAX - 1)
+        out[at++] = '.';
+    n = MIN(n, FIELD_PATH_MAX - 1 - at);
+    memcpy(out + at, name, n);
+    out[at + n] = '\0';
     return out;
 }
 

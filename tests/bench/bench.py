@@ -3,7 +3,7 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run file memory startup idle match; not without being named, as they take minutes: store, and soak, which emits
+NAME: emit run file memory startup idle match validate; not without being named, as they take minutes: store, and soak, which emits
 for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
@@ -39,6 +39,44 @@ RUNS = 5000
 FILES = 2000
 LATENCY_FILES = 300
 MANY = 10000
+MANIFEST = """# yaml-language-server: $schema=../../schemas/manifest.json
+# A file of the inbox, counted.
+kind: pipeline
+id: count_@
+inputs:
+  type: object
+  required: [path]
+  properties: {path: {type: string, minLength: 1}}
+steps:
+  - id: count
+    exec:
+      command: [/usr/bin/wc, -l, "{{ $.inputs.path }}"]
+      env: {MODE: batch}
+    timeout_seconds: 10
+    retry: {max_attempts: 3, initial_seconds: 1}
+  - id: tell   # whoever listens
+    needs: [count]
+    emit: {endpoint: counted-@, data: {lines: "{{ $.steps.count.output.stdout }}"}}
+outputs:
+  lines: $.steps.count.output.stdout
+---
+name: Count new files @
+description: Counts the lines of each CSV file that comes into inbox number @.
+pipeline_id: count_@
+trigger_type: file_watch
+config:
+  path: /data/inbox/@/*.csv
+  events: [created, modified]
+  debounce_seconds: 0.5
+  ignore_patterns: ["*.tmp", "*.part"]
+  filter: {size: [{numeric: [">", 0]}]}
+  input_mapping:
+    path: $.path
+    size: $.size
+max_concurrent: 4
+cooldown_seconds: 1
+default_inputs: {mode: batch}
+"""
 STORED = 1000000
 SOAK_KEPT = 200000
 SOAK_FIRST = 60
@@ -443,6 +481,29 @@ class Bench:
             (f"a match alone, {kind}: {MANY} patterns over 1", "", f"{kind}_ratio", 1, "≤2"))])
 
 
+    def validate(self) -> None:
+        """triggerctl validate beside libyaml's events alone: processor time of the whole program over the same files."""
+        with self.fresh("manifests") as dir:
+            for i in range(MANY):
+                folder = dir / f"{i // 500:02}"
+                folder.mkdir(exist_ok=True)
+                (folder / f"{i}.yaml").write_text(MANIFEST.replace("@", str(i)))
+
+            def rate(*command: str | Path) -> Callable[[], Figures]:
+                def run() -> Figures:
+                    before = os.times()
+                    done = subprocess.run([*command, dir], capture_output=True, text=True, check=False)
+                    after = os.times()
+                    if done.returncode or "warning" in done.stderr:
+                        raise SystemExit(f"{command[0]}: {done.stdout[:500]}{done.stderr[:500]}")
+                    spent = after.children_user + after.children_system - before.children_user - before.children_system
+                    return {"rate": MANY / spent}
+                return run
+
+            self.measure(rate(self.tool("yaml_events")), rate(self.build / "triggerctl", "validate"), [
+                (f"validate, {MANY} files of {len(MANIFEST)} bytes, beside libyaml's events", "1/s", "rate", 1, "≥0.3")])
+
+
 def build(dir: Path) -> None:
     """Configure and build the release preset with the measuring tools."""
     subprocess.run(["cmake", "--preset", "release", "-B", str(dir), "-DTRIGGERD_BENCH=ON"], cwd=ROOT, check=True,
@@ -451,7 +512,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "file", "memory", "startup", "idle", "match", "store", "soak"]
+    names = ["emit", "run", "file", "memory", "startup", "idle", "match", "validate", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
