@@ -259,8 +259,13 @@ static int update(struct editing *e, const cJSON *wanted)
         route->depth = 0;
         find_difference(route, now, wanted);
         int rc = -ENOTSUP;
-        for (unsigned depth = route->depth; depth > 0 && rc == -ENOTSUP; depth--)
+        for (unsigned depth = route->depth; depth > 0 && rc == -ENOTSUP; depth--) {
             rc = try_splice(e, route, depth);
+            /* A comment below, indented further, would be part of a block scalar, say. */
+            route->steps[depth - 1].one_line = true;
+            if (rc == -ENOTSUP && e->format == DOCUMENT_YAML)
+                rc = try_splice(e, route, depth);
+        }
         if (rc == -E2BIG)
             return error_set(e->err, rc, "the text would be longer than %zu bytes", DOCUMENT_TEXT_MAX);
         if (rc < 0)

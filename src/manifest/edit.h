@@ -1,8 +1,8 @@
 /* Edits of a manifest's text that leave all else as it is: comments, order, indentation, quotes.
  *
  * An edit is given as what the document should be. The difference to what it is becomes the smallest splices of the
- * text, one member or item at a time; where one cannot be made (the value comes out of an alias, say), the value around
- * it is written anew, which keeps what is outside of it. After each splice the text is parsed again: the document must
+ * text, one member or item at a time; where one cannot be made (the value comes out of an alias, say), it is tried on one
+ * line, and then the value around it is written anew, which keeps what is outside of it. After each splice the text is parsed again: the document must
  * be what was meant and every other document what it was, else nothing is done and the result is -ENOTSUP.
  *
  * `index` is the document's place in document_parse()'s set. The text may hold other documents in error; the edited one

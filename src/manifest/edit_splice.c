@@ -95,11 +95,25 @@ static const cJSON *last_child(const cJSON *node)
     return node->child ? node->child->prev : NULL;
 }
 
+/* The length of the anchor that the value starts with, 0 without one. It is kept: others may refer to it. */
+static size_t anchor_length(const struct splice *s, const struct document_place *place)
+{
+    size_t n = 0;
+    if (s->json || place->offset == place->end || s->text[place->offset] != '&')
+        return 0;
+    while (place->offset + n < place->end && !strchr(" \t\r\n,[]{}", s->text[place->offset + n]))
+        n++;
+    return n;
+}
+
 static enum yaml_style style_of(const struct splice *s, const struct document_place *place)
 {
-    if (place->offset == place->end)
+    size_t at = place->offset, anchor = anchor_length(s, place);
+    if (anchor > 0)
+        at = skip_blanks(s, at + anchor);
+    if (at >= place->end)
         return YAML_STYLE_AUTO;
-    char first = s->text[place->offset];
+    char first = s->text[at];
     return first == '\'' ? YAML_STYLE_SINGLE : first == '"' ? YAML_STYLE_DOUBLE : YAML_STYLE_AUTO;
 }
 
@@ -158,7 +172,11 @@ static void flow_replace(struct splice *s, const struct edit_step *step, struct 
         bool colon = memchr(s->text + place->key_end, ':', place->offset - place->key_end) != NULL;
         buf_adds(insert, !colon ? ": " : is_blank(s->text[place->offset - 1]) ? "" : " ");
     }
-    size_t line = place->key_line > 0 ? place->key_offset : place->offset;
+    size_t line = place->key_line > 0 ? place->key_offset : place->offset, anchor = anchor_length(s, place);
+    if (anchor > 0)
+        buf_add(insert, s->text + place->offset, anchor);
+    if (anchor > 0)
+        buf_addc(insert, ' ');
     flow_value(s, insert, step->want, line, has_newline(s, parent), place);
     put_around(s, place->offset, insert, place->end);
 }
@@ -206,7 +224,7 @@ static void block_value(const struct splice *s, const struct edit_step *step, co
 {
     const cJSON *want = step->want;
     bool same = place && is_collection(want) && (cJSON_IsArray(want) == cJSON_IsArray(step->node));
-    if (same && place->flow && step->node->child && want->child) {
+    if (step->one_line || (same && place->flow && step->node->child && want->child)) {
         yaml_print_flow(head, want);
         return;
     }
@@ -234,8 +252,14 @@ static int block_replace_member(struct splice *s, const struct edit_step *step, 
     size_t after = below ? line_end(s, end) : tail_end; /* a comment on the last line goes with the value */
     struct buf head = {0}, lines = {0};
     block_value(s, step, place, below, place->key_column - 1, &head, &lines);
-    if (head.len > 0)
-        buf_printf(insert, " %s", head.data);
+    size_t anchor = anchor_length(s, place);
+    bool beside = place->line == place->key_line && place->offset > colon + 1; /* blanks may align it with others */
+    if ((head.len > 0 || anchor > 0) && beside)
+        buf_add(insert, s->text + colon + 1, place->offset - colon - 1);
+    else if (head.len > 0 || anchor > 0)
+        buf_addc(insert, ' ');
+    buf_add(insert, s->text + place->offset, anchor);
+    buf_printf(insert, "%s%s", anchor > 0 && head.len > 0 ? " " : "", head.data ? head.data : "");
     if (skip_blanks(s, tail) < tail_end) /* a comment */
         buf_add(insert, s->text + tail, tail_end - tail);
     buf_add(insert, lines.data ? lines.data : "", lines.len);
@@ -256,10 +280,17 @@ static void block_replace_item(struct splice *s, const struct edit_step *step, s
         column++;
     }
     struct buf head = {0}, lines = {0};
-    yaml_print_block(&head, &lines, step->want, column, s->newline, style_of(s, place));
+    if (step->one_line)
+        yaml_print_flow(&head, step->want);
+    else
+        yaml_print_block(&head, &lines, step->want, column, s->newline, style_of(s, place));
     size_t skip = head.len == 0 ? strlen(s->newline) + column : 0; /* a collection starts on the dash's line */
     const char *rest = lines.len > skip ? lines.data + skip : "";
-    size_t first = head.len == 0 ? strcspn(rest, "\r\n") : 0;
+    size_t first = head.len == 0 ? strcspn(rest, "\r\n") : 0, anchor = head.len > 0 ? anchor_length(s, place) : 0;
+    if (anchor > 0)
+        buf_add(insert, s->text + place->offset, anchor);
+    if (anchor > 0)
+        buf_addc(insert, ' ');
     buf_add(insert, head.data ? head.data : "", head.len);
     buf_add(insert, rest, first);
     if (skip_blanks(s, end) < tail_end) /* a comment stays on the first line */
@@ -311,7 +342,12 @@ static void block_add(struct splice *s, const struct edit_step *step, struct buf
         size_t dash = dash_of(s, before);
         unsigned indent = (unsigned)(dash - line_start(s, dash));
         buf_printf(insert, "%*s", (int)indent, "");
-        yaml_print_item(insert, step->want, indent, s->newline);
+        if (step->one_line) {
+            buf_adds(insert, "- ");
+            yaml_print_flow(insert, step->want);
+        } else {
+            yaml_print_item(insert, step->want, indent, s->newline);
+        }
     }
     if (!line_open)
         buf_adds(insert, s->newline);

@@ -15,6 +15,7 @@ struct edit_step {
     size_t index;
     const cJSON *node;   /* what is there now; NULL: it is new */
     const cJSON *want;   /* NULL: remove it */
+    bool one_line;       /* in block style too, write the value on one line */
     const cJSON *before; /* where a new item goes; NULL, and for members always: to the end */
 };
 
