@@ -220,7 +220,6 @@ static int run_silently(char *const argv[])
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status = -1;
-    extern char **environ;
     posix_spawn_file_actions_init(&actions);
     for (int fd = 0; fd <= 2; fd++)
         posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);

@@ -478,12 +478,16 @@ static void show_changes(struct watch *w, const cJSON *items)
         row->digest = digest;
         row->round = w->round;
     }
-    HASH_ITER (hh, w->rows, row, next) {
-        if (row->round == w->round)
+    struct row *all = w->rows;
+    HASH_CLEAR(hh, w->rows); /* the table alone; the items stay linked */
+    for (row = all; row; row = next) {
+        next = row->hh.next;
+        if (row->round == w->round) {
+            HASH_ADD_KEYPTR(hh, w->rows, row->id, strlen(row->id), row);
             continue;
+        }
         if (!w->listing->bounded) /* of those only the newest are looked at */
             show_gone(w, row->id);
-        HASH_DELETE(hh, w->rows, row);
         free(row);
     }
     fflush(stdout);
