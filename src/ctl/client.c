@@ -128,6 +128,18 @@ static size_t take_piece(char *data, size_t size, size_t n, void *ctx)
     return f->enough ? 0 : size * n;
 }
 
+static size_t take_header(char *data, size_t size, size_t n, void *ctx)
+{
+    struct following *f = ctx;
+    long status = 0;
+    curl_easy_getinfo(f->client->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (size * n == 2 && memcmp(data, "\r\n", 2) == 0 && status == 200 && !f->began) {
+        f->began = true;
+        f->enough = f->enough || !f->stream->began(f->stream->ctx);
+    }
+    return f->enough ? 0 : size * n;
+}
+
 static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
 {
     (void)total;
@@ -160,7 +172,11 @@ int client_follow(struct client *c, const struct client_stream *stream, struct c
     curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, stream->tick ? 0L : 1L);
     curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, &f);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, stream->began ? take_header : NULL);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, stream->began ? &f : NULL);
     CURLcode code = curl_easy_perform(c->curl);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, NULL);
+    curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, NULL);
     curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, CLIENT_ANSWER_SECONDS);
     curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 1L);
     curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, NULL);

@@ -39,7 +39,9 @@ int client_request(struct client *c, const struct client_request *request, struc
 struct client_stream {
     const char *path;
     const char *last_event_id; /* NULL: none */
-    /* Pieces of an answer with status 200. False: enough. */
+    /* The headers of an answer with status 200 are there. False: enough. NULL: not needed. */
+    bool (*began)(void *ctx);
+    /* Pieces of such an answer. False: enough. */
     bool (*take)(void *ctx, const char *data, size_t len);
     /* About once a second, whatever comes. False: enough. NULL: not needed. */
     bool (*tick)(void *ctx);

@@ -85,6 +85,13 @@ static bool take(void *ctx, const char *data, size_t len)
     return !p->enough;
 }
 
+static bool began(void *ctx)
+{
+    struct parser *p = ctx;
+    p->enough = p->enough || !p->follow->began(p->follow->ctx);
+    return !p->enough;
+}
+
 static bool tick(void *ctx)
 {
     struct parser *p = ctx;
@@ -100,18 +107,22 @@ static int connect_once(struct ctl *c, struct parser *p, bool again)
 {
     struct client_reply reply = {0};
     struct error err = ERROR_INIT;
-    bool began = false;
-    const struct client_stream stream = {
-        .path = p->follow->path, .last_event_id = p->id, .take = take, .tick = p->follow->tick ? tick : NULL, .ctx = p};
+    bool there = false;
+    const struct client_stream stream = {.path = p->follow->path,
+                                         .last_event_id = p->id,
+                                         .began = p->follow->began ? began : NULL,
+                                         .take = take,
+                                         .tick = p->follow->tick ? tick : NULL,
+                                         .ctx = p};
     p->line.len = p->data.len = 0; /* half a message comes again */
     p->gap = false;
     int r = c->client ? 0 : client_create(c->socket, &c->client, &err);
-    r = r < 0 ? r : client_follow(c->client, &stream, &reply, &began, &err);
+    r = r < 0 ? r : client_follow(c->client, &stream, &reply, &there, &err);
     int status = p->enough ? CTL_OK : -1;
     if (r == 0 && reply.status != 200 && !(again && reply.status == 503)) {
         ctl_tell_problem(&reply);
         status = CTL_FAILED;
-    } else if (r < 0 && !began && !again) {
+    } else if (r < 0 && !there && !again) {
         complain("%s", err.message);
         status = r == -ECONNREFUSED ? CTL_NO_DAEMON : CTL_FAILED;
     }

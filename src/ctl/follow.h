@@ -8,6 +8,8 @@
 
 struct follow {
     const char *path; /* of the stream, encoded */
+    /* A connection stands: nothing that happens from now on is missed. False: enough. NULL: not needed. */
+    bool (*began)(void *ctx);
     /* A message's data; false: enough. */
     bool (*message)(void *ctx, const cJSON *data);
     /* About once a second while connected; false: enough. NULL: not needed. */

@@ -387,6 +387,7 @@ struct watch {
     const struct listing *listing;
     const char *form, *query, *id;
     int64_t limit;
+    bool list_first; /* what there is, before what comes */
     size_t widths[TABLE_COLUMNS_MAX];
     bool headed;
     struct row *rows;
@@ -534,15 +535,43 @@ static bool watch_tick(void *ctx)
     return look_again(w);
 }
 
+/* What was listed just before may come once more. */
+static bool was_shown(struct watch *w, const cJSON *item)
+{
+    const char *id = value_get_string(item, w->listing->id);
+    struct row *row = NULL;
+    if (id)
+        HASH_FIND_STR(w->rows, id, row);
+    if (!row)
+        return false;
+    bool same = row->digest == digest_of(w, item);
+    if (!same) {
+        HASH_DELETE(hh, w->rows, row);
+        free(row);
+    }
+    return same;
+}
+
 static bool watch_message(void *ctx, const cJSON *event)
 {
     struct watch *w = ctx;
     if (streq(w->listing->word, "events")) {
-        show_row(w, event);
+        if (!was_shown(w, event))
+            show_row(w, event);
         return fflush(stdout) == 0;
     }
     w->dirty = true;
     return watch_tick(w);
+}
+
+/* The list is asked for when the stream stands, so that nothing falls between the two; later, what changed while it did
+ * not stand. */
+static bool watch_began(void *ctx)
+{
+    struct watch *w = ctx;
+    bool list = w->list_first || !streq(w->listing->word, "events");
+    w->list_first = false;
+    return !list || look_again(w);
 }
 
 static void watch_fini(struct watch *w)
@@ -556,14 +585,16 @@ static void watch_fini(struct watch *w)
     client_destroy(w->asking.client);
 }
 
-/* `list_first`: what there is, before what comes. */
-static int watch(struct watch *w, const struct buf *stream, bool list_first)
+static int watch(struct watch *w, const struct buf *stream)
 {
     bool events = streq(w->listing->word, "events");
-    const struct follow follow = {
-        .path = stream->data, .message = watch_message, .tick = events ? NULL : watch_tick, .ctx = w};
+    const struct follow follow = {.path = stream->data,
+                                  .began = watch_began,
+                                  .message = watch_message,
+                                  .tick = events ? NULL : watch_tick,
+                                  .ctx = w};
     w->asking = (struct ctl){.socket = w->ctl->socket, .colour = w->ctl->colour};
-    int r = !list_first || look_again(w) ? ctl_follow(w->ctl, &follow) : w->status;
+    int r = ctl_follow(w->ctl, &follow);
     r = r == CTL_OK ? w->status : r;
     watch_fini(w);
     return r;
@@ -634,8 +665,11 @@ static int go_on(struct ctl *c, const struct args *a, const struct listing *l, c
 {
     bool events = streq(l->word, "events");
     struct buf query = {0}, stream = {0};
-    struct watch w = {
-        .ctl = c, .listing = l, .form = a->values[OPT_OUTPUT] ? a->values[OPT_OUTPUT] : "table", .id = id};
+    struct watch w = {.ctl = c,
+                      .listing = l,
+                      .form = a->values[OPT_OUTPUT] ? a->values[OPT_OUTPUT] : "table",
+                      .id = id,
+                      .list_first = list_first};
     int r = parse_limit(a, l, &w.limit);
     url_add(&query, l->path);
     url_add(&stream, "/api/v1/events/stream");
@@ -648,7 +682,7 @@ static int go_on(struct ctl *c, const struct args *a, const struct listing *l, c
         url_param(&query, "trigger_id", trigger);
         url_param(&stream, "trigger_id", trigger);
         w.query = query.data;
-        r = watch(&w, &stream, list_first);
+        r = watch(&w, &stream);
     }
     buf_fini(&query);
     buf_fini(&stream);

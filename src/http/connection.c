@@ -141,6 +141,7 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
     r->path = path_of(url);
     r->method = streq(method, MHD_HTTP_METHOD_HEAD) ? MHD_HTTP_METHOD_GET : method;
     r->body.len = 0;
+    r->chunked = streq(version, MHD_HTTP_VERSION_1_1);
     if (s->aborted)
         return MHD_NO;
     if (s->quiesced)

@@ -40,6 +40,7 @@ struct http_request {
     enum request_state state;
     bool handling; /* inside `handle` */
     size_t max_body;
+    bool chunked;   /* its client takes chunks */
     bool too_large; /* its body is dropped as it comes; 413 at its end */
     const char *method, *path;
     struct buf body; /* its memory is kept for the next request if it is small */

@@ -90,6 +90,16 @@ static void on_gone(void *ctx, int fd, int events, int status)
 
 /* ---- the answer ---- */
 
+/* End the connection by a write that fails. libmicrohttpd cleans up at once after that, but after an error or (without
+ * chunks) an end that is told to it from in here only when it comes by the connection again, which idle older ones put
+ * off for ever. */
+static ssize_t break_off(struct conn *c, char *to)
+{
+    shutdown(c->fd, SHUT_RDWR); /* what was sent still arrives */
+    *to = '\n';
+    return 1;
+}
+
 static ssize_t on_room(void *cls, uint64_t pos, char *to, size_t max)
 {
     (void)pos;
@@ -97,10 +107,8 @@ static ssize_t on_room(void *cls, uint64_t pos, char *to, size_t max)
     struct http_stream *stream = c->request.stream;
     if (!stream)
         return MHD_CONTENT_READER_END_WITH_ERROR;
-    /* Not as an error: a connection that is closed from in here is only cleaned up when libmicrohttpd comes by it again,
-     * which idle older ones put off for ever. The last chunk then meets the closed socket. */
     if (stream->gone)
-        return MHD_CONTENT_READER_END_OF_STREAM;
+        return break_off(c, to);
     size_t n = MIN(max, waiting(stream));
     if (n) {
         memcpy(to, stream->queue.data + stream->sent, n);
@@ -112,11 +120,11 @@ static ssize_t on_room(void *cls, uint64_t pos, char *to, size_t max)
         }
         return (ssize_t)n;
     }
-    if (stream->ended)
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    ssize_t pulled = stream->pull ? stream->pull(stream->ctx, to, max) : 0;
-    if (pulled != 0)
-        return pulled > 0 ? pulled : MHD_CONTENT_READER_END_OF_STREAM;
+    ssize_t pulled = stream->ended ? -1 : stream->pull ? stream->pull(stream->ctx, to, max) : 0;
+    if (pulled > 0)
+        return pulled;
+    if (pulled < 0)
+        return c->request.chunked ? MHD_CONTENT_READER_END_OF_STREAM : break_off(c, to);
     conn_suspend(c);
     return 0;
 }

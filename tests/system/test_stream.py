@@ -301,6 +301,44 @@ def test_watching_triggers(daemon: Daemon) -> None:
         assert sum(line.startswith("ID ") for line in f.lines()) == 1
 
 
+def test_watching_events_shows_each_change_once(daemon: Daemon) -> None:
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step()), custom("t", max_concurrent=4))
+    old = daemon.emit1("t")["id"]
+    wait_for(lambda: daemon.event(old)["status"] == "executing")
+    with following(daemon, "get", "events", "-w", "-o", "json") as f:
+        f.has(old)
+        new = daemon.emit1("t")["id"]
+        gate.open()
+        wait_for(lambda: f.out.read_text().count('"completed"') == 2)
+        shown = [(e["id"], e["status"]) for e in map(json.loads, f.lines())]
+        assert len(shown) == len(set(shown)) and shown[0] == (old, "executing")
+        assert {(old, "completed"), (new, "completed")} <= set(shown)
+    assert daemon.ctl("get", "events", "-w", "--since", "1h").returncode == 2
+
+
+@pytest.mark.parametrize("head", ["HEAD /api/v1/events/stream HTTP/1.1\r\nHost: x", "GET /api/v1/events/stream HTTP/1.0"])
+def test_other_requests_for_the_stream(daemon: Daemon, head: str) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE)
+        s.connect(str(daemon.socket))
+        s.sendall(f"{head}\r\n\r\n".encode())
+        raw = s.recv(65536)
+        assert b" 200 " in raw.split(b"\r\n")[0]
+        if head.startswith("GET"):
+            id = daemon.emit1("t")["id"]
+            while id.encode() not in raw:
+                raw += s.recv(65536)
+            daemon.stop()
+            while piece := s.recv(65536):
+                raw += piece
+            assert raw.endswith(b"}\n\n")
+            daemon.start()
+            s.close()
+    assert daemon.get("/api/v1/status")["ready"]
+
+
 def test_watching_runs_and_one_by_its_id(daemon: Daemon) -> None:
     gate = Gate(daemon.data)
     daemon.put("m.yaml", pipeline("p", gate.step()), custom("t"))
