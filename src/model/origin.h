@@ -20,10 +20,18 @@ struct commit {
 
 enum origin_state { ORIGIN_UNKNOWN, ORIGIN_CLEAN, ORIGIN_DIRTY }; /* against HEAD; dirty: untracked too */
 
+/* What HEAD has at the path of a file. */
+enum stored_kind { STORED_UNKNOWN, STORED_NOTHING, STORED_FILE, STORED_LINK, STORED_OTHER };
+struct stored {
+    uint8_t kind; /* enum stored_kind */
+    uint8_t id[20];
+};
+
 struct origin {
     unsigned refs;
     uint8_t state;         /* enum origin_state */
     bool read_only;        /* nothing can be written beside the file */
+    struct stored stored;  /* by which an edit is judged without asking for it again */
     struct commit *commit; /* NULL: nobody looks for one */
     char file[];           /* absolute */
 };

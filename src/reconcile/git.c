@@ -37,7 +37,6 @@
     X(git_odb_hash)                                                                                                    \
     X(git_oid_cmp)                                                                                                     \
     X(git_oid_tostr)                                                                                                   \
-    X(git_oid_fromstr)                                                                                                 \
     X(git_oid_cpy)                                                                                                     \
     X(git_reference_lookup)                                                                                            \
     X(git_reference_free)                                                                                              \
@@ -59,8 +58,8 @@
 struct git_lib {
     pthread_mutex_t lock; /* of loading; what is loaded does not change */
     bool tried, ready;
-    char why[256]; /* not ready */
-#define MEMBER(f) __typeof__(&(f)) f;
+    char why[256];                    /* not ready */
+#define MEMBER(f) __typeof__(&(f)) f; /* NOLINT(bugprone-macro-parentheses) */
     GIT_FUNCTIONS(MEMBER)
 #undef MEMBER
 };
@@ -344,7 +343,6 @@ struct tree_dir {
     git_repository *repo;
     git_odb *odb;
     git_oid root;
-    bool known; /* there is such a tree */
     bool valid; /* `path` was looked for */
     char *path;
     git_tree *tree; /* NULL: there is no such directory */
@@ -438,27 +436,38 @@ static bool same_when_stored(struct git_look *look, struct tree_dir *d, const ch
            d->lib->git_oid_cmp(&id, stored) == 0;
 }
 
-static bool same_entry(struct git_lib *lib, const git_tree_entry *a, const git_tree_entry *b)
+static struct stored find_stored(struct tree_dir *d, const char *path)
 {
-    if (!a || !b)
-        return a == b;
-    return lib->git_oid_cmp(lib->git_tree_entry_id(a), lib->git_tree_entry_id(b)) == 0 &&
-           lib->git_tree_entry_filemode(a) == lib->git_tree_entry_filemode(b);
+    const git_tree_entry *entry = tree_dir_entry(d, path);
+    struct stored s = {.kind = d->broken ? STORED_UNKNOWN : STORED_NOTHING};
+    if (!entry)
+        return s;
+    s.kind = STORED_FILE;
+    if (d->lib->git_tree_entry_type(entry) != GIT_OBJECT_BLOB)
+        s.kind = STORED_OTHER;
+    else if (d->lib->git_tree_entry_filemode(entry) == GIT_FILEMODE_LINK)
+        s.kind = STORED_LINK;
+    memcpy(s.id, d->lib->git_tree_entry_id(entry)->id, sizeof(s.id));
+    return s;
+}
+
+static bool same_stored(const struct stored *a, const struct stored *b)
+{
+    return a->kind == b->kind && memcmp(a->id, b->id, sizeof(a->id)) == 0;
 }
 
 static uint8_t judge(struct git_look *look, struct tree_dir *d, const char *path, const char *full,
-                     const git_tree_entry *entry, struct buf *text)
+                     const struct stored *stored, struct buf *text)
 {
-    git_oid id;
+    git_oid id, wanted;
     bool is_link;
-    if (d->broken || hash_file(look->lib, full, &is_link, text, &id) < 0)
+    if (stored->kind == STORED_UNKNOWN || hash_file(look->lib, full, &is_link, text, &id) < 0)
         return ORIGIN_UNKNOWN;
-    if (!entry || (look->lib->git_tree_entry_filemode(entry) == GIT_FILEMODE_LINK) != is_link ||
-        look->lib->git_tree_entry_type(entry) != GIT_OBJECT_BLOB)
+    if (stored->kind != (is_link ? STORED_LINK : STORED_FILE))
         return ORIGIN_DIRTY;
-    const git_oid *stored = look->lib->git_tree_entry_id(entry);
-    bool same = look->lib->git_oid_cmp(stored, &id) == 0 ||
-                (!is_link && text->len > 0 && same_when_stored(look, d, path, text, stored));
+    memcpy(wanted.id, stored->id, sizeof(wanted.id));
+    bool same = look->lib->git_oid_cmp(&wanted, &id) == 0 ||
+                (!is_link && text->len > 0 && same_when_stored(look, d, path, text, &wanted));
     return same ? ORIGIN_CLEAN : ORIGIN_DIRTY;
 }
 
@@ -472,10 +481,10 @@ static void compare_files(struct git_look *look, git_repository *repo, git_odb *
                           const git_oid *tree)
 {
     struct git_lib *lib = look->lib;
-    struct tree_dir now = {.lib = lib, .repo = repo, .odb = odb, .root = *tree, .known = true}, then = now;
+    struct tree_dir now = {.lib = lib, .repo = repo, .odb = odb, .root = *tree};
     struct buf text = {0};
     const char *below_root = real + strlen(look->root);
-    then.known = streq(look->known_root, look->root) && lib->git_oid_fromstr(&then.root, look->known_tree) == 0;
+    bool same_root = streq(look->known_root, look->root), same_tree = same_root && streq(look->known_tree, look->tree);
     _cleanup_(freep) struct git_file **order = xcalloc(look->n_files, sizeof(struct git_file *));
     for (size_t i = 0; i < look->n_files; i++)
         order[i] = &look->files[i];
@@ -486,17 +495,15 @@ static void compare_files(struct git_look *look, git_repository *repo, git_odb *
         _cleanup_(freep) char *full = xasprintf("%s%s", real, f->path + strlen(look->start));
         const char *path = full + (below_root - real);
         path += *path == '/';
-        const git_tree_entry *entry = tree_dir_entry(&now, path);
-        if (then.known && f->state != ORIGIN_UNKNOWN) {
-            const git_tree_entry *old = tree_dir_entry(&then, path);
-            if (!then.broken && !now.broken && same_entry(lib, entry, old))
-                continue;
-        }
-        f->state = judge(look, &now, path, full, entry, &text);
+        bool known = same_tree && f->stored.kind != STORED_UNKNOWN;
+        struct stored stored = known ? f->stored : find_stored(&now, path);
+        bool same = same_root && same_stored(&stored, &f->stored);
+        f->stored = stored;
+        if (!same || f->state == ORIGIN_UNKNOWN)
+            f->state = judge(look, &now, path, full, &stored, &text);
     }
     buf_fini(&text);
     tree_dir_fini(&now);
-    tree_dir_fini(&then);
 }
 
 /* ---- a look ---- */
@@ -534,9 +541,10 @@ void git_look_run(struct git_look *look)
     look->gone = !real;
     if (real && find_root(look, real))
         look_inside(look, real);
-    if (!look->id[0])
-        for (size_t i = 0; i < look->n_files; i++)
-            look->files[i].state = ORIGIN_UNKNOWN;
+    for (size_t i = 0; i < look->n_files && !look->id[0]; i++) {
+        look->files[i].state = ORIGIN_UNKNOWN;
+        look->files[i].stored.kind = STORED_UNKNOWN;
+    }
     look->took_ms = clock_monotonic_ms(clock_system()) - begin;
 }
 

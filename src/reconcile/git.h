@@ -25,8 +25,9 @@ struct git_lib *git_lib_create(void);
 void git_lib_destroy(struct git_lib *lib); /* NULL is allowed */
 
 struct git_file {
-    const char *path; /* absolute, below `start`; in */
-    uint8_t state;    /* enum origin_state; in: as last found */
+    const char *path;     /* absolute, below `start`; in */
+    uint8_t state;        /* enum origin_state; in: as last found, UNKNOWN where the text is another since */
+    struct stored stored; /* in: as of known_tree */
 };
 
 /* A directory where a name that changes means: look again. It need not exist. */

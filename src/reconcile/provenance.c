@@ -80,7 +80,7 @@ void git_job_add(struct git_job *job, struct origin *origin, enum origin_state k
         job->origins = xreallocarray(job->origins, job->cap, sizeof(*job->origins));
     }
     job->origins[l->n_files] = origin;
-    l->files[l->n_files++] = (struct git_file){.path = origin->file, .state = (uint8_t)known};
+    l->files[l->n_files++] = (struct git_file){.path = origin->file, .state = (uint8_t)known, .stored = origin->stored};
 }
 
 static void add_all(struct git_job *job)
@@ -232,6 +232,9 @@ static void take_over(struct worktree *w, struct git_job *job)
     for (size_t i = 0; i < l->n_files; i++) {
         changed = changed || job->origins[i]->state != l->files[i].state;
         job->origins[i]->state = l->files[i].state;
+        /* What is kept is as of the tree that the work tree has. */
+        job->origins[i]->stored =
+            job->all || same_tree(w, l) ? l->files[i].stored : (struct stored){.kind = STORED_UNKNOWN};
     }
     if (job->all) {
         replace(&w->root, l->root);
@@ -413,6 +416,7 @@ static void assign(struct worktree *w, struct commit *from)
             continue;
         origin_set_commit(f->origin, w->commit);
         f->origin->state = ORIGIN_UNKNOWN;
+        f->origin->stored.kind = STORED_UNKNOWN;
     }
     w->all = true;
     look(w);
@@ -501,7 +505,8 @@ void provenance_stop(struct reconcile *r)
 void provenance_free(struct reconcile *r)
 {
     loop_timer_stop(r->loop, &r->hung);
-    while (r->worktrees)
-        worktree_close(r->worktrees);
+    struct worktree *w, *next;
+    DL_FOREACH_SAFE (r->worktrees, w, next)
+        worktree_close(w);
     git_lib_destroy(r->git);
 }

@@ -141,7 +141,7 @@ void change_find(struct change *c, struct reconcile *r, const struct resource *r
     c->moved_from = res->owner && res->owner != f ? xstrdup(res->owner->path) : NULL;
     if (res->running && (!same_text || c->accepted))
         compare_running(c, r, res, e);
-    else if (!res->running && res->text && !same_text)
+    else if (!res->running && res->owner && res->text && !same_text)
         compare_kept(c, res, e);
 }
 

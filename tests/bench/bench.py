@@ -3,8 +3,8 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run file memory startup idle match validate; not without being named, as they take minutes: store, and soak, which emits
-for `--soak` seconds.
+NAME: emit run file memory startup edit idle match validate; not without being named, as they take minutes: store, and soak,
+which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
 has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
@@ -428,6 +428,69 @@ class Bench:
             ("start to ready, 10 manifests", "ms", "few", 1, "≤50"),
             (f"start to ready, {MANY} manifests", "ms", "many", 1, "≤3000")])
 
+    def edit(self) -> None:
+        """From close(2) of one manifest among many, in a git work tree, to the changed trigger; the daemon's processor
+        time for it; and `git status` there."""
+        edits = 20
+
+        def spent(d: Daemon) -> float:
+            """Of all its threads, in µs."""
+            return sum(int(p.read_text().split()[0]) for p in Path(f"/proc/{d.pid}/task").glob("*/schedstat")) / 1000
+
+        def among(count: int) -> Callable[[], Figures]:
+            def git(dir: Path, *args: str) -> None:
+                subprocess.run(["git", "-C", str(dir), "-c", "user.name=n", "-c", "user.email=n@example.org", *args],
+                               check=True, capture_output=True)
+
+            def measure() -> Figures:
+                with self.fresh("daemon") as dir, self.daemon(dir, self.many(count)) as d:
+                    git(d.manifests, "init", "-q")
+                    git(d.manifests, "add", "-A")
+                    git(d.manifests, "commit", "-q", "-m", "all")
+                    connection = UnixConnection(d.socket, 30)
+
+                    def trigger(id: str) -> dict[str, Any]:
+                        connection.request("GET", f"/api/v1/triggers/{id}")
+                        return json.loads(connection.getresponse().read())
+
+                    wait_for(lambda: trigger("t1")["source"]["dirty"] is False, 60)
+                    live, cost, status = [], [], []
+                    for i in range(edits):
+                        id = f"t{(i * 7919 + 1) % count}"
+                        time.sleep(0.3)  # what the last round left to do
+                        text = documents(custom(id, "p", f"e{i}", cooldown_seconds=i + 1))
+                        with open(d.manifests / f"{id}.yaml", "w") as f:
+                            f.write(text)
+                        begin = time.monotonic()
+                        while trigger(id)["cooldown_seconds"] != i + 1:
+                            time.sleep(0.002)
+                        live.append(time.monotonic() - begin)
+                        time.sleep(0.2)
+                        before = spent(d)
+                        (d.manifests / f"{id}.yaml").write_text(text + "# and nobody asks meanwhile\n")
+                        time.sleep(0.4)
+                        cost.append(spent(d) - before)
+                        begin = time.monotonic()
+                        git(d.manifests, "status", "--porcelain")
+                        status.append(time.monotonic() - begin)
+                    connection.close()
+                    return {"live": statistics.median(live), "cost": statistics.median(cost),
+                            "status": statistics.median(status)}
+            return measure
+
+        if not self.has_daemon or not shutil.which("git"):
+            return
+        figures = {}
+        for count in (10, 1000, MANY):
+            rounds = [among(count)() for _ in range(self.rounds)]
+            f = figures[count] = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+            for row in (Row(f"one edit among {count} manifests, close to live", "ms", None, f["live"] * 1000, "≤250"),
+                        Row("  … beside git status in the same tree", "ms", f["status"] * 1000, f["live"] * 1000, ""),
+                        Row("  … processor time of the daemon, beside 10 manifests", "µs", figures[10]["cost"], f["cost"],
+                            "≤1.5" if count > 10 else "")):
+                self.rows.append(row)
+                self.show(row)
+
     def idle(self) -> None:
         if not self.has_daemon:
             return
@@ -512,7 +575,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "file", "memory", "startup", "idle", "match", "validate", "store", "soak"]
+    names = ["emit", "run", "file", "memory", "startup", "edit", "idle", "match", "validate", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
