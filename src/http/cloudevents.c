@@ -7,11 +7,17 @@
 
 #define BATCH_MAX 1000
 
+/* One of a batch. */
+struct emitted {
+    struct batch *batch;
+    struct buf events; /* what it gave, as JSON text */
+};
+
 struct batch {
     struct exchange *x;
-    size_t left;
+    struct emitted *items; /* in the order of the batch, in whatever order they are answered */
+    size_t n, left;
     int64_t triggered;
-    struct buf answered;      /* the events, as JSON text */
     struct api_answer failed; /* the first emit that was refused; its body is ours */
 };
 
@@ -93,27 +99,33 @@ static void structured(struct exchange *x)
 
 static void batch_end(struct batch *b)
 {
-    struct exchange *x = b->x;
-    struct api_call call = call_of(x);
+    struct api_call call = call_of(b->x);
+    struct buf out = {0};
+    json_open(&out, NULL, '{');
+    json_int(&out, "triggered_count", b->triggered);
+    json_open(&out, "events", '[');
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->items[i].events.len)
+            json_raw(&out, NULL, b->items[i].events.data);
+        buf_fini(&b->items[i].events);
+    }
+    json_close(&out, ']');
+    json_close(&out, '}');
     if (b->failed.body) { /* what was taken is known by its source and id when the batch comes again */
+        buf_fini(&out);
         call.answer(call.ctx, &b->failed);
     } else {
-        struct buf out = {0};
-        json_open(&out, NULL, '{');
-        json_int(&out, "triggered_count", b->triggered);
-        buf_adds(&out, ",\"events\":[");
-        buf_add(&out, b->answered.data, b->answered.len);
-        buf_adds(&out, "]}");
         api_answer_text(call, 200, &out);
     }
-    buf_fini(&b->answered);
+    free(b->items);
     free(b);
 }
 
 static void one_answered(void *ctx, struct api_answer *answer)
 {
-    struct batch *b = ctx;
-    cJSON *given = NULL;
+    struct emitted *e = ctx;
+    struct batch *b = e->batch;
+    _cleanup_(cjson_deletep) cJSON *given = NULL;
     if (answer->status >= 400 && !b->failed.body) {
         b->failed = *answer;
         answer->body = NULL;
@@ -124,12 +136,9 @@ static void one_answered(void *ctx, struct api_answer *answer)
         b->triggered += n;
         cJSON_ArrayForEach (event, value_get(given, "events")) {
             _cleanup_(freep) char *text = value_print(event);
-            if (b->answered.len)
-                buf_addc(&b->answered, ',');
-            buf_adds(&b->answered, text);
+            buf_printf(&e->events, "%s%s", e->events.len ? "," : "", text);
         }
     }
-    cJSON_Delete(given);
     free(answer->body);
     if (--b->left == 0)
         batch_end(b);
@@ -156,14 +165,16 @@ static void batched(struct exchange *x)
         return;
     }
     struct batch *b = xcalloc(1, sizeof(*b));
-    b->x = x;
+    *b = (struct batch){.x = x, .items = xcalloc(n, sizeof(*b->items)), .n = n};
     b->left = 1; /* so that nothing ends before all are given */
+    size_t i = 0;
     cJSON_ArrayForEach (event, x->body) {
         _cleanup_(cjson_deletep) cJSON *data = data_of(event);
         const char *trace = member(event, "traceparent");
+        b->items[i].batch = b;
         b->left++;
         emit(x->api, member(event, "type"), member(event, "source"), member(event, "id"), data,
-             trace ? trace : traceparent_of(x), (struct api_call){one_answered, b});
+             trace ? trace : traceparent_of(x), (struct api_call){one_answered, &b->items[i++]});
     }
     if (--b->left == 0)
         batch_end(b);

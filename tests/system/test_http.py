@@ -373,6 +373,8 @@ def test_cloudevents_that_are_wrong(daemon: Daemon) -> None:
     assert event["event_data"] == "hello" and event["event_type"] == "custom_made"
     both = daemon.http("POST", url, [good, {**good, "id": "2", "data_base64": "AAE="}], many).ok()
     assert both["triggered_count"] == 2 and [e["event_data"] for e in both["events"]] == [{}, {"data_base64": "AAE="}]
+    long = daemon.http("POST", url, [{**good, "id": f"n{n}", "data": n} for n in range(50)], many).ok()
+    assert [e["event_data"] for e in long["events"]] == list(range(50)), "in the order of the batch"
 
 
 def test_a_stream_of_events(daemon: Daemon) -> None:
