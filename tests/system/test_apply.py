@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from harness import ECHO, Daemon, Gate, custom, documents, pipeline, script, wait_for
 from test_ctl import good
+from test_ctl_online import on_terminal
 
 TEXT = """# the pipeline
 kind: pipeline
@@ -250,6 +251,16 @@ def test_what_is_gone_from_a_directory_of_the_daemons(daemon: Daemon) -> None:
     other.mkdir()
     (other / "t.yaml").write_text(documents(custom("t")))
     assert daemon.ctl("diff", other, "--exit-code").returncode == 0, "of others' directories nothing is gone"
+
+
+def test_diff_has_colour_on_a_terminal_alone(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    path = daemon.data / "t.yaml"
+    path.write_text(documents(custom("t", cooldown_seconds=5)))
+    shown = on_terminal(daemon, "diff", str(path))
+    assert b"\x1b[32m+ " in shown and b"\x1b[31m- " in shown
+    assert b"\x1b" not in on_terminal(daemon, "diff", str(path), NO_COLOR="1")
+    assert "\x1b" not in good(daemon.ctl("diff", path))
 
 
 def test_diff_as_json(daemon: Daemon) -> None:
