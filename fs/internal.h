@@ -219,6 +219,14 @@ struct seen_text {
     int64_t changed_ms;
 };
 
+/* Of a rendered text: for which node, and what it was rendered from. */
+struct kept_text {
+    uint64_t generation; /* the node's; 0: free */
+    uint64_t mark;
+    struct text *text;
+};
+#define TEXTS_KEPT 256
+
 struct fs {
     struct mount *mount;
     struct api *api;
@@ -248,6 +256,7 @@ struct fs {
     unsigned commits;             /* under way */
     struct settled_call *settled; /* who waits for them; a utlist */
     struct seen_text seen[NODE_KINDS];
+    struct kept_text kept[TEXTS_KEPT]; /* at the remainder of the generation */
 };
 
 struct fs *fs_create(struct mount *m);
@@ -327,6 +336,7 @@ void tree_list(struct node *n, listed_fn *listed, void *ctx);
 
 typedef void text_fn(void *ctx, int code, struct text *t); /* t: the callee's reference */
 void text_render(struct node *n, text_fn *done, void *ctx);
+void kept_texts_free(struct fs *fs);
 
 /* ---- ctl.c ---- */
 

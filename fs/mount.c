@@ -10,6 +10,7 @@
 #include "fs/manifest.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
@@ -86,6 +87,32 @@ static void work_unmount(void *ctx)
     fuse_session_unmount(m->fs->session);
     fuse_session_destroy(m->fs->session);
     m->fs->session = NULL;
+}
+
+/* ---- what must not be inside ---- */
+
+/* Links followed, as far as there is something. */
+static char *resolve(const char *path)
+{
+    char real[PATH_MAX];
+    if (realpath(path, real))
+        return xstrdup(real);
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path)
+        return xstrdup(path);
+    _cleanup_(freep) char *above = xstrndup(path, (size_t)(slash - path));
+    _cleanup_(freep) char *resolved = resolve(above);
+    return xasprintf("%s%s", streq(resolved, "/") ? "" : resolved, slash);
+}
+
+int mount_check_path(const char *mount_dir, const char *what, const char *path, struct error *err)
+{
+    _cleanup_(freep) char *in = resolve(mount_dir);
+    _cleanup_(freep) char *real = resolve(path);
+    size_t len = strlen(in);
+    if (strncmp(real, in, len) == 0 && (real[len] == '\0' || real[len] == '/' || streq(in, "/")))
+        return error_set(err, -ELOOP, "%s: %s lies in the mount %s (SelfMount)", what, path, mount_dir);
+    return 0;
 }
 
 /* ---- telling ---- */
@@ -266,8 +293,9 @@ void mount_stop(struct mount *m, void (*done)(void *ctx), void *ctx)
 void mount_settle(void *mount, void (*fn)(void *ctx), void *ctx)
 {
     struct mount *m = mount;
-    if (m->polling && m->fs->mfiles)
+    if (m->polling && m->fs->mfiles) {
         on_ready(m, -1, UV_READABLE, 0);
+    }
     if (m->polling)
         manifest_settled_soon(m->fs, fn, ctx);
     else

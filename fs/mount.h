@@ -31,6 +31,10 @@ struct mount_options {
     void *ctx;
 };
 
+/* -ELOOP (SelfMount) where `path`, links followed as far as it exists, lies in the directory of the mount: what we need
+ * ourselves would wait for us. Looks at the file system: before the loop runs. */
+int mount_check_path(const char *mount_dir, const char *what, const char *path, struct error *err);
+
 struct mount *mount_create(const struct mount_options *options);
 void mount_start(struct mount *m);
 /* Unmounts and frees; `done` exactly once, never from inside. */

@@ -717,6 +717,7 @@ struct fs *fs_create(struct mount *m)
 void fs_free(struct fs *fs)
 {
     home_free(fs);
+    kept_texts_free(fs);
     while (fs->handles)
         handle_free(fs->handles);
     nodes_free(fs);

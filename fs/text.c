@@ -314,16 +314,43 @@ struct waiting_text {
     void *ctx;
 };
 
+/* What it would be rendered from: a text of the same mark is the same. 0: not known. */
+static uint64_t mark_of(const struct node *n)
+{
+    enum resource_kind kind;
+    const char *id = n->kind == NODE_STATUS_JSON ? node_resource(n, &kind) : NULL;
+    return id && kind == RESOURCE_TRIGGER ? api_trigger_mark(n->fs->api, id) : 0;
+}
+
+void kept_texts_free(struct fs *fs)
+{
+    for (size_t i = 0; i < TEXTS_KEPT; i++) {
+        text_unref(fs->kept[i].text);
+        fs->kept[i] = (struct kept_text){0};
+    }
+}
+
 static void render(struct node *n, text_fn *done, void *ctx)
 {
     struct buf b = {0};
     int64_t changed = 0;
+    struct kept_text *kept = &n->fs->kept[n->generation % TEXTS_KEPT];
+    uint64_t mark = mark_of(n);
+    if (mark && kept->generation == n->generation && kept->mark == mark) {
+        done(ctx, 0, text_ref(kept->text));
+        return;
+    }
     int code = render_now(n, &b, &changed);
     if (code == 1) {
         render_later(n, rendering_new(n, done, ctx));
         return;
     }
-    done(ctx, code, code == 0 ? text_new(&b, changed) : NULL);
+    struct text *t = code == 0 ? text_new(&b, changed) : NULL;
+    if (mark && t) {
+        text_unref(kept->text);
+        *kept = (struct kept_text){n->generation, mark, text_ref(t)};
+    }
+    done(ctx, code, t);
     buf_fini(&b);
 }
 

@@ -463,9 +463,9 @@ static void add(struct listing_at *at, const char *name, enum node_kind kind, ui
         listing_add(at->l, name, node_ino(at->n->ino, name, incarnation), node_infos[kind].mode & S_IFMT);
 }
 
-static void list_trigger(void *ctx, const struct api_trigger_look *t)
+static void list_trigger(void *ctx, const char *id, int64_t created_ms)
 {
-    add(ctx, t->id, NODE_TRIGGER, (uint64_t)t->created_ms);
+    add(ctx, id, NODE_TRIGGER, (uint64_t)created_ms);
 }
 
 static void list_pipeline(void *ctx, const struct api_pipeline_look *p)
@@ -533,7 +533,7 @@ static void list_now(struct listing_at *at)
     size_t n;
     switch (at->n->kind) {
     case NODE_TRIGGERS:
-        api_each_trigger(a, list_trigger, at);
+        api_each_trigger_id(a, list_trigger, at);
         break;
     case NODE_PIPELINES:
         api_each_pipeline(a, list_pipeline, at);

@@ -367,7 +367,8 @@ static int open_spawner(struct daemon *d, struct error *err)
                                       .wake_ctx = d,
                                       .default_open_soft = d->open_files.rlim_cur,
                                       .default_open_hard = d->open_files.rlim_max,
-                                      .threads = SPAWN_THREADS};
+                                      .threads = SPAWN_THREADS,
+                                      .avoid = &d->self_mount};
     r = spawner_create(&options, &d->spawner, err);
     if (r < 0)
         return r;
@@ -476,8 +477,23 @@ static int open_views(struct daemon *d, struct error *err)
     return 0;
 }
 
+/* What triggerd itself needs must not be answered by triggerd. */
+static int check_mount(const struct config *c, struct error *err)
+{
+    int r = mount_check_path(c->mount.dir, "state", c->state, err);
+    r = r < 0 ? r : mount_check_path(c->mount.dir, "socket", c->socket, err);
+    for (size_t i = 0; r == 0 && i < c->manifests.n; i++)
+        r = mount_check_path(c->mount.dir, "manifests", c->manifests.items[i], err);
+    for (size_t i = 0; r == 0 && i < c->secrets_dirs.n; i++)
+        if (c->secrets_dirs.items[i][0] == '/')
+            r = mount_check_path(c->mount.dir, "secrets_dirs", c->secrets_dirs.items[i], err);
+    return r;
+}
+
 static int start(struct daemon *d, struct error *err)
 {
+    if (d->config.mount.dir && check_mount(&d->config, err) < 0)
+        return err->code;
     int64_t max_runs = raise_descriptors(d);
     int r = loop_async_init(&d->group, &d->store_wake, collect_store, d);
     r = r < 0 ? r : loop_async_init(&d->group, &d->spawn_wake, collect_spawner, d);

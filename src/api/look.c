@@ -65,11 +65,67 @@ void api_each_trigger(struct api *a, void (*fn)(void *ctx, const struct api_trig
     engine_each_trigger(a->engine, one_trigger, &each);
 }
 
+struct each_id {
+    void (*fn)(void *ctx, const char *id, int64_t created_ms);
+    void *ctx;
+};
+
+static void one_id(void *ctx, struct live_trigger *t)
+{
+    struct each_id *each = ctx;
+    struct trigger_view v;
+    trigger_look(t, &v);
+    each->fn(each->ctx, v.spec->id, v.created_ms);
+}
+
+void api_each_trigger_id(struct api *a, void (*fn)(void *ctx, const char *id, int64_t created_ms), void *ctx)
+{
+    struct each_id each = {fn, ctx};
+    engine_each_trigger(a->engine, one_id, &each);
+}
+
 void api_render_trigger(struct api *a, const char *id, struct buf *b)
 {
     struct live_trigger *t = engine_find_trigger(a->engine, id);
     if (t)
         render_trigger(b, NULL, t);
+}
+
+static uint64_t mark_text(uint64_t h, const char *text)
+{
+    return text ? hash_bytes(h, text, strlen(text) + 1) : hash_bytes(h, &h, 1);
+}
+
+uint64_t api_trigger_mark(struct api *a, const char *id)
+{
+    struct live_trigger *t = engine_find_trigger(a->engine, id);
+    struct trigger_view v;
+    if (!t)
+        return 0;
+    trigger_look(t, &v);
+    const struct commit *commit = v.origin ? v.origin->commit : NULL;
+    const int64_t numbers[] = {(int64_t)(uintptr_t)v.spec,
+                               (int64_t)v.status,
+                               v.generation,
+                               v.observed_generation,
+                               v.created_ms,
+                               v.updated_ms,
+                               v.last_triggered_ms,
+                               v.trigger_count,
+                               v.line,
+                               commit ? commit->authored_ms : 0,
+                               v.origin ? (int64_t)v.origin->state : 0};
+    uint64_t h = hash_bytes(0, numbers, sizeof(numbers));
+    h = mark_text(h, v.error_message);
+    h = mark_text(h, origin_file(v.origin));
+    h = mark_text(h, commit ? commit->id : NULL);
+    for (unsigned i = 0; i < v.conditions->n; i++) {
+        const struct condition *c = &v.conditions->items[i];
+        const int64_t of[] = {(int64_t)c->status, c->transition_ms, c->observed_generation};
+        h = hash_bytes(h, of, sizeof(of));
+        h = mark_text(mark_text(mark_text(h, c->type), c->reason), c->message);
+    }
+    return h | 1;
 }
 
 void api_render_pipeline(struct api *a, const char *id, struct buf *b)

@@ -22,9 +22,14 @@ struct api_trigger_look {
 bool api_look_trigger(struct api *a, const char *id, struct api_trigger_look *ret);
 /* In order of id. */
 void api_each_trigger(struct api *a, void (*fn)(void *ctx, const struct api_trigger_look *t), void *ctx);
+/* In order of id, and when it was created: what a listing needs, for less. */
+void api_each_trigger_id(struct api *a, void (*fn)(void *ctx, const char *id, int64_t created_ms), void *ctx);
 /* As render_trigger() and render_pipeline(), by id; nothing where there is none. */
 void api_render_trigger(struct api *a, const char *id, struct buf *b);
 void api_render_pipeline(struct api *a, const char *id, struct buf *b);
+/* A number that is another one whenever the text of the trigger is: to know without rendering it that it is the same. 0:
+ * there is no such trigger. */
+uint64_t api_trigger_mark(struct api *a, const char *id);
 bool api_is_trigger_type(struct api *a, const char *name);
 void api_each_trigger_type(struct api *a, void (*fn)(void *ctx, const char *name), void *ctx); /* all there can be */
 const char *const *api_trigger_statuses(size_t *ret_n);

@@ -23,6 +23,12 @@ static inline bool self_mount_is(const struct self_mount *m, uint64_t dev)
     return m && dev != 0 && atomic_load(&m->dev) == dev;
 }
 
+/* Is there one now? */
+static inline bool self_mount_any(const struct self_mount *m)
+{
+    return m && atomic_load(&m->dev) != 0;
+}
+
 /* Does the path lie in it, links followed? Of what does not exist, the nearest directory above that does. Waits as
  * stat(2) does, for us as well: never on the loop. */
 bool self_mount_holds(const struct self_mount *m, const char *path);

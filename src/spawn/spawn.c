@@ -1,5 +1,7 @@
 #include "spawn/spawn.h"
 
+#include "base/self_mount.h"
+
 #include "base/util.h"
 
 #include <assert.h>
@@ -313,6 +315,28 @@ static void start_planned(struct worker *w, struct child_plan *plan, int slot, s
         ledger_release(w->spawner->options.ledger, (unsigned)slot);
 }
 
+/* Nothing is started in our own mount: a child's exec there would wait for us, and a daemon that ends for the child. */
+static bool is_in_own_mount(const struct worker *w, const struct spawn_request *request, char *const *candidates,
+                            struct spawn_result *result)
+{
+    const struct self_mount *m = w->spawner->options.avoid;
+    if (!self_mount_any(m))
+        return false;
+    if (request->cwd && self_mount_holds(m, request->cwd)) {
+        fail(result, SPAWN_STAGE_CWD, -ELOOP, "SelfMount: it lies in triggerd's own mount");
+        return true;
+    }
+    for (; *candidates; candidates++) {
+        bool relative = (*candidates)[0] != '/' && request->cwd;
+        _cleanup_(freep) char *joined = relative ? xasprintf("%s/%s", request->cwd, *candidates) : NULL;
+        if (!self_mount_holds(m, joined ? joined : *candidates))
+            continue;
+        fail(result, SPAWN_STAGE_EXEC, -ELOOP, "SelfMount: the program lies in triggerd's own mount");
+        return true;
+    }
+    return false;
+}
+
 static void start(struct worker *w, struct spawn_request *request)
 {
     struct spawner *s = w->spawner;
@@ -325,10 +349,17 @@ static void start(struct worker *w, struct spawn_request *request)
         fail(result, SPAWN_STAGE_EXEC, -EINVAL, "the command is empty");
         goto done;
     }
+    char **candidates = make_candidates(request);
+    if (is_in_own_mount(w, request, candidates, result)) {
+        free(candidates);
+        goto done;
+    }
     fill_plan(w, request, &plan);
+    plan.candidates = candidates;
     r = park_descriptors(w, request);
     if (r < 0) {
         clear_parked(w, request);
+        free(candidates);
         fail(result, SPAWN_STAGE_DESCRIPTORS, r, strerrordesc_np(-r));
         goto done;
     }
@@ -337,14 +368,13 @@ static void start(struct worker *w, struct spawn_request *request)
         r = ledger_take(s->options.ledger, request->tag, &taken);
         if (r < 0) {
             clear_parked(w, request);
+            free(candidates);
             fail(result, SPAWN_STAGE_LEDGER, r, strerrordesc_np(-r));
             goto done;
         }
         slot = (int)taken;
         plan.slot = ledger_slot(s->options.ledger, taken);
     }
-    char **candidates = make_candidates(request);
-    plan.candidates = candidates;
     start_planned(w, &plan, slot, request);
     free(candidates);
 done:

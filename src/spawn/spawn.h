@@ -93,6 +93,8 @@ void spawn_request_arg(struct spawn_request *request, const char *arg);
 /* Set `name` to a copy of `value`; the last one set wins. */
 void spawn_request_env(struct spawn_request *request, const char *name, const char *value);
 
+struct self_mount;
+
 struct spawner_options {
     struct ledger *ledger; /* borrowed until spawner_destroy(); NULL: none is kept */
     /* Something is to be collected. From a spawn thread, or from inside spawner_cancel() and spawner_collect(): hands a
@@ -103,7 +105,8 @@ struct spawner_options {
     /* RLIMIT_NOFILE for children without limits.open_files, where the daemon raised its own; 0: the daemon's. A soft
      * limit above 1024 surprises programs that use select(). */
     uint64_t default_open_soft, default_open_hard;
-    unsigned threads; /* at most SPAWN_THREADS_MAX; 0: 1 */
+    unsigned threads;               /* at most SPAWN_THREADS_MAX; 0: 1 */
+    const struct self_mount *avoid; /* nothing is started in it; NULL: there is none */
 };
 
 struct spawner;

@@ -3,7 +3,7 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run file memory startup edit idle match validate; not without being named, as they take minutes: store, and soak,
+NAME: emit run file memory startup edit idle match validate mount; not without being named, as they take minutes: store, and soak,
 which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
@@ -147,6 +147,8 @@ class Bench:
     @contextmanager
     def daemon(self, dir: Path, files: dict[str, str], settings: Path | None = None, **options: Any) -> Iterator[Daemon]:
         config = ("--config", str(settings)) if settings else ()
+        mount = options.pop("mount", None)
+        config += ("--mount", str(mount)) if mount else ()
         daemon = Daemon(dir, build=self.build, args=("--log-level", "error", *config), **options)
         try:
             for name, text in files.items():
@@ -543,6 +545,68 @@ class Bench:
             (f"an event parsed and matched, {kind}: {MANY} patterns over 1", "", f"{kind}_parsed", 1, "≤2"),
             (f"a match alone, {kind}: {MANY} patterns over 1", "", f"{kind}_ratio", 1, "≤2"))])
 
+    # -- mount --
+
+    def files(self, mode: str, path: Path, threads: int, *text: str) -> Figures:
+        done = subprocess.run([self.tool("load_mount"), mode, str(path), str(threads), str(self.seconds), *text],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"load_mount {mode} {path}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def mount(self) -> None:
+        """Reads of status.json, verbs, a listing, and emits, over the mount."""
+        size = 0.0
+
+        def measured(file: Path, ctl: Path, verb: str, folder: Path) -> Figures:
+            nonlocal size
+            one = self.files("read", file, 1)
+            size = one["bytes"]
+            return {"read1": one["rate"], "read4": self.files("read", file, 4)["rate"],
+                    "write": self.files("write", ctl, 1, verb)["rate"],
+                    "list": self.files("list", folder, 1)["rate"]}
+
+        def floor() -> Figures:
+            with self.fresh("floor") as dir:
+                with subprocess.Popen([self.tool("floor_mount"), str(dir), str(int(size or 1100)), str(TRIGGERS)],
+                                      stdout=subprocess.PIPE, text=True) as process:
+                    try:
+                        assert process.stdout and process.stdout.readline() == "ready\n"
+                        return measured(dir / "file", dir / "ctl", "{}", dir / "list")
+                    finally:
+                        process.terminate()
+                        process.wait()
+
+        def daemon() -> Figures:
+            files = {"p.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}})),
+                     "t.yaml": documents(*(custom(f"t{i}", "p", f"e{i}") for i in range(TRIGGERS)))}
+            with self.fresh("daemon") as dir, self.daemon(dir, files, mount=dir / "mount") as d:
+                m = dir / "mount"
+                return measured(m / "triggers/t500/status.json", m / "triggers/t500/test", "{}", m / "triggers")
+
+        self.measure(floor, daemon, [
+            ("mount: open-read-close of status.json, 1 reader", "1/s", "read1", 1, "≥0.8"),
+            ("mount: open-read-close of status.json, 4 readers", "1/s", "read4", 1, "≥0.8"),
+            ("mount: control writes (test)", "1/s", "write", 1, "≥0.7"),
+            (f"mount: listings of {TRIGGERS} triggers", "1/s", "list", 1, "≥0.7")])
+
+        def over_rest() -> Figures:
+            with self.fresh("floor") as dir, self.daemon(dir, emitting) as d:
+                d.post("/api/v1/triggers/t/pause")
+                return self.load("--unix", str(d.socket), "-c", "4", "-s", str(self.seconds), "-p",
+                                 "/api/v1/triggers/emit", "-b", json.dumps({"endpoint": "bench", "data": {"n": 1}}))
+
+        def over_files() -> Figures:
+            with self.fresh("daemon") as dir, self.daemon(dir, emitting, mount=dir / "mount") as d:
+                d.post("/api/v1/triggers/t/pause")
+                return self.files("write", dir / "mount/emit/bench", 4, '{"n": 1}')
+
+        emitting = {"p.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                                        custom("t", "p", "bench"))}
+        if self.has_daemon:
+            self.measure(over_rest, over_files, [
+                ("mount: durable emits by 4 writers, over 4 unix connections", "1/s", "rate", 1, "≥0.5")])
+
 
     def validate(self) -> None:
         """triggerctl validate beside libyaml's events alone: processor time of the whole program over the same files."""
@@ -575,7 +639,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "file", "memory", "startup", "edit", "idle", "match", "validate", "store", "soak"]
+    names = ["emit", "run", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")

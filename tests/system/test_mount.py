@@ -244,3 +244,30 @@ def test_a_trigger_does_not_watch_the_mount_itself(make_mounted: Callable[..., M
     wait_for(lambda: reason("above") == "active Watching", 20, "what is above is watched")
     (d.root / "new.csv").write_text("x")
     wait_for(lambda: d.get("/api/v1/triggers/above/events")["total"] == 1, 20, "its files are seen")
+
+
+def test_what_triggerd_needs_itself_is_not_in_its_mount(make_mounted: Callable[..., Mounted]) -> None:
+    for option in ("--state", "--manifests"):
+        d = make_mounted(option.strip("-"))
+        link = d.root / "way"
+        link.symlink_to(d.m)
+        d.args += [option, str(link / "inside")]
+        d.spawn()
+        assert d.wait(20) == 1 and "(SelfMount)" in d.output()
+
+
+def test_no_step_is_started_in_the_mount(d: Mounted) -> None:
+    tool = d.m / "manifests/tool.sh"
+    tool.write_text("#!/bin/sh\necho ran\n")
+    tool.chmod(0o755)
+    link = d.root / "way"
+    link.symlink_to(d.m / "manifests")
+    d.put("s.yaml", pipeline("cwd", {"id": "s", "exec": {"command": ["true"], "cwd": str(link)}}),
+          pipeline("command", {"id": "s", "exec": {"command": [str(link / "tool.sh")]}}),
+          pipeline("relative", {"id": "s", "exec": {"command": ["./tool.sh"], "cwd": str(d.manifests)}}))
+    for name in ("cwd", "command"):
+        run = d.post(f"/api/v1/pipelines/{name}/run")
+        wait_for(lambda r=run["id"]: d.run(r)["status"] == "failed", what="refused")
+        assert "SelfMount" in d.run(run["id"])["error_message"]
+    run = d.post("/api/v1/pipelines/relative/run")
+    wait_for(lambda: d.run(run["id"])["status"] == "completed", what="beside the mount it runs")
