@@ -310,6 +310,8 @@ static bool below_dirs(const struct put_set *s, const char *path)
 static void add_deleted(struct put_set *s)
 {
     struct resource *res;
+    if (s->n_dirs == 0)
+        return;
     uint64_t mark = ++s->r->marks;
     for (size_t i = 0; i < s->n; i++)
         if ((res = resource_find(s->r, s->items[i].kind, s->items[i].id)))
