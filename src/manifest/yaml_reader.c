@@ -645,17 +645,34 @@ static const char *hint(const char *context, const char *problem, const char *at
     return "";
 }
 
+/* A spot of an error. At the end of a text without a last newline libyaml is a line too far. */
+static struct spot error_spot(struct reader *r, const yaml_mark_t *mark)
+{
+    struct spot spot = spot_of(r, mark);
+    const char *text = r->piece->text;
+    size_t end = r->piece->to, at = end;
+    if (spot.offset < end || mark->column > 0 || end == r->piece->from || text[end - 1] == '\n' ||
+        text[end - 1] == '\r')
+        return spot;
+    while (at > r->piece->from && text[at - 1] != '\n' && text[at - 1] != '\r')
+        at--;
+    spot.line--;
+    for (; at < end; at++)
+        spot.column += !is_continuation(text[at]);
+    return spot;
+}
+
 static void fail_syntax(struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
     const char *problem = p->problem ? p->problem : "out of memory", *context = p->context ? p->context : "";
-    struct spot spot = spot_of(r, &p->problem_mark);
+    struct spot spot = error_spot(r, &p->problem_mark);
     const char *more = hint(context, problem, r->piece->text + spot.offset, r->piece->text + r->piece->to);
     if (!*context || strstr(context, "for the next token")) { /* which is where the problem is */
         fail(r, spot.line, spot.column, "could not parse: %s%s", problem, more);
         return;
     }
-    struct spot from = spot_of(r, &p->context_mark);
+    struct spot from = error_spot(r, &p->context_mark);
     if (nothing_follows(r, spot.offset)) /* where it began says more than the end of the text, which may be no line */
         spot = from;
     fail(r, spot.line, spot.column, "could not parse: %s (%s at %u:%u)%s", problem, context, from.line, from.column,

@@ -112,6 +112,13 @@ static void validate(const void *config, const cJSON *node, const char *path, st
                   "only scheme hmac-sha256 has a prefix to choose");
 }
 
+static const char rules[] =
+    "[{'properties': {'path': {'pattern': "
+    "'^(?!\\\\.{1,2}(/|$))[A-Za-z0-9._~-]+(/(?!\\\\.{1,2}(/|$))[A-Za-z0-9._~-]+)*$'}, "
+    "'signature': {'properties': {'header': {'pattern': '^[A-Za-z0-9!#\\\\x24%&\\u0027*+.^_`|~-]+$'}}, "
+    "'if': {'properties': {'scheme': {'not': {'const': 'hmac-sha256'}}}}, "
+    "'then': {'properties': {'header': {'type': 'null'}, 'prefix': {'type': 'null'}}}}}}]";
+
 static size_t channels(const void *config, struct channel_key *ret, size_t cap)
 {
     const struct webhook_config *c = config;
@@ -121,7 +128,7 @@ static size_t channels(const void *config, struct channel_key *ret, size_t cap)
 }
 
 const struct source_type source_webhook = {
-    .kind = {.name = "webhook", .config = &table, .has_filter = true, .validate = validate},
+    .kind = {.name = "webhook", .config = &table, .has_filter = true, .validate = validate, .rules = rules},
     .channels = channels,
 };
 

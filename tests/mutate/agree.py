@@ -30,7 +30,8 @@ STEP = r"steps\[\d+\]"
 CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL)) for what, field, message in (
     ("paths", rf"{MAPPING}|concurrency_key|{STEP}\.if|outputs\..*", r"not a (key or )?path: .*"),
     ("templates", rf"{STEP}\.(exec|emit)\..*", r".* \(at character \d+\)|`\{\{.*"),
-    ("globs", r"config\.path", r"(?!expected an absolute path).*"),
+    ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit))\..*", r"`\$\{.*"),
+    ("globs", r"config\.path", r"(?!expected (an absolute path|segments)).*"),
     ("globs", r"config\.(ignore_patterns|source_pipeline_id)(\[\d+\])?", r"not a glob: .*"),
     ("cron", r"config\.cron", r"not a cron expression: .*"),
     ("time zones", r"config\.timezone", r"(?!expected a string).*"),
