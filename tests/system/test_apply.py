@@ -227,7 +227,8 @@ def test_a_diff_that_patch_understands(daemon: Daemon) -> None:
     before = "".join(lines) + body
     daemon.write("t.yaml", before)
     wait_for(lambda: daemon.exists("t"))
-    after = "".join(["# new\n"] + lines[:3] + lines[5:30] + ["# in\tbetween\n"] + lines[30:55] + lines[56:]) + body.replace("e}", "f}")
+    edited = ["# new\n", *lines[:3], *lines[5:30], "# in\tbetween\n", *lines[30:55], *lines[56:]]
+    after = "".join(edited) + body.replace("e}", "f}")
     path = daemon.data / "t.yaml"
     path.write_text(after)
     text = "".join(line + "\n" for line in good(daemon.ctl("diff", path)).splitlines() if not line.startswith("=>"))

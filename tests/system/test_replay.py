@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, Gate, custom, pipeline, script
+from harness import Daemon, Gate, custom, pipeline, script
 
 R = "/api/v1/events/replay"
 
