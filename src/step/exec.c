@@ -18,6 +18,7 @@
 #include "spawn/orphans.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
+#include "step/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +34,6 @@
 #define TERM_GRACE_MS 5000
 #define DRAIN_MS 1000
 #define INPUT_VARIABLE_MAX (32 * 1024)
-#define ERROR_TAIL_MAX 400
 
 struct pipe_end {
     int fd; /* -1: closed */
@@ -77,16 +77,6 @@ static void end_close(struct exec *x, struct pipe_end *p)
     if (p->fd >= 0)
         close(p->fd);
     p->fd = -1;
-}
-
-static int make_pipe(int *ret_ours, int *ret_theirs, bool we_write)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return -errno;
-    *ret_ours = fds[we_write ? 1 : 0];
-    *ret_theirs = fds[we_write ? 0 : 1];
-    return 0;
 }
 
 /* Of `kept`, what is past the bound goes. */
@@ -204,55 +194,14 @@ static void gone(void *ctx)
     free(x);
 }
 
-static void add_mark(struct pipe_end *p)
-{
-    if (p->dropped > 0)
-        buf_printf(&p->kept, "\n[triggerd: %" PRIu64 " more bytes were dropped]\n", p->dropped);
-}
-
-/* Bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
-static cJSON *text_value(const char *data, size_t len)
-{
-    struct buf b = {0};
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_sequence(data + i, len - i);
-        if (n == 0 || data[i] == '\0') {
-            buf_adds(&b, "\xEF\xBF\xBD");
-            i++;
-        } else {
-            buf_add(&b, data + i, n);
-            i += n;
-        }
-    }
-    cJSON *v = cJSON_CreateString(b.data ? b.data : "");
-    buf_fini(&b);
-    return v;
-}
-
 static cJSON *output_value(const struct pipe_end *out)
 {
     cJSON *v = NULL;
     if (out->dropped == 0 && out->kept.len > 0 && value_parse(out->kept.data, out->kept.len, &v, NULL) == 0)
         return v;
     v = cJSON_CreateObject();
-    cJSON_AddItemToObject(v, "stdout", text_value(out->kept.data ? out->kept.data : "", out->kept.len));
+    cJSON_AddItemToObject(v, "stdout", process_text(out->kept.data ? out->kept.data : "", out->kept.len));
     return v;
-}
-
-/* The last lines of standard error, without the newline at the end. */
-static char *error_tail(const struct pipe_end *err)
-{
-    size_t end = err->kept.len;
-    while (end > 0 && strchr("\n\r \t", err->kept.data[end - 1]))
-        end--;
-    size_t from = end > ERROR_TAIL_MAX ? end - ERROR_TAIL_MAX : 0;
-    const char *newline = from > 0 ? memchr(err->kept.data + from, '\n', end - from) : NULL;
-    if (newline)
-        from = (size_t)(newline - err->kept.data) + 1;
-    cJSON *v = text_value(end > from ? err->kept.data + from : "", end - from);
-    char *text = xstrdup(v->valuestring);
-    cJSON_Delete(v);
-    return text;
 }
 
 static void tell(struct exec *x, struct step_result *r)
@@ -290,11 +239,11 @@ static void finish(struct exec *x)
     if (r.status != STEP_COMPLETED) {
         char how[CHILD_STATUS_TEXT_SIZE];
         child_status_text(&x->status, how);
-        _cleanup_(freep) char *tail = error_tail(&x->err);
+        _cleanup_(freep) char *tail = process_error_tail(&x->err.kept);
         r.error = xasprintf("%s%s%s", how, *tail ? ": " : "", tail);
     }
-    add_mark(&x->out);
-    add_mark(&x->err);
+    process_add_mark(&x->out.kept, x->out.dropped);
+    process_add_mark(&x->err.kept, x->err.dropped);
     r.out_len = x->out.kept.len;
     r.out = buf_steal(&x->out.kept);
     r.err_len = x->err.kept.len;
@@ -324,39 +273,13 @@ static void killed_tree(void *ctx)
     loop_group_release(&x->group);
 }
 
-struct kill_work {
-    struct loop_work work;
-    struct exec *exec;
-    pid_t pid;
-    char mark[160];
-};
-
-static void kill_run(void *ctx)
-{
-    struct kill_work *w = ctx;
-    child_kill_tree(w->pid, w->mark, SIGKILL);
-}
-
-static void kill_done(void *ctx)
-{
-    struct kill_work *w = ctx;
-    killed_tree(w->exec);
-    free(w);
-}
-
-/* SIGKILL to its group at once, and by a look through all processes to what left the group. */
 static void kill_all(struct exec *x)
 {
-    kill(-x->pid, SIGKILL);
     if (x->killing)
         return;
     x->killing = true;
     loop_group_hold(&x->group);
-    struct kill_work *w = xcalloc(1, sizeof(*w));
-    w->exec = x;
-    w->pid = x->pid;
-    memcpy(w->mark, x->mark, sizeof(w->mark));
-    loop_work_submit(x->group.loop, &w->work, kill_run, kill_done, w);
+    process_kill_tree(x->group.loop, x->pid, x->mark, killed_tree, x);
 }
 
 static void on_timer(struct timer *timer, void *ctx)
@@ -493,51 +416,18 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
     const char *inputs_text = NULL;
     if (step_context_expanded(call, &context, &inputs_text, err) < 0)
         return err->code;
-    const char *home = getenv("HOME");
-    spawn_request_env(r, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    spawn_request_env(r, "HOME", home ? home : "/");
-    spawn_request_env(r, "LANG", "C.UTF-8");
+    process_base_env(r);
     set_inputs(r, value_get(context, "inputs"));
     step_env_each(call, set_variable, r);
     spawn_request_env(r, ORPHANS_TAG_VARIABLE, strchr(x->mark, '=') + 1);
-    for (size_t i = 0; i < p->n_env; i++) {
-        _cleanup_(freep) char *text = NULL;
-        int e = template_expand_text_with(p->env[i].value, context, call->secrets, &text, err);
-        if (e < 0)
-            return error_wrap(err, "env.%s", p->env[i].name);
-        spawn_request_env(r, p->env[i].name, text);
-    }
+    if (process_fill(c, p, context, call->secrets, r, err) < 0)
+        return err->code;
     if (p->script && set_script(x, r, err) < 0)
         return err->code;
-    for (size_t i = 0; i < p->n_args; i++) {
-        _cleanup_(freep) char *text = NULL;
-        if (template_expand_text_with(p->args[i], context, call->secrets, &text, err) < 0)
-            return error_wrap(err, "command[%zu]", i);
-        spawn_request_arg(r, text);
-    }
-    if (p->cwd && template_expand_text_with(p->cwd, context, call->secrets, &r->cwd, err) < 0)
-        return error_wrap(err, "cwd");
-    if (c->user) {
-        int e = exec_user(c->user, r, err);
-        if (e < 0)
-            return e;
-    }
-    r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
-                                      (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
     snprintf(r->tag, sizeof(r->tag), "%s", call->run_id);
     x->input = xasprintf("%s\n", inputs_text);
     x->input_len = strlen(x->input);
     return 0;
-}
-
-static int open_pipes(struct exec *x, struct spawn_request *r, struct error *err)
-{
-    int e = make_pipe(&x->in.fd, &r->fds[0], true);
-    if (e == 0)
-        e = make_pipe(&x->out.fd, &r->fds[1], false);
-    if (e == 0)
-        e = make_pipe(&x->err.fd, &r->fds[2], false);
-    return e < 0 ? error_set(err, e, "pipe: %s", strerror(-e)) : 0;
 }
 
 static void exec_start(struct step_call *call)
@@ -556,7 +446,7 @@ static void exec_start(struct step_call *call)
 
     struct error err = ERROR_INIT;
     struct spawn_request *r = spawn_request_new();
-    if (fill(x, r, &err) < 0 || open_pipes(x, r, &err) < 0) {
+    if (fill(x, r, &err) < 0 || process_pipes((int *[]){&x->in.fd, &x->out.fd, &x->err.fd}, r, &err) < 0) {
         spawn_request_free(r);
         x->failure = xstrdup(err.message);
         loop_defer(call->env->loop, &x->failed);

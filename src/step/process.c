@@ -1,0 +1,136 @@
+#include "step/process.h"
+
+#include "base/util.h"
+#include "spawn/orphans.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define ERROR_TAIL_MAX 400
+
+/* ---- what it is given ---- */
+
+void process_base_env(struct spawn_request *r)
+{
+    const char *home = getenv("HOME");
+    spawn_request_env(r, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    spawn_request_env(r, "HOME", home ? home : "/");
+    spawn_request_env(r, "LANG", "C.UTF-8");
+}
+
+int process_fill(const struct exec_config *c, const struct exec_program *p, const cJSON *context,
+                 const struct template_secrets *with, struct spawn_request *r, struct error *err)
+{
+    for (size_t i = 0; i < p->n_env; i++) {
+        char *text = NULL;
+        if (template_expand_text_with(p->env[i].value, context, with, &text, err) < 0)
+            return error_wrap(err, "env.%s", p->env[i].name);
+        spawn_request_env(r, p->env[i].name, text);
+        secret_free(text);
+    }
+    for (size_t i = 0; i < p->n_args; i++) {
+        char *text = NULL;
+        if (template_expand_text_with(p->args[i], context, with, &text, err) < 0)
+            return error_wrap(err, "command[%zu]", i);
+        spawn_request_arg(r, text);
+        secret_free(text);
+    }
+    if (p->cwd && template_expand_text_with(p->cwd, context, with, &r->cwd, err) < 0)
+        return error_wrap(err, "cwd");
+    if (c->user && exec_user(c->user, r, err) < 0)
+        return err->code;
+    r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
+                                      (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
+    return 0;
+}
+
+int process_pipes(int *ours[3], struct spawn_request *r, struct error *err)
+{
+    for (int i = 0; i < 3; i++) {
+        int fds[2];
+        if (pipe2(fds, O_CLOEXEC) < 0)
+            return error_set(err, -errno, "pipe: %s", strerrordesc_np(errno));
+        *ours[i] = fds[i == 0];
+        r->fds[i] = fds[i != 0];
+    }
+    return 0;
+}
+
+/* ---- its end ---- */
+
+struct kill_work {
+    struct loop_work work;
+    pid_t pid;
+    char *mark;
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+static void kill_run(void *ctx)
+{
+    struct kill_work *w = ctx;
+    child_kill_tree(w->pid, w->mark, SIGKILL);
+}
+
+static void kill_done(void *ctx)
+{
+    struct kill_work *w = ctx;
+    w->done(w->ctx);
+    free(w->mark);
+    free(w);
+}
+
+void process_kill_tree(struct loop *loop, pid_t pid, const char *mark, void (*done)(void *ctx), void *ctx)
+{
+    kill(-pid, SIGKILL);
+    struct kill_work *w = xcalloc(1, sizeof(*w));
+    w->pid = pid;
+    w->mark = xstrdup(mark);
+    w->done = done;
+    w->ctx = ctx;
+    loop_work_submit(loop, &w->work, kill_run, kill_done, w);
+}
+
+/* ---- what it printed ---- */
+
+cJSON *process_text(const char *data, size_t len)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_sequence(data + i, len - i);
+        if (n == 0 || data[i] == '\0') {
+            buf_adds(&b, "\xEF\xBF\xBD");
+            i++;
+        } else {
+            buf_add(&b, data + i, n);
+            i += n;
+        }
+    }
+    cJSON *v = cJSON_CreateString(b.data ? b.data : "");
+    buf_fini(&b);
+    return v;
+}
+
+char *process_error_tail(const struct buf *err)
+{
+    size_t end = err->len;
+    while (end > 0 && strchr("\n\r \t", err->data[end - 1]))
+        end--;
+    size_t from = end > ERROR_TAIL_MAX ? end - ERROR_TAIL_MAX : 0;
+    const char *newline = from > 0 ? memchr(err->data + from, '\n', end - from) : NULL;
+    if (newline)
+        from = (size_t)(newline - err->data) + 1;
+    cJSON *v = process_text(end > from ? err->data + from : "", end - from);
+    char *text = xstrdup(v->valuestring);
+    cJSON_Delete(v);
+    return text;
+}
+
+void process_add_mark(struct buf *kept, uint64_t dropped)
+{
+    if (dropped > 0)
+        buf_printf(kept, "\n[triggerd: %" PRIu64 " more bytes were dropped]\n", dropped);
+}
