@@ -8,15 +8,16 @@
 #include <uthash.h>
 #include <yaml.h>
 
-/* A key met in a mapping that is still open, for duplicates. Few are a list, from KEYS_LISTED_MAX on they are a map
- * too. */
+/* A key met in a mapping that is still open, for duplicates. The first few are looked through, more are in a map. */
 #define KEYS_LISTED_MAX 24
 struct key_seen {
-    UT_hash_handle hh;
-    struct key_seen *before;
+    const char *text; /* its node's own, once that has its value */
     size_t len;
     unsigned line;
-    char text[];
+};
+struct key_mapped {
+    UT_hash_handle hh;
+    struct key_seen seen;
 };
 
 struct anchor {
@@ -29,16 +30,17 @@ struct anchor {
 /* A collection that is being read. */
 struct frame {
     cJSON *node;
-    size_t place;                     /* index in the document's places */
-    size_t last_end;                  /* where its last item ended: a block collection ends there */
-    struct key_seen *last_key, *keys; /* of a mapping: the list and the map of them */
+    size_t place;            /* index in the document's places */
+    size_t last_end;         /* where its last item ended: a block collection ends there */
+    struct key_seen *listed; /* of a mapping: room for the first ones */
+    struct key_mapped *keys; /* all of them, where they are more than are listed */
     size_t n_keys;
     struct anchor *anchor;
     bool map, flow;
     bool is_key;     /* it stands where a key should: read, checked, left out */
     bool want_value; /* a mapping: the key is read, its value is next */
     bool drop;       /* that key is in error: its value is read, checked and left out */
-    const char *key;
+    char *key;       /* owned until its node has it */
     size_t key_offset, key_end;
     unsigned key_line, key_column;
 };
@@ -54,7 +56,8 @@ struct reader {
     struct anchor *anchors;
     size_t alias_nodes, alias_bytes;
     bool alias_spent;
-    struct frame frames[VALUE_DEPTH_MAX]; /* last: not zeroed */
+    struct frame frames[VALUE_DEPTH_MAX]; /* these two, the last, are not zeroed */
+    struct key_seen listed[VALUE_DEPTH_MAX][KEYS_LISTED_MAX];
 };
 
 /* Where an event stands in the file. */
@@ -152,11 +155,10 @@ static void attach(struct reader *r, cJSON *node, size_t at)
     if (frame->drop) {
         document_drop(&r->doc, node);
     } else {
-        node->string = xstrdup(frame->key);
+        node->string = steal(&frame->key);
         cJSON_AddItemToArray(frame->node, node); /* appends to an object too, without copying the key again */
     }
     frame->want_value = frame->drop = false;
-    frame->key = NULL;
 }
 
 /* The item of the innermost collection ended at `end` (of the text). */
@@ -334,31 +336,36 @@ static cJSON *scalar_node(struct reader *r, const yaml_event_t *event, const str
 
 static const struct key_seen *key_find(const struct frame *frame, const char *text, size_t n)
 {
-    struct key_seen *k = NULL;
-    if (frame->n_keys > KEYS_LISTED_MAX)
-        HASH_FIND(hh, frame->keys, text, n, k);
-    else
-        for (k = frame->last_key; k && (k->len != n || memcmp(k->text, text, n) != 0); k = k->before)
-            ;
-    return k;
+    struct key_mapped *mapped = NULL;
+    for (size_t i = 0; !frame->keys && i < frame->n_keys; i++)
+        if (frame->listed[i].len == n && memcmp(frame->listed[i].text, text, n) == 0)
+            return &frame->listed[i];
+    HASH_FIND(hh, frame->keys, text, n, mapped);
+    return mapped ? &mapped->seen : NULL;
 }
 
-static const struct key_seen *key_add(struct frame *frame, const char *text, size_t n, unsigned line)
+static void key_map(struct frame *frame, const struct key_seen *key)
 {
-    struct key_seen *k = xcalloc(1, sizeof(*k) + n + 1);
-    memcpy(k->text, text, n + 1);
-    k->len = n;
-    k->line = line;
-    k->before = frame->last_key;
-    frame->last_key = k;
-    if (++frame->n_keys <= KEYS_LISTED_MAX)
-        return k;
-    for (struct key_seen *i = k; i; i = frame->n_keys == KEYS_LISTED_MAX + 1 ? i->before : NULL)
-        HASH_ADD(hh, frame->keys, text, i->len, i);
-    return k;
+    struct key_mapped *mapped = xcalloc(1, sizeof(*mapped));
+    mapped->seen = *key;
+    HASH_ADD_KEYPTR(hh, frame->keys, mapped->seen.text, mapped->seen.len, mapped);
 }
 
-/* A key is read: `text` is valid until the mapping ends if it is kept. NULL text: it is in error. */
+/* Keep `text`, which lives as long as the mapping is open. */
+static void key_add(struct frame *frame, const char *text, size_t n, unsigned line)
+{
+    const struct key_seen key = {text, n, line};
+    if (frame->n_keys == KEYS_LISTED_MAX)
+        for (size_t i = 0; i < KEYS_LISTED_MAX; i++)
+            key_map(frame, &frame->listed[i]);
+    if (frame->n_keys >= KEYS_LISTED_MAX)
+        key_map(frame, &key);
+    else
+        frame->listed[frame->n_keys] = key;
+    frame->n_keys++;
+}
+
+/* A key is read. NULL text: it is in error. */
 static void take_key(struct reader *r, const char *text, const struct spot *spot, size_t end)
 {
     struct frame *frame = &r->frames[r->depth - 1];
@@ -380,7 +387,8 @@ static void take_key(struct reader *r, const char *text, const struct spot *spot
              value_brief(got, brief, sizeof(brief)), seen->line);
         return;
     }
-    frame->key = key_add(frame, text, n, spot->line)->text;
+    frame->key = xmemdup(text, n + 1);
+    key_add(frame, frame->key, n, spot->line);
     frame->drop = false;
 }
 
@@ -552,18 +560,20 @@ static enum progress start_collection(struct reader *r, const yaml_event_t *even
     } else {
         attach(r, node, frame.place);
     }
+    frame.listed = r->listed[r->depth];
     r->frames[r->depth++] = frame;
     return GO_ON;
 }
 
 static void free_keys(struct frame *frame)
 {
-    HASH_CLEAR(hh, frame->keys);
-    for (struct key_seen *k = frame->last_key, *before; k; k = before) {
-        before = k->before;
+    struct key_mapped *k = frame->keys, *next;
+    HASH_CLEAR(hh, frame->keys); /* frees the table; the list through the items stays */
+    for (; k; k = next) {
+        next = k->hh.next;
         free(k);
     }
-    frame->last_key = NULL;
+    free(steal(&frame->key)); /* the text broke off before its value */
 }
 
 static void end_collection(struct reader *r, size_t end)

@@ -629,14 +629,39 @@ static void test_format_by_name(void **state)
     assert_int_equal(document_format_by_name("yaml", &format), -EINVAL);
 }
 
+/* However many keys a mapping has, one that is there twice is found, with the line of the first. */
+static void test_many_keys(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 60; n++) {
+        for (unsigned twice = 0; twice < n; twice++) {
+            struct buf text = {0};
+            struct document_set set;
+            for (unsigned i = 0; i < n; i++)
+                buf_printf(&text, "k%u: {a: %u}\n", i, i);
+            assert_int_equal(document_parse(text.data, text.len, DOCUMENT_YAML, &set), 0);
+            document_set_fini(&set);
+            buf_printf(&text, "k%u: 1\nk%u: ", twice, n); /* and one whose value never comes */
+            document_parse(text.data, text.len, DOCUMENT_YAML, &set);
+            assert_int_equal(set.n_errors, 1);
+            _cleanup_(freep) char *got = errors_text(&set);
+            _cleanup_(freep) char *expected =
+                xasprintf("%u:1: duplicate key \"k%u\", first given in line %u", n + 1, twice, twice + 1);
+            assert_string_equal(got, expected);
+            document_set_fini(&set);
+            buf_fini(&text);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_yaml_trees),     cmocka_unit_test(test_json_trees),     cmocka_unit_test(test_conflicts),
-        cmocka_unit_test(test_yaml_errors),    cmocka_unit_test(test_json_errors),    cmocka_unit_test(test_places),
-        cmocka_unit_test(test_bad_among_good), cmocka_unit_test(test_find),           cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_depth),          cmocka_unit_test(test_alias_bounds),   cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_big_numbers),    cmocka_unit_test(test_format_by_name),
+        cmocka_unit_test(test_many_keys), cmocka_unit_test(test_yaml_trees),     cmocka_unit_test(test_json_trees),
+        cmocka_unit_test(test_conflicts), cmocka_unit_test(test_yaml_errors),    cmocka_unit_test(test_json_errors),
+        cmocka_unit_test(test_places),    cmocka_unit_test(test_bad_among_good), cmocka_unit_test(test_find),
+        cmocka_unit_test(test_ranges),    cmocka_unit_test(test_depth),          cmocka_unit_test(test_alias_bounds),
+        cmocka_unit_test(test_counts),    cmocka_unit_test(test_big_numbers),    cmocka_unit_test(test_format_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
