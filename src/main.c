@@ -553,7 +553,11 @@ int main(int argc, char **argv)
         mount_gone(&d); /* whatever was opened so far, from there on */
     }
     loop_run(&d.loop);
-    loop_fini(&d.loop);
+    r = loop_fini(&d.loop);
     config_fini(&d.config);
+    if (r < 0) { /* a thread of the pool sits in a file system, or a FIFO: libuv would wait for it */
+        log_warning("main", "a system call that does not return is left behind");
+        _exit(d.status);
+    }
     return d.status;
 }

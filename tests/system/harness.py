@@ -245,6 +245,7 @@ class Daemon:
         self.args = list(args)
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.hangs = False  # a test may make a thread of it hang for good
         self._node_id: str | None = None
 
     # -- life --
@@ -289,6 +290,7 @@ class Daemon:
 
     def check_output(self) -> None:
         found = SANITIZER.search(self.output())
+        assert self.hangs or "is left behind" not in self.output(), self.output()[-2000:]
         assert not found, self.output()[max(found.start() - 200, 0):][:8000] if found else ""
 
     def signal(self, number: int = signal.SIGTERM) -> None:
