@@ -1,6 +1,5 @@
 #include "reconcile/git.h"
 
-#include "base/clock.h"
 #include "reconcile/internal.h"
 
 #include <dlfcn.h>
@@ -536,7 +535,6 @@ static void look_inside(struct git_look *look, const char *real)
 
 void git_look_run(struct git_look *look)
 {
-    int64_t begin = clock_monotonic_ms(clock_system());
     _cleanup_(freep) char *real = realpath(look->start, NULL);
     look->gone = !real;
     if (real && find_root(look, real))
@@ -545,7 +543,6 @@ void git_look_run(struct git_look *look)
         look->files[i].state = ORIGIN_UNKNOWN;
         look->files[i].stored.kind = STORED_UNKNOWN;
     }
-    look->took_ms = clock_monotonic_ms(clock_system()) - begin;
 }
 
 void git_look_fini(struct git_look *look)

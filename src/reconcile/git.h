@@ -55,7 +55,6 @@ struct git_look {
     char trouble[512];        /* why there is a work tree and no commit; "": nothing */
     struct git_place *places; /* what to watch */
     size_t n_places;
-    int64_t took_ms;
 };
 
 void git_look_run(struct git_look *look);

@@ -187,7 +187,8 @@ struct pass {
     struct read_job *jobs;
     size_t n;
     struct dir_look *looks; /* one a directory; taken when all is read */
-    struct git_job *git;    /* likewise, of the work trees that were read from; a utlist */
+    struct git_job *git;    /* looks at the work trees that were read from; a utlist */
+    unsigned git_left;
     _Atomic size_t next, running;
     struct loop_work work[PASS_WORKERS];
     unsigned left; /* the loop's */
@@ -213,7 +214,8 @@ struct worktree {
     bool again;          /* look once more after it */
     bool all;            /* with all files */
     unsigned seq;        /* looks that were taken over */
-    int64_t looked_ms, took_ms;
+    bool slow;           /* a pass waited for it in vain */
+    int64_t looked_ms;
     struct timer timer;
     struct worktree *prev, *next;
 };
@@ -225,7 +227,9 @@ struct git_job {
     char *start;             /* look.start */
     struct origin **origins; /* of look.files */
     size_t cap;
-    bool counted; /* it has a reference to each; else they live as long as it */
+    bool counted;      /* it has a reference to each; else they live as long as it */
+    struct pass *pass; /* that waits for it; NULL: none */
+    bool finished;
     bool all;
     size_t wanted; /* of a pass: files that changed */
     unsigned seq;
@@ -276,7 +280,8 @@ struct reconcile {
     struct loop_task put_task;
     struct git_lib *git;
     struct worktree *worktrees;
-    struct timer hung; /* at the end: a repository that does not answer is not waited for */
+    struct timer git_wait; /* of the pass */
+    struct timer hung;     /* at the end: a repository that does not answer is not waited for */
 };
 
 void reconcile_set_delays(struct reconcile *r, const struct reconcile_delays *delays);
@@ -289,6 +294,7 @@ void watch_look_again(struct reconcile *r, struct dir *d); /* rescan from scratc
 void watch_reload(struct reconcile *r);
 void watch_stop_timers(struct reconcile *r);
 void watch_free(struct reconcile *r);
+void pass_git_done(struct pass *p);
 /* Is each part of a path relative to its directory one that is read? */
 bool watch_path_ok(const char *path);
 /* Something changed that is no file: a pass soon. */
@@ -348,6 +354,7 @@ void state_submit(struct state_batch *b);
 
 /* provenance.c */
 #define GIT_FILES_MAX 256 /* compared within a pass; more of them soon after it */
+#define GIT_WAIT_MS 50    /* that a pass waits for git, at most */
 void provenance_start(struct reconcile *r);
 void provenance_stop(struct reconcile *r);
 void provenance_free(struct reconcile *r);
@@ -357,15 +364,19 @@ void provenance_dir_changed(struct reconcile *r, const struct dir *d); /* anothe
 /* A `.git` was seen in `dir` (relative to d), or something of that name went. */
 void provenance_git_seen(struct dir *d, const char *dir);
 void provenance_dir_moved(struct dir *d, const char *from, const char *to);
-/* A look at the work tree of the file within other work on the pool; NULL: there is none, or it is too slow for that. */
+/* A look at the work tree of the file, for a pass; NULL: there is none, or it is too slow for that. */
 struct git_job *provenance_begin(struct reconcile *r, const struct file *f);
-/* `known`: its state as of what the job compares with; the origin is borrowed. Any thread. */
+/* Run it; then pass_git_done(). The origins in it are borrowed meanwhile. */
+void provenance_submit(struct git_job *job, struct pass *p);
+/* The pass does not wait for it any more. */
+void provenance_late(struct git_job *job);
+/* `known`: its state as of what the job compares with; the origin is borrowed. */
 void git_job_add(struct git_job *job, struct origin *origin, enum origin_state known);
 /* Take over what was found. Frees the job. */
 void provenance_end(struct git_job *job);
 void git_job_drop(struct git_job *job); /* nothing is taken over */
-/* Its text is another now, and no look was taken at it. */
-void provenance_changed(struct reconcile *r, struct file *f);
+/* Its text is another now, and no look was taken at it; `guess` is shown until there was one. */
+void provenance_changed(struct reconcile *r, struct file *f, enum origin_state guess);
 /* No pass is under way any more: what waited for that. */
 void provenance_go_on(struct reconcile *r);
 

@@ -2,7 +2,7 @@
  *
  *   a reference moved (watched) ─► look (pool): HEAD ─► it did not move: that is all
  *                                                    └► it did: once more with all files ─► commit and states at once
- *   a pass, an edit ─► look with the files that changed, within its own work on the pool, unless the last look was slow
+ *   a pass ─► look with the files that changed; it waits a moment for that, unless it did in vain the last time
  *
  * The commit is one object for all of a work tree, so that a new HEAD costs nothing a resource; only files whose entry
  * differs between the two trees are read again. At most one look a work tree is under way outside of passes; one that
@@ -15,7 +15,6 @@
 #include <stdio.h>
 
 #define AGAIN_MS 50  /* between two looks at one work tree */
-#define SLOW_MS 50   /* a look that took longer is not taken within a pass */
 #define HUNG_MS 1000 /* not waited for longer at the end */
 
 struct spot {
@@ -224,7 +223,7 @@ static bool same_tree(const struct worktree *w, const struct git_look *l)
 static void take_over(struct worktree *w, struct git_job *job)
 {
     const struct git_look *l = &job->look;
-    w->took_ms = l->took_ms;
+    w->slow = false;
     if (l->gone)
         return; /* as its resources, the commit stays as it was */
     bool moved = commit_set(w->commit, l->id[0] ? l->id : NULL, l->subject, l->authored_ms);
@@ -257,6 +256,40 @@ static void look_work(void *ctx)
 {
     struct git_job *job = ctx;
     git_look_run(&job->look);
+}
+
+static void pass_look_done(void *ctx)
+{
+    struct git_job *job = ctx;
+    struct reconcile *r = job->r;
+    struct pass *p = job->pass;
+    job->finished = true;
+    if (!p) {
+        look_done(job);
+        return;
+    }
+    pass_git_done(p); /* the job may be gone then */
+    loop_group_release(&r->group);
+}
+
+void provenance_submit(struct git_job *job, struct pass *p)
+{
+    job->pass = p;
+    loop_group_hold(&job->r->group);
+    loop_work_submit(job->r->loop, &job->work, look_work, pass_look_done, job);
+}
+
+/* It goes on as a look of its own. */
+void provenance_late(struct git_job *job)
+{
+    struct worktree *w = job->w;
+    job->pass = NULL;
+    job->counted = true;
+    for (size_t i = 0; i < job->look.n_files; i++)
+        origin_ref(job->origins[i]);
+    w->slow = true;
+    if (!w->dead)
+        w->job = job;
 }
 
 static void look_submit(struct worktree *w, bool all)
@@ -350,8 +383,7 @@ struct commit *provenance_commit(struct reconcile *r, const char *path)
 struct git_job *provenance_begin(struct reconcile *r, const struct file *f)
 {
     struct worktree *w = worktree_of(r, f->path);
-    bool slow = w && (w->took_ms > SLOW_MS || (w->job && reconcile_now(r) - w->job->began_ms > SLOW_MS));
-    return w && w->commit->id && !slow ? job_new(w) : NULL;
+    return w && w->commit->id && !w->job && !w->slow ? job_new(w) : NULL;
 }
 
 void provenance_end(struct git_job *job)
@@ -363,10 +395,11 @@ void provenance_end(struct git_job *job)
     git_job_drop(job);
 }
 
-void provenance_changed(struct reconcile *r, struct file *f)
+void provenance_changed(struct reconcile *r, struct file *f, enum origin_state guess)
 {
     struct worktree *w = worktree_of(r, f->path);
-    f->origin->state = ORIGIN_UNKNOWN;
+    f->origin->state = (uint8_t)(w && w->commit->id ? guess : ORIGIN_UNKNOWN);
+    f->origin->stored.kind = STORED_UNKNOWN; /* so that it is looked at */
     if (!w)
         return;
     w->all = true;

@@ -38,7 +38,6 @@ struct put {
     struct put_set *set; /* several resources in one go: put_set.c does it all; NULL: one file, as follows */
     /* under way */
     struct file *file;
-    struct git_job *git; /* a look at what was written; NULL: none */
     struct loop_work work;
     struct write_target target;
     struct read_job looks[2]; /* of a LOOK; path NULL: none */
@@ -265,10 +264,6 @@ static void write_it(void *ctx)
         fail(p, rc, "%s", err.message);
     else if (p->whole)
         manifest_parse(p->path, p->whole, p->whole_len, &p->applied);
-    if (rc == 0 && p->whole && p->git)
-        git_job_add(p->git, p->file->origin, ORIGIN_UNKNOWN);
-    if (rc == 0 && p->git)
-        git_look_run(&p->git->look);
 }
 
 /* ---- the loop's part ---- */
@@ -331,10 +326,8 @@ static void take_over(struct put *p)
         .manifest = p->applied,
         .is_link = f->is_link,
     };
-    if (p->git)
-        provenance_end(steal(&p->git));
-    else if (p->whole)
-        provenance_changed(r, f);
+    if (p->whole)
+        provenance_changed(r, f, ORIGIN_DIRTY);
     bool waiting = f->dirty; /* events came: it is read again, and found to be the same */
     p->applied = (struct manifest){0};
     job.epoch = ++f->epoch;
@@ -391,8 +384,6 @@ static void written(void *ctx)
     struct reconcile *r = p->r;
     if (r->closing)
         fail(p, -ESHUTDOWN, "triggerd is stopping");
-    if (p->code < 0 && p->git)
-        git_job_drop(steal(&p->git));
     if (p->code == -EAGAIN && ++p->tries < TRIES_MAX) {
         p->code = 0;
         loop_work_submit(r->loop, &p->work, prepare, prepared, p);
@@ -443,7 +434,6 @@ static void prepared(void *ctx)
         put_end(p);
         return;
     }
-    p->git = provenance_begin(p->r, p->file);
     loop_work_submit(p->r->loop, &p->work, write_it, written, p);
 }
 

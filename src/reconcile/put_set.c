@@ -595,11 +595,11 @@ static void take_over(struct put_set *s)
         if (is_known(p))
             continue;
         if (p->differs)
-            provenance_changed(r, p->file);
+            provenance_changed(r, p->file, ORIGIN_DIRTY);
         if (p->file->dirty) /* events came: it is read again, and found to be the same */
             waiting[n_waiting++] = p->path;
         jobs[n++] = job_of(p);
-        provenance_changed(r, p->file);
+        provenance_changed(r, p->file, ORIGIN_DIRTY);
         p->file->busy--;
         p->file = NULL; /* it may be freed with its last document */
     }

@@ -26,23 +26,6 @@ static bool has_new_text(const struct read_job *job)
     return job->status == READ_TEXT || job->status == READ_ERROR;
 }
 
-/* What of the pass changed is compared with HEAD, unless it is very much. */
-static void ask_git(struct pass *p)
-{
-    struct git_job *git;
-    for (size_t i = 0; i < p->n; i++)
-        if (p->jobs[i].git && has_new_text(&p->jobs[i]))
-            p->jobs[i].git->wanted++;
-    for (size_t i = 0; i < p->n; i++) {
-        struct read_job *job = &p->jobs[i];
-        job->looked = job->git && has_new_text(job) && job->git->wanted <= GIT_FILES_MAX;
-        if (job->looked)
-            git_job_add(job->git, job->file->origin, ORIGIN_UNKNOWN);
-    }
-    DL_FOREACH (p->git, git)
-        git_look_run(&git->look);
-}
-
 static void pass_work(void *ctx)
 {
     struct pass *p = ctx;
@@ -50,7 +33,6 @@ static void pass_work(void *ctx)
         read_job_run(&p->jobs[i]);
     if (--p->running > 0)
         return;
-    ask_git(p);
     for (size_t i = 0; i < p->r->n_dirs; i++)
         dir_look_run(&p->looks[i]);
 }
@@ -65,18 +47,6 @@ static struct dir_look *looks_new(const struct reconcile *r)
 
 static void pass_request(struct reconcile *r);
 
-static void take_git(struct pass *p)
-{
-    struct git_job *git, *next;
-    DL_FOREACH_SAFE (p->git, git, next) {
-        DL_DELETE(p->git, git);
-        provenance_end(git);
-    }
-    for (size_t i = 0; i < p->n && !p->r->closing; i++)
-        if (has_new_text(&p->jobs[i]) && !p->jobs[i].looked)
-            provenance_changed(p->r, p->jobs[i].file);
-}
-
 /* The look at the work tree of a file that is read; one for all of them. */
 static struct git_job *git_job_of(struct pass *p, const struct file *f)
 {
@@ -90,16 +60,21 @@ static struct git_job *git_job_of(struct pass *p, const struct file *f)
     return git;
 }
 
-static void pass_done(void *ctx)
+static void pass_apply(struct pass *p)
 {
-    struct pass *p = ctx;
     struct reconcile *r = p->r;
-    if (--p->left > 0)
-        return;
+    struct git_job *git, *next;
+    loop_timer_stop(r->loop, &r->git_wait);
     r->pass = NULL;
     for (size_t i = 0; i < p->n; i++)
         p->jobs[i].file->busy--;
-    take_git(p);
+    DL_FOREACH_SAFE (p->git, git, next) {
+        DL_DELETE(p->git, git);
+        provenance_end(git);
+    }
+    for (size_t i = 0; i < p->n && !r->closing; i++)
+        if (has_new_text(&p->jobs[i]) && !p->jobs[i].looked)
+            provenance_changed(r, p->jobs[i].file, ORIGIN_UNKNOWN);
     if (!r->closing) {
         apply_results(r, p->jobs, p->n, p->looks);
         if (!r->closing) { /* its callbacks may stop us */
@@ -115,6 +90,66 @@ static void pass_done(void *ctx)
     free(p->looks);
     free(p);
     loop_group_release(&r->group);
+}
+
+/* ---- what git says of it, where that does not take long ---- */
+
+void pass_git_done(struct pass *p)
+{
+    if (--p->git_left == 0)
+        pass_apply(p);
+}
+
+/* A repository that does not answer: the pass goes on without it. */
+static void watch_git_late(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct reconcile *r = ctx;
+    struct pass *p = r->pass;
+    struct git_job *git, *next;
+    DL_FOREACH_SAFE (p->git, git, next) {
+        if (git->finished)
+            continue;
+        DL_DELETE(p->git, git);
+        for (size_t i = 0; i < p->n; i++)
+            p->jobs[i].looked = p->jobs[i].looked && p->jobs[i].git != git;
+        provenance_late(git);
+    }
+    pass_apply(p);
+}
+
+/* What of the pass changed is compared with HEAD, unless it is very much. False: there is nothing to ask. */
+static bool ask_git(struct pass *p)
+{
+    struct git_job *git, *next;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->jobs[i].git && (has_new_text(&p->jobs[i]) || p->jobs[i].status == READ_GONE))
+            p->jobs[i].git->wanted++;
+    for (size_t i = 0; i < p->n; i++) {
+        struct read_job *job = &p->jobs[i];
+        job->looked = job->git && has_new_text(job) && job->git->wanted <= GIT_FILES_MAX;
+        if (job->looked)
+            git_job_add(job->git, job->file->origin, ORIGIN_UNKNOWN);
+    }
+    DL_FOREACH_SAFE (p->git, git, next) {
+        if (git->wanted > 0) {
+            p->git_left++;
+            provenance_submit(git, p);
+        } else {
+            DL_DELETE(p->git, git);
+            git_job_drop(git);
+        }
+    }
+    if (p->git)
+        loop_timer_start(p->r->loop, &p->r->git_wait, GIT_WAIT_MS);
+    return p->git != NULL;
+}
+
+static void pass_done(void *ctx)
+{
+    struct pass *p = ctx;
+    if (--p->left == 0 && (p->r->closing || !ask_git(p)))
+        pass_apply(p);
 }
 
 /* May it be read now? One that is held open waits, unless it does so for too long, or it may be a link. */
@@ -564,6 +599,7 @@ int watch_open(struct reconcile *r, struct error *err)
     timer_init(&r->grace, on_due, r);
     timer_init(&r->patience, on_due, r);
     timer_init(&r->check, on_check, r);
+    timer_init(&r->git_wait, watch_git_late, r);
     int rc = watcher_create(r->loop, NULL, &r->watcher, err);
     if (rc < 0)
         return rc;

@@ -291,6 +291,23 @@ def test_a_broken_repository_does_no_harm(make_daemon: Callable[..., Daemon], ha
     daemon.stop(timeout=10)
 
 
+def test_a_repository_that_hangs_holds_up_nothing(daemon: Daemon, git: Git) -> None:
+    daemon.hangs = True
+    daemon.put("p.yaml", ECHO)
+    daemon.put("t.yaml", custom("t"))
+    head = git.commit("good")
+    at(daemon, "t", head)
+    path = daemon.manifests / ".git/objects" / head[:2] / head[2:]
+    path.unlink()
+    os.mkfifo(path)  # a file system that does not answer
+    for cooldown in (0.1, 0.2, 0.3):
+        daemon.put("t.yaml", custom("t", cooldown_seconds=cooldown))
+    assert source(daemon, "t")["commit"] == head and daemon.out("t") is not None
+    daemon.http("PUT", "/api/v1/triggers/t", {"cooldown_seconds": 0.4}).ok()
+    assert daemon.trigger("t")["cooldown_seconds"] == 0.4
+    daemon.stop(timeout=10)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files away")
 def test_the_owner_of_the_work_tree_is_another(daemon: Daemon, git: Git) -> None:
     daemon.put("t.yaml", custom("t"))
