@@ -253,7 +253,9 @@ struct fs {
     struct mfile *mfiles;
     struct absence *absences;
     struct departed *departed;
-    unsigned commits;             /* under way */
+    unsigned commits;  /* under way */
+    unsigned pendings; /* texts that will be committed soon */
+    uint64_t commits_ended;
     struct settled_call *settled; /* who waits for them; a utlist */
     struct seen_text seen[NODE_KINDS];
     struct kept_text kept[TEXTS_KEPT]; /* at the remainder of the generation */

@@ -205,8 +205,10 @@ void manifest_judge(struct node *parent, const char *name, const char *besides, 
 
 /* ---- commits ---- */
 
+/* Edits are carried out in the order in which they were asked for, so it is enough to count. */
 struct settled_call {
     struct fs *fs;
+    uint64_t until; /* so many commits have ended */
     void (*fn)(void *ctx);
     void *ctx;
     struct timer patience;
@@ -223,11 +225,29 @@ static void call_settled(struct settled_call *c)
     fs_release(fs);
 }
 
+static void one_ended(struct fs *fs)
+{
+    fs->commits_ended++;
+    while (fs->settled && fs->settled->until <= fs->commits_ended)
+        call_settled(fs->settled);
+}
+
 static void commit_ended(struct fs *fs)
 {
     fs->commits--;
-    while (fs->commits == 0 && fs->settled)
-        call_settled(fs->settled);
+    one_ended(fs);
+}
+
+void manifest_pending(struct fs *fs)
+{
+    fs->pendings++;
+}
+
+void manifest_not_pending(struct fs *fs, bool committed)
+{
+    fs->pendings--;
+    if (!committed) /* else its commit's end is the one that counts */
+        one_ended(fs);
 }
 
 static void out_of_patience(struct timer *timer, void *ctx)
@@ -236,14 +256,15 @@ static void out_of_patience(struct timer *timer, void *ctx)
     call_settled(ctx);
 }
 
-static void wait_settled(struct fs *fs, int64_t patience_ms, void (*fn)(void *ctx), void *ctx)
+static void wait_settled(struct fs *fs, unsigned open, int64_t patience_ms, void (*fn)(void *ctx), void *ctx)
 {
-    if (fs->commits == 0) {
+    if (open == 0) {
         fn(ctx);
         return;
     }
     struct settled_call *c = xcalloc(1, sizeof(*c));
     c->fs = fs;
+    c->until = fs->commits_ended + open;
     c->fn = fn;
     c->ctx = ctx;
     timer_init(&c->patience, out_of_patience, c);
@@ -255,15 +276,15 @@ static void wait_settled(struct fs *fs, int64_t patience_ms, void (*fn)(void *ct
 
 void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx)
 {
-    wait_settled(fs, 0, fn, ctx);
+    wait_settled(fs, fs->commits, 0, fn, ctx);
 }
 
 void manifest_settled_soon(struct fs *fs, void (*fn)(void *ctx), void *ctx)
 {
-    wait_settled(fs, READER_WAITS_MS, fn, ctx);
+    wait_settled(fs, fs->commits + fs->pendings, READER_WAITS_MS, fn, ctx);
 }
 
-static void committed(void *ctx, const struct put_result *r)
+static void commit_done(void *ctx, const struct put_result *r)
 {
     struct verdict *v = ctx;
     struct fs *fs = v->fs;
@@ -291,17 +312,17 @@ void manifest_commit(struct node *parent, const char *name, const char *text, si
     struct reconcile *r = v->fs->api->reconcile;
     v->fs->commits++;
     if (v->id && resource_there(v->fs, v->kind, v->id)) {
-        reconcile_put_resource(r, v->kind, v->id, text, len, 0, committed, v);
+        reconcile_put_resource(r, v->kind, v->id, text, len, 0, commit_done, v);
     } else if (v->id) {
         const char *dir = v->fs->api->manifest_dir ? v->fs->api->manifest_dir : reconcile_writable_dir(r);
         _cleanup_(freep) char *path = dir ? reconcile_free_path(r, dir, v->id) : NULL;
         if (path)
-            reconcile_put_file(r, path, text, len, committed, v);
+            reconcile_put_file(r, path, text, len, commit_done, v);
         else
-            committed(v, &(struct put_result){.code = -EROFS, .message = "no manifest directory is writable"});
+            commit_done(v, &(struct put_result){.code = -EROFS, .message = "no manifest directory is writable"});
     } else if (v->path) {
-        reconcile_put_file(r, v->path, text, len, committed, v);
+        reconcile_put_file(r, v->path, text, len, commit_done, v);
     } else {
-        committed(v, &(struct put_result){.code = -ESTALE});
+        commit_done(v, &(struct put_result){.code = -ESTALE});
     }
 }

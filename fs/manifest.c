@@ -37,8 +37,17 @@ bool manifest_alive(const struct node *n)
     return n->mfile && (n->mfile->pending || n->mfile->committing || (n->mfile->is_new && n->mfile->writers > 0));
 }
 
+static void set_pending(struct mfile *mf, struct text *t, struct handle *by)
+{
+    mf->pending = t;
+    mf->by = by;
+    manifest_pending(mf->node->fs);
+}
+
 static void drop_pending(struct mfile *mf)
 {
+    if (mf->pending)
+        manifest_not_pending(mf->node->fs, false);
     text_unref(mf->pending);
     mf->pending = NULL;
     mf->by = NULL;
@@ -304,7 +313,8 @@ static void was_written(struct handle *h)
     mf->gid = h->gid;
     mf->pid = h->pid;
     now(&mf->written);
-    loop_timer_stop(h->fs->loop, &h->idle);
+    if (mf->pending && mf->by == h)
+        loop_timer_start(h->fs->loop, &h->idle, COMMIT_IDLE_MS);
 }
 
 void manifest_write(fuse_req_t req, struct handle *h, const char *data, size_t size, off_t off, int flags)
@@ -386,6 +396,7 @@ static void commit(struct mfile *mf)
     if (id)
         absence_end(n->fs, kind, id);
     manifest_commit(n->parent, n->name, c->text->data, c->text->len, committed, c);
+    manifest_not_pending(n->fs, true);
 }
 
 static void on_idle(struct timer *timer, void *ctx)
@@ -451,8 +462,7 @@ static void flush_judged(void *ctx, int code)
         mf->newest = NULL;
     if (code == 0) {
         drop_pending(mf);
-        mf->pending = text_ref(f->text);
-        mf->by = h;
+        set_pending(mf, text_ref(f->text), h);
         if (h->released)
             commit(mf);
         else
@@ -527,7 +537,7 @@ static void truncated(void *ctx, int code)
         st.st_size = t->size;
         answer_attr(t->req, &st);
         drop_pending(mf);
-        mf->pending = text_new(&t->text, clock_realtime_ms(t->node->fs->api->clock));
+        set_pending(mf, text_new(&t->text, clock_realtime_ms(t->node->fs->api->clock)), NULL);
         now(&mf->written);
         commit(mf);
     }

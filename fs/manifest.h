@@ -15,7 +15,7 @@
 
 #define COMMIT_IDLE_MS 200
 #define GRACE_MS 2000
-#define READER_WAITS_MS 100
+#define READER_WAITS_MS 1000
 #define REJECTS_MAX 200
 
 struct mfile {
@@ -85,9 +85,13 @@ void manifest_judge(struct node *parent, const char *name, const char *besides, 
                     judged_fn *done, void *ctx);
 /* Put it in force. */
 void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, judged_fn *done, void *ctx);
-/* `fn` once no commit is under way: now, or later. */
+/* `fn` once the commits that are under way now have ended: now, or later. */
 void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx);
-/* The same, but for no longer than a reader may be kept waiting. */
+/* A text was judged good and will be committed as soon as its descriptor is closed; or that is over: it is being
+ * committed, or was dropped. */
+void manifest_pending(struct fs *fs);
+void manifest_not_pending(struct fs *fs, bool committed);
+/* The same also for what is pending, but for no longer than a reader may be kept waiting. */
 void manifest_settled_soon(struct fs *fs, void (*fn)(void *ctx), void *ctx);
 /* Something made of `n` is on its way or may come: it is there, whatever the disk says. */
 bool manifest_alive(const struct node *n);

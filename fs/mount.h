@@ -40,7 +40,7 @@ void mount_start(struct mount *m);
 /* Unmounts and frees; `done` exactly once, never from inside. */
 void mount_stop(struct mount *m, void (*done)(void *ctx), void *ctx);
 
-/* `fn` when what was written and closed before this call is in force: now, or soon (at most 100 ms). `mount` is a struct
+/* `fn` when what was written and closed before this call is in force: now, or soon (within a second). `mount` is a struct
  * mount; as struct api wants it. */
 void mount_settle(void *mount, void (*fn)(void *ctx), void *ctx);
 

@@ -632,6 +632,9 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, s
 static void op_init(void *ctx, struct fuse_conn_info *conn)
 {
     (void)ctx;
+    /* A release is a background request: it must not wait behind others, as what comes after it goes by what it does. */
+    conn->max_background = UINT16_MAX;
+    conn->congestion_threshold = UINT16_MAX / 4 * 3;
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
                               FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }

@@ -365,7 +365,7 @@ static void render_settled(void *ctx)
 /* What was written before is in it. */
 void text_render(struct node *n, text_fn *done, void *ctx)
 {
-    if (n->fs->commits == 0) {
+    if (n->fs->commits + n->fs->pendings == 0) {
         render(n, done, ctx);
         return;
     }
