@@ -7,6 +7,7 @@
  *   migrate.c    connections, schema, version, damage          retention.c
  *   lock.c       the directory, its lock, the reserve file
  *   starts.c     runs whose start is not on disk yet
+ *   wal_vfs.c    the log's writes in one
  *
  * Three kinds of state, by who may touch it: the owner's (no lock), what is shared (under `mutex`), the writer's (its
  * thread only, and the opener's before that thread starts and after it ended).
@@ -18,6 +19,7 @@
 #include "store/count.h"
 #include "store/starts.h"
 #include "store/store.h"
+#include "store/wal_vfs.h"
 
 #include <pthread.h>
 #include <sqlite3.h>

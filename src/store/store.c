@@ -354,7 +354,7 @@ static struct store *store_new(const struct store_options *options, const struct
     s->ctx = options->ctx;
     s->dir = xstrdup(options->dir);
     s->path = xasprintf("%s/triggerd.db", options->dir);
-    s->vfs = hooks ? hooks->vfs : NULL;
+    s->vfs = wal_vfs_over(hooks ? hooks->vfs : NULL);
     s->probe_ms = hooks && hooks->probe_ms ? hooks->probe_ms : PROBE_MS;
     s->lock_fd = s->reserve_fd = -1;
     s->writable = s->told_writable = true;
