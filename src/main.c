@@ -16,8 +16,8 @@
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees
- *   api/        operations and renderers behind every view
- *   http/       the server on the loop, routes
+ *   api/        operations and renderers behind every view, and the shapes of what they take and give
+ *   http/       the server on the loop; the table of routes, dispatch by it, its OpenAPI
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
  *   config.c    options and the config file; man.c: its manual pages

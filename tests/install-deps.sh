@@ -8,6 +8,7 @@ libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev libcmocka-dev libcurl4-openss
 libglib2.0-dev libgit2-dev uthash-dev git procps util-linux tzdata
 vim ed nano rsync inotify-tools jq perl bash zsh fish man-db mandoc patch"
 python3 -c 'import pytest' 2>/dev/null || packages="$packages python3 python3-pytest"
+python3 -c 'import jsonschema' 2>/dev/null || packages="$packages python3-jsonschema"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 
 missing=

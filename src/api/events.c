@@ -1,10 +1,14 @@
 /* Operations on events: lists, emits, tests. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 /* ---- lists ---- */
+
+SHAPE(EventList, "A page of events", {"events", "[Event]", NULL}, {"total", "integer", NULL}, {"page", "integer", NULL},
+      {"page_size", "integer", NULL});
 
 static void events_read(struct store_read *r, int result)
 {
@@ -210,6 +214,14 @@ void *api_taking_new(struct api *a, struct api_call call)
 
 /* ---- emit, test ---- */
 
+SHAPE(Emit, "An event to emit", {"endpoint", "string", "Where custom triggers listen"},
+      {"data", "-any", "The event data; default {}"});
+SHAPE(Emitted, "What an event met", {"triggered_count", "integer", "How many fired or queued"},
+      {"events", "[Event]", "What fired, was held back, or is the first event of a duplicate"});
+SHAPE_OF(CloudEvent, "A CloudEvent 1.0 in structured mode", NULL, SHAPE_OPEN, {"specversion", "string", "1.0"},
+         {"type", "string", "The endpoint"}, {"source", "string", NULL}, {"id", "string", NULL},
+         {"data", "-any", NULL});
+
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {
     if (!endpoint_text_valid(e->endpoint)) {
@@ -255,6 +267,9 @@ void api_test(struct api *a, const char *id, const cJSON *data, const char *data
         api_problem(call, 404, "there is no trigger \"%s\"", id);
     }
 }
+
+SHAPE(DryRun, "What an event would meet", {"decision", "Decision", NULL}, {"reason", "string?", NULL},
+      {"resolved_inputs", "object?", NULL});
 
 void api_dry_run(struct api *a, const char *id, const cJSON *data, struct api_call call)
 {

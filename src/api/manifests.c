@@ -1,6 +1,7 @@
 /* Operations that write: a create is a new file, an edit changes the resource's own document and keeps the rest, a
  * delete takes it out. Each is answered when it is in force. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include "manifest/edit.h"
 #include "manifest/yaml_print.h"
@@ -91,6 +92,9 @@ static void answer_failure(struct writing *w, const struct put_result *r)
     else
         api_problem_put(w->call, r);
 }
+
+SHAPE(PipelineResult, "What became of a pipeline", {"success", "boolean", NULL}, {"message", "string", NULL},
+      {"pipeline", "Pipeline?", "Null: it is deleted"});
 
 static void answer_removed(struct writing *w)
 {
@@ -241,6 +245,11 @@ static cJSON *document_of(enum resource_kind kind, const cJSON *body)
     return doc;
 }
 
+SHAPE_OF(TriggerCreate, "A trigger as a manifest says it", &trigger_fields, SHAPE_OPEN, {"name", "=", NULL},
+         {"pipeline_id", "=", NULL}, {"trigger_type", "TriggerType", NULL}, {"config", "TriggerConfig", NULL});
+SHAPE_OF(PipelineCreate, "A pipeline as a manifest says it", &pipeline_fields, SHAPE_OPEN, {"id", "=", NULL},
+         {"inputs", "-any", NULL}, {"steps", "[PipelineStep]", NULL});
+
 void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *body, struct api_call call)
 {
     if (!object_or_422(body, kind, call))
@@ -343,6 +352,11 @@ static void update(struct writing *w, uint64_t base)
     reconcile_put_resource(w->api->reconcile, w->kind, w->id, edited, len, base, written, w);
     free(edited);
 }
+
+SHAPE_OF(TriggerUpdate, "What is to change of a trigger", &trigger_fields, SHAPE_OPEN | SHAPE_PARTIAL,
+         {"config", "-TriggerConfig", NULL});
+SHAPE_OF(PipelineUpdate, "What is to change of a pipeline", &pipeline_fields, SHAPE_OPEN | SHAPE_PARTIAL,
+         {"inputs", "-any", NULL}, {"steps", "-[PipelineStep]", NULL});
 
 void api_update_resource(struct api *a, enum resource_kind kind, const char *id, const cJSON *body,
                          const char *if_match, struct api_call call)

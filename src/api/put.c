@@ -1,5 +1,6 @@
 /* apply and diff: several manifests in one go. They are parsed on the pool, since they may be many. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include "base/loop.h"
 
@@ -132,6 +133,13 @@ static bool take_strings(const cJSON *list, const char *name, struct issues *iss
     return ok;
 }
 
+SHAPE(ManifestFile, "The text of a manifest", {"name", "string", "What errors call it"},
+      {"path", "-string?", "Where it is, absolute; null: nowhere"}, {"real", "-string?", "The same without links"},
+      {"text", "string", NULL});
+SHAPE(ManifestSet, "Manifests to put, all of them or none", {"files", "[ManifestFile]", NULL},
+      {"directories", "-[string]", "Of which all manifests are among the files"},
+      {"dry_run", "-boolean", "Only say what would change"});
+
 static bool take_file(struct given *f, const cJSON *item, struct issues *issues)
 {
     const cJSON *path = value_get(item, "path"), *real = value_get(item, "real");
@@ -180,6 +188,14 @@ static struct putting *putting_new(struct api *a, const cJSON *body, struct api_
 }
 
 /* ---- the answer ---- */
+
+SHAPE(ManifestChange, "What became of a resource", {"kind", "ResourceKind", NULL}, {"id", "string", NULL},
+      {"result", "ChangeResult", NULL}, {"file", "string?", NULL}, {"line", "integer", NULL},
+      {"from", "string?", "The name of the file that says it"}, {"before", "-string?", "Its text; with dry_run"},
+      {"after", "-string?", "Its text; with dry_run"},
+      {"effects", "-[string]", "What happens at runtime; with dry_run"});
+SHAPE(ManifestChanges, "What became of the resources", {"resources", "[ManifestChange]", NULL},
+      {"total", "integer", NULL});
 
 static void render_change(struct buf *b, const struct putting *p, const struct put_change *c)
 {
@@ -296,6 +312,9 @@ void api_put_manifests(struct api *a, const cJSON *body, struct api_call call)
     if (p)
         loop_work_submit(a->loop, &p->work, parse_all, parsed, p);
 }
+
+SHAPE(ManifestText, "A resource's own text", {"kind", "ResourceKind", NULL}, {"id", "string", NULL},
+      {"file", "string?", NULL}, {"line", "integer", NULL}, {"text", "string", NULL});
 
 void api_get_manifest(struct api *a, const char *kind_name, const char *id, struct api_call call)
 {

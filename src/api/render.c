@@ -1,5 +1,6 @@
 /* How each resource looks, in every view. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include "lang/redact.h"
 
@@ -16,6 +17,10 @@ void render_commit(struct buf *b, const struct origin *origin)
         json_string(b, "dirty", NULL);
 }
 
+SHAPE(Source, "Where a resource is written, and the commit of it", {"file", "string?", NULL}, {"line", "integer", NULL},
+      {"commit", "string?", "HEAD of the work tree; null: none"}, {"commit_subject", "string?", NULL},
+      {"commit_authored_at", "time?", NULL}, {"dirty", "boolean?", "Does the file differ from the commit"});
+
 static void render_source(struct buf *b, const struct origin *origin, unsigned line)
 {
     json_open(b, "source", '{');
@@ -24,6 +29,10 @@ static void render_source(struct buf *b, const struct origin *origin, unsigned l
     render_commit(b, origin);
     json_close(b, '}');
 }
+
+SHAPE(Condition, "What is so, in the sense of Kubernetes", {"type", "string", NULL},
+      {"status", "ConditionStatus", NULL}, {"reason", "string", NULL}, {"message", "string", NULL},
+      {"last_transition_time", "time", NULL}, {"observed_generation", "integer", NULL});
 
 static void render_conditions(struct buf *b, const struct conditions *conditions)
 {
@@ -53,6 +62,16 @@ static void render_steps(struct buf *b, const struct pipeline *p)
     json_value(b, "steps", steps);
     cJSON_Delete(steps);
 }
+
+/* The settings that are not named here are shown where they are not the default. */
+SHAPE_OF(Trigger, "A trigger", &trigger_fields, 0, {"id", "=", NULL}, {"name", "=", NULL}, {"description", "=", NULL},
+         {"pipeline_id", "=", NULL}, {"trigger_type", "TriggerType", NULL}, {"config", "TriggerConfig", NULL},
+         {"enabled", "=", NULL}, {"max_concurrent", "=", NULL}, {"cooldown_seconds", "=", NULL},
+         {"default_inputs", "object", NULL}, {"status", "TriggerStatus", NULL}, {"last_triggered_at", "time?", NULL},
+         {"trigger_count", "integer", "How often it fired"}, {"error_message", "string?", NULL},
+         {"created_by", "string?", NULL}, {"created_at", "time?", NULL}, {"updated_at", "time?", NULL},
+         {"conditions", "[Condition]", NULL}, {"generation", "integer", "Changes of what the manifest says"},
+         {"observed_generation", "integer", "Of what is in force"}, {"source", "Source", NULL});
 
 void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
 {
@@ -96,6 +115,14 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
     json_close(b, '}');
 }
 
+SHAPE(Pipeline, "A pipeline", {"id", "string", NULL}, {"name", "string?", NULL}, {"description", "string?", NULL},
+      {"inputs", "any", "JSON Schema of its inputs; null: none"}, {"steps", "[PipelineStep]", NULL},
+      {"outputs", "any", "Names and the paths of their values; null: none"}, {"timeout_seconds", "number?", NULL},
+      {"max_concurrent", "integer?", NULL}, {"running", "integer", "Runs under way"}, {"created_at", "time?", NULL},
+      {"updated_at", "time?", NULL}, {"conditions", "[Condition]", NULL},
+      {"generation", "integer", "Changes of what the manifest says"},
+      {"observed_generation", "integer", "Of what is in force"}, {"source", "Source", NULL});
+
 void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p)
 {
     struct pipeline_view v;
@@ -129,6 +156,14 @@ static const char *or_null(const char *text)
     return *text ? text : NULL;
 }
 
+SHAPE(Event, "What happened at a trigger, and what became of it", {"id", "string", NULL},
+      {"trigger_id", "string", NULL}, {"pipeline_id", "string", NULL}, {"run_id", "string?", NULL},
+      {"event_type", "string", NULL}, {"event_data", "any", NULL}, {"resolved_inputs", "object?", "What its run gets"},
+      {"status", "EventStatus", NULL}, {"decision", "Decision", NULL}, {"reason", "string?", NULL},
+      {"error_message", "string?", NULL}, {"attempt", "integer", "From 1"}, {"occurred_at", "time?", NULL},
+      {"started_at", "time?", NULL}, {"completed_at", "time?", NULL},
+      {"root_event_id", "string", "The first of its chain"}, {"replay_of", "string?", NULL});
+
 void render_event(struct buf *b, const char *key, const struct event *e)
 {
     json_open(b, key, '{');
@@ -151,6 +186,12 @@ void render_event(struct buf *b, const char *key, const struct event *e)
     json_string(b, "replay_of", or_null(e->replay_of));
     json_close(b, '}');
 }
+
+SHAPE(Run, "A run of a pipeline", {"id", "string", NULL}, {"pipeline_id", "string", NULL},
+      {"event_id", "string?", NULL}, {"trigger_id", "string?", NULL}, {"status", "RunStatus", NULL},
+      {"inputs", "any", NULL}, {"outputs", "any", NULL}, {"error_message", "string?", NULL},
+      {"steps", "-[Step]", "In the pipeline's order; not in lists"}, {"attempt", "integer", "From 1"},
+      {"created_at", "time?", NULL}, {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
 
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps)
 {

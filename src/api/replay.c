@@ -1,5 +1,6 @@
 /* Replays: new events from the stored data of old ones, one or as many as a filter finds, in their order. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include <errno.h>
 
@@ -41,6 +42,11 @@ static void replay_read(struct store_read *r, int result)
     reading_free(q);
 }
 
+SHAPE(Replay, "An event, or a filter of events", {"event_id", "-string", NULL}, {"trigger_id", "-string", NULL},
+      {"pipeline_id", "-string", NULL}, {"event_type", "-string", NULL}, {"status", "-EventStatus", NULL},
+      {"decision", "-Decision", NULL}, {"since", "-string", "A time or a duration"},
+      {"until", "-string", "A time or a duration"}, {"dry_run", "-boolean", "Only say which"});
+
 void api_replay(struct api *a, const char *event_id, struct api_call call)
 {
     struct reading *q = reading_new(a, call, event_id);
@@ -67,6 +73,13 @@ struct many {
     struct buf events; /* of the answer */
     size_t shown;
 };
+
+SHAPE(EventBrief, "An event in brief", {"id", "string", NULL}, {"trigger_id", "string", NULL},
+      {"status", "EventStatus", NULL}, {"decision", "Decision", NULL}, {"reason", "string?", NULL},
+      {"replay_of", "string?", NULL});
+SHAPE(Replayed, "What became of a replay of many", {"matched", "integer", NULL}, {"replayed", "integer", NULL},
+      {"gone", "integer", "Whose triggers are"}, {"message", "string?", "Why it stopped before the end"},
+      {"events", "[EventBrief]", "The new ones; dry, the old ones"});
 
 static void many_read(struct store_read *r, int result);
 

@@ -1,5 +1,6 @@
 /* Operations on pipelines and runs. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include "base/id.h"
 
@@ -19,6 +20,9 @@ static void pipeline_item(void *ctx, struct live_pipeline *p)
         render_pipeline(page->b, NULL, p);
     page->index++;
 }
+
+SHAPE(PipelineList, "A page of pipelines", {"pipelines", "[Pipeline]", NULL}, {"total", "integer", NULL},
+      {"page", "integer", NULL}, {"page_size", "integer", NULL});
 
 void api_list_pipelines(struct api *a, int64_t page, int64_t page_size, struct api_call call)
 {
@@ -48,6 +52,9 @@ void api_get_pipeline(struct api *a, const char *id, struct api_call call)
 }
 
 /* ---- runs ---- */
+
+SHAPE(RunList, "A page of runs", {"runs", "[Run]", NULL}, {"total", "integer", NULL}, {"page", "integer", NULL},
+      {"page_size", "integer", NULL});
 
 static void runs_read(struct store_read *r, int result)
 {
@@ -90,6 +97,10 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
     r->page_size = f->page_size;
     a->store->read(a->store, r);
 }
+
+SHAPE(Step, "A step of a run", {"id", "string", NULL}, {"status", "StepStatus", NULL}, {"attempt", "integer", NULL},
+      {"exit_code", "integer?", NULL}, {"signal", "integer?", NULL}, {"output", "any", NULL},
+      {"error_message", "string?", NULL}, {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
 
 static void render_step_row(struct buf *b, const struct step_row *s)
 {
@@ -244,6 +255,8 @@ static void run_started(void *ctx, int result, const char *run_id, const char *m
     reading_free(q);
 }
 
+SHAPE(RunRequest, "A run to start", {"inputs", "-object", "The pipeline's inputs"});
+
 void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent, struct api_call call)
 {
     cJSON *copy = inputs ? cJSON_Duplicate(inputs, true) : cJSON_CreateObject();
@@ -281,12 +294,19 @@ static void reported(void *ctx, const struct intake_result *result)
     reading_free(q);
 }
 
+SHAPE(CompletedRun, "The end of a run that ran elsewhere", {"run_id", "string", NULL},
+      {"status", "CompletedStatus", NULL}, {"outputs", "-object?", NULL}, {"error", "-string?", NULL});
+
 static bool report_ok(const cJSON *report, struct issues *issues)
 {
     static const char *const words[] = {"success", "failed", "timed_out", "cancelled"};
     static const char *const known[] = {"run_id", "status", "outputs", "error"};
     const cJSON *run_id = value_get(report, "run_id"), *status = value_get(report, "status");
     const cJSON *outputs = value_get(report, "outputs"), *error = value_get(report, "error"), *item;
+    if (!cJSON_IsObject(report)) {
+        issue_add(issues, "", report, "expected an object, got %s", value_type_name(report));
+        return false;
+    }
     if (!cJSON_IsString(run_id) || !*run_id->valuestring)
         issue_add(issues, "run_id", run_id, "expected the id of the run, a text that is not empty");
     bool word = false;
@@ -335,6 +355,9 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
 
 /* ---- manifests ---- */
 
+SHAPE(ManifestError, "An error of a manifest", {"line", "integer", NULL}, {"column", "integer", NULL},
+      {"path", "string", "Of the field; empty: all of the document"}, {"message", "string", NULL});
+
 static void render_errors(struct buf *b, const struct manifest *m, bool warnings)
 {
     json_open(b, warnings ? "warnings" : "errors", '[');
@@ -351,6 +374,14 @@ static void render_errors(struct buf *b, const struct manifest *m, bool warnings
     }
     json_close(b, ']');
 }
+
+SHAPE(ManifestResource, "A resource in a manifest", {"kind", "ResourceKind", NULL}, {"id", "string?", NULL},
+      {"line", "integer", NULL}, {"valid", "boolean", NULL});
+SHAPE(Manifest, "A manifest file", {"file", "string", NULL}, {"commit", "string?", NULL},
+      {"commit_subject", "string?", NULL}, {"commit_authored_at", "time?", NULL}, {"dirty", "boolean?", NULL},
+      {"resources", "[ManifestResource]", NULL}, {"errors", "[ManifestError]", NULL},
+      {"warnings", "[ManifestError]", NULL});
+SHAPE(ManifestList, "Every manifest", {"manifests", "[Manifest]", NULL}, {"total", "integer", NULL});
 
 static void render_file(void *ctx, const struct manifest_file_view *v)
 {

@@ -1,5 +1,6 @@
 /* Operations on triggers, and the statistics. */
 #include "api/internal.h"
+#include "api/shape.h"
 
 #include <errno.h>
 
@@ -79,6 +80,9 @@ static bool filter_ok(struct api *a, const struct api_trigger_filter *f, struct 
     return false;
 }
 
+SHAPE(TriggerList, "A page of triggers", {"triggers", "[Trigger]", NULL}, {"total", "integer", NULL},
+      {"page", "integer", NULL}, {"page_size", "integer", NULL});
+
 void api_list_triggers(struct api *a, const struct api_trigger_filter *f, struct api_call call)
 {
     if (!filter_ok(a, f, call))
@@ -117,6 +121,12 @@ void api_get_trigger(struct api *a, const char *id, struct api_call call)
 }
 
 /* ---- describe ---- */
+
+SHAPE(FilteredEvent, "What the filter turned away", {"occurred_at", "time?", NULL}, {"event_type", "string", NULL},
+      {"decision", "Decision", NULL}, {"reason", "string?", NULL}, {"event_data", "any", NULL});
+SHAPE(TriggerDescription, "A trigger and what became of its events", {"trigger", "Trigger", NULL},
+      {"pending", "integer", NULL}, {"executing", "integer", NULL}, {"decisions", "{integer}", "How often each"},
+      {"events", "[Event]", "The last ones"}, {"filtered", "[FilteredEvent]", "The last ones"});
 
 struct describing {
     struct api *api;
@@ -185,6 +195,9 @@ void api_describe_trigger(struct api *a, const char *id, struct api_call call)
 
 /* ---- pause and resume ---- */
 
+SHAPE(TriggerResult, "What became of a trigger", {"success", "boolean", NULL}, {"message", "string", NULL},
+      {"trigger", "Trigger?", "Null: it is deleted"});
+
 struct controlling {
     struct api *api;
     struct api_call call;
@@ -236,6 +249,12 @@ void api_resume(struct api *a, const char *id, bool discard, struct api_call cal
 }
 
 /* ---- statistics ---- */
+
+SHAPE(Stats, "Numbers", {"total_triggers", "integer", NULL}, {"active_triggers", "integer", NULL},
+      {"paused_triggers", "integer", NULL}, {"error_triggers", "integer", NULL},
+      {"total_events_24h", "integer", "Completed, failed and open ones"}, {"successful_events_24h", "integer", NULL},
+      {"failed_events_24h", "integer", NULL}, {"skipped_events_24h", "integer", "Held back"},
+      {"triggers_by_type", "{integer}", NULL});
 
 struct counting {
     int64_t total, by_status[4];

@@ -112,6 +112,7 @@ cJSON *engine_run_steps(struct engine *e, const char *run_id)
     struct live_run *run = run_of(e, run_id);
     if (!run)
         return NULL;
+    static const char *const unknown[] = {"exit_code", "signal", "output", "error_message"}; /* before its end */
     cJSON *list = cJSON_CreateArray();
     for (size_t i = 0; i < run->n_steps; i++) {
         const struct live_step *s = &run->steps[i];
@@ -119,6 +120,8 @@ cJSON *engine_run_steps(struct engine *e, const char *run_id)
         cJSON_AddStringToObject(o, "id", s->spec->id);
         cJSON_AddStringToObject(o, "status", step_status_name(s->status));
         cJSON_AddNumberToObject(o, "attempt", s->attempt);
+        for (size_t k = 0; k < ARRAY_SIZE(unknown); k++)
+            cJSON_AddNullToObject(o, unknown[k]);
         add_time(o, "started_at", s->row.started_ms);
         add_time(o, "completed_at", s->status >= STEP_COMPLETED ? s->row.completed_ms : 0);
         cJSON_AddItemToArray(list, o);

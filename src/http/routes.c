@@ -1,35 +1,9 @@
-#include "http/exchange.h"
-
 #include "http/event_stream.h"
+#include "http/route.h"
 
-#include "base/clock.h"
-
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <strings.h>
 #include <unistd.h>
-
-#define MANIFESTS_MAX ((size_t)16 << 20) /* bytes of many manifests in one request */
-
-typedef void handler_fn(struct exchange *x);
-
-enum { BODY_NONE, BODY_OPTIONAL, BODY_REQUIRED, BODY_RAW /* the handler reads it */ };
-
-struct route {
-    const char *method;
-    const char *pattern; /* segments; `*` is an argument */
-    handler_fn *handler;
-    int body;
-    const char *params; /* names of query parameters, blank-separated, NULL: none */
-    enum access_scope scope;
-};
-
-/* What can be told before the first reconcile was applied; of all else it would be a lie. */
-static bool any_time(const struct route *r)
-{
-    return strncmp(r->pattern, "api/", 4) != 0 || streq(r->pattern, "api/v1/status");
-}
 
 /* ---- answering ---- */
 
@@ -69,8 +43,6 @@ struct api_call call_of(struct exchange *x)
 {
     return (struct api_call){answered, x};
 }
-
-static const char *take_param(struct exchange *x, const char *key, const char *value);
 
 /* ---- handlers ---- */
 
@@ -415,350 +387,102 @@ static void status(struct exchange *x)
     api_answer_text(call_of(x), 200, &b);
 }
 
+static void openapi(struct exchange *x)
+{
+    struct buf b = {0};
+    _cleanup_(freep) char *text = openapi_text();
+    buf_adds(&b, text);
+    api_answer_text(call_of(x), 200, &b);
+}
+
 /* ---- the table ---- */
 
 #define PAGE "page page_size"
 
-static const struct route routes[] = {
-    {"GET", "api/v1/triggers", list_triggers, BODY_NONE, "pipeline_id trigger_type enabled_only status " PAGE,
-     ACCESS_READ},
-    {"POST", "api/v1/triggers", create_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/triggers/stats", stats, BODY_NONE, NULL, ACCESS_READ},
+const struct route http_routes[] = {
+    {"GET", "api/v1/triggers", list_triggers, BODY_NONE,
+     "pipeline_id trigger_type=TriggerType enabled_only status=TriggerStatus " PAGE, ACCESS_READ,
+     "Triggers, newest first", NULL, NULL, "TriggerList", NULL},
+    {"POST", "api/v1/triggers", create_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN, "Create a trigger: a new manifest",
+     NULL, "TriggerCreate", "Trigger", "409 412 422 507"},
+    {"GET", "api/v1/triggers/stats", stats, BODY_NONE, NULL, ACCESS_READ,
+     "Numbers of triggers, and of events in the last 24 hours", NULL, NULL, "Stats", NULL},
     {"GET", "api/v1/triggers/events", list_events, BODY_NONE,
-     "trigger_id pipeline_id event_type status decision since until " PAGE, ACCESS_READ},
-    {"GET", "api/v1/triggers/events/*", get_event, BODY_NONE, NULL, ACCESS_READ},
-    {"POST", "api/v1/triggers/emit", emit, BODY_REQUIRED, NULL, ACCESS_EMIT},
-    {"GET", "api/v1/triggers/pipeline/*", triggers_of_pipeline, BODY_NONE, "trigger_type enabled_only status " PAGE,
-     ACCESS_READ},
-    {"GET", "api/v1/triggers/type/*", triggers_of_type, BODY_NONE, "pipeline_id enabled_only status " PAGE,
-     ACCESS_READ},
-    {"GET", "api/v1/triggers/*", get_trigger, BODY_NONE, NULL, ACCESS_READ},
-    {"PUT", "api/v1/triggers/*", update_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"DELETE", "api/v1/triggers/*", delete_trigger, BODY_NONE, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/triggers/*/describe", describe_trigger, BODY_NONE, NULL, ACCESS_READ},
-    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE, "event_type status decision since until " PAGE,
-     ACCESS_READ},
-    {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
-    {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard", ACCESS_ADMIN},
-    {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run", ACCESS_ADMIN},
-    {"POST", "api/v1/cloudevents", cloudevents_handle, BODY_RAW, NULL, ACCESS_EMIT},
-    {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/events/stream", stream_events, BODY_NONE, "trigger_id pipeline_id event_type status decision",
-     ACCESS_READ},
-    {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE, ACCESS_READ},
-    {"POST", "api/v1/pipelines", create_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL, ACCESS_READ},
-    {"PUT", "api/v1/pipelines/*", update_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL, ACCESS_ADMIN},
-    {"POST", "api/v1/pipelines/*/run", run_pipeline, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
-    {"POST", "api/v1/pipelines/*/completed", completed, BODY_REQUIRED, NULL, ACCESS_EMIT},
-    {"GET", "api/v1/runs", list_runs, BODY_NONE, "pipeline_id trigger_id status since until " PAGE, ACCESS_READ},
-    {"GET", "api/v1/runs/*", get_run, BODY_NONE, NULL, ACCESS_READ},
-    {"POST", "api/v1/runs/*/cancel", cancel_run, BODY_OPTIONAL, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset", ACCESS_READ},
-    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset", ACCESS_READ},
-    {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL, ACCESS_READ},
-    {"GET", "api/v1/manifests/*/*", get_manifest, BODY_NONE, NULL, ACCESS_ADMIN},
-    {"POST", "api/v1/manifests", put_manifests, BODY_REQUIRED, NULL, ACCESS_ADMIN},
-    {"GET", "api/v1/status", status, BODY_NONE, NULL, ACCESS_READ},
-    {"GET", "healthz", healthz, BODY_NONE, NULL, ACCESS_OPEN},
-    {"GET", "readyz", readyz, BODY_NONE, NULL, ACCESS_OPEN},
-    {"GET", "metrics", metrics, BODY_NONE, NULL, ACCESS_READ},
+     "trigger_id pipeline_id event_type status=EventStatus decision=Decision since until " PAGE, ACCESS_READ,
+     "Events, newest first", NULL, NULL, "EventList", NULL},
+    {"GET", "api/v1/triggers/events/*", get_event, BODY_NONE, NULL, ACCESS_READ, "An event", "event_id", NULL, "Event",
+     "404"},
+    {"POST", "api/v1/triggers/emit", emit, BODY_REQUIRED, NULL, ACCESS_EMIT, "Emit a custom event at an endpoint", NULL,
+     "Emit", "Emitted", "422 429 507"},
+    {"GET", "api/v1/triggers/pipeline/*", triggers_of_pipeline, BODY_NONE,
+     "trigger_type=TriggerType enabled_only status=TriggerStatus " PAGE, ACCESS_READ, "Triggers of a pipeline",
+     "pipeline_id", NULL, "TriggerList", NULL},
+    {"GET", "api/v1/triggers/type/*", triggers_of_type, BODY_NONE,
+     "pipeline_id enabled_only status=TriggerStatus " PAGE, ACCESS_READ, "Triggers of a type", "trigger_type", NULL,
+     "TriggerList", NULL},
+    {"GET", "api/v1/triggers/*", get_trigger, BODY_NONE, NULL, ACCESS_READ, "A trigger", "trigger_id", NULL, "Trigger",
+     "404"},
+    {"PUT", "api/v1/triggers/*", update_trigger, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Edit a trigger's manifest: what is absent or null stays", "trigger_id", "TriggerUpdate", "Trigger",
+     "404 409 412 422 507"},
+    {"DELETE", "api/v1/triggers/*", delete_trigger, BODY_NONE, NULL, ACCESS_ADMIN, "Delete a trigger's manifest",
+     "trigger_id", NULL, "TriggerResult", "404 409 412 422 507"},
+    {"GET", "api/v1/triggers/*/describe", describe_trigger, BODY_NONE, NULL, ACCESS_READ,
+     "A trigger, its last events, and what its filter turned away", "trigger_id", NULL, "TriggerDescription", "404"},
+    {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE,
+     "event_type status=EventStatus decision=Decision since until " PAGE, ACCESS_READ,
+     "Events of a trigger, newest first", "trigger_id", NULL, "EventList", "404"},
+    {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL, ACCESS_ADMIN, "Pause a trigger",
+     "trigger_id", "-any", "TriggerResult", "404 507"},
+    {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard", ACCESS_ADMIN,
+     "Resume a trigger; clears a latched error", "trigger_id", "-any", "TriggerResult", "404 507"},
+    {"POST", "api/v1/triggers/*/test", test_trigger, BODY_OPTIONAL, "dry_run", ACCESS_ADMIN,
+     "Run a trigger's pipeline with the body as event data", "trigger_id", "-any", "Event?|DryRun", "404 422 429 507"},
+    {"POST", "api/v1/cloudevents", cloudevents_handle, BODY_RAW, NULL, ACCESS_EMIT,
+     "Emit CloudEvents: structured, binary or batched", NULL, "CloudEvent", "Emitted", "422 429 507"},
+    {"POST", "api/v1/events/replay", replay, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Replay an event, or all that a filter finds", NULL, "Replay", "Event?|Replayed", "404 409 422 429 507"},
+    {"GET", "api/v1/events/stream", stream_events, BODY_NONE,
+     "trigger_id pipeline_id event_type status=EventStatus decision=Decision", ACCESS_READ,
+     "Events as server-sent events, one a change of status", NULL, NULL, ANSWER_STREAM, NULL},
+    {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE, ACCESS_READ, "Pipelines", NULL, NULL, "PipelineList",
+     NULL},
+    {"POST", "api/v1/pipelines", create_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Create a pipeline: a new manifest", NULL, "PipelineCreate", "Pipeline", "409 412 422 507"},
+    {"GET", "api/v1/pipelines/*", get_pipeline, BODY_NONE, NULL, ACCESS_READ, "A pipeline", "pipeline_id", NULL,
+     "Pipeline", "404"},
+    {"PUT", "api/v1/pipelines/*", update_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Edit a pipeline's manifest: what is absent or null stays", "pipeline_id", "PipelineUpdate", "Pipeline",
+     "404 409 412 422 507"},
+    {"DELETE", "api/v1/pipelines/*", delete_pipeline, BODY_NONE, NULL, ACCESS_ADMIN, "Delete a pipeline's manifest",
+     "pipeline_id", NULL, "PipelineResult", "404 409 412 422 507"},
+    {"POST", "api/v1/pipelines/*/run", run_pipeline, BODY_OPTIONAL, NULL, ACCESS_ADMIN, "Start a run of a pipeline",
+     "pipeline_id", "-RunRequest", "Run", "404 422 507"},
+    {"POST", "api/v1/pipelines/*/completed", completed, BODY_REQUIRED, NULL, ACCESS_EMIT,
+     "Report the end of a run of a pipeline that ran elsewhere", "pipeline_id", "CompletedRun", "Emitted",
+     "422 429 507"},
+    {"GET", "api/v1/runs", list_runs, BODY_NONE, "pipeline_id trigger_id status=RunStatus since until " PAGE,
+     ACCESS_READ, "Runs, newest first", NULL, NULL, "RunList", NULL},
+    {"GET", "api/v1/runs/*", get_run, BODY_NONE, NULL, ACCESS_READ, "A run with its steps", "run_id", NULL, "Run",
+     "404"},
+    {"POST", "api/v1/runs/*/cancel", cancel_run, BODY_OPTIONAL, NULL, ACCESS_ADMIN, "Cancel a run", "run_id", "-any",
+     "Run", "404 409"},
+    {"GET", "api/v1/runs/*/steps/*/stdout", step_stdout, BODY_NONE, "offset", ACCESS_READ,
+     "What a step wrote on standard output", "run_id step_id", NULL, ANSWER_BYTES, "404"},
+    {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset", ACCESS_READ,
+     "What a step wrote on standard error", "run_id step_id", NULL, ANSWER_BYTES, "404"},
+    {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL, ACCESS_READ,
+     "Manifest files, their resources and errors", NULL, NULL, "ManifestList", NULL},
+    {"GET", "api/v1/manifests/*/*", get_manifest, BODY_NONE, NULL, ACCESS_ADMIN, "The text of a resource's manifest",
+     "kind id", NULL, "ManifestText", "404"},
+    {"POST", "api/v1/manifests", put_manifests, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Create and change many resources, all of them or none", NULL, "ManifestSet", "ManifestChanges",
+     "409 412 422 507"},
+    {"GET", "api/v1/status", status, BODY_NONE, NULL, ACCESS_READ, "The daemon", NULL, NULL, "DaemonStatus", NULL},
+    {"GET", "healthz", healthz, BODY_NONE, NULL, ACCESS_OPEN, "Does it live", NULL, NULL, ANSWER_TEXT, NULL},
+    {"GET", "readyz", readyz, BODY_NONE, NULL, ACCESS_OPEN, "Is it ready; 503 while it is not", NULL, NULL, ANSWER_TEXT,
+     NULL},
+    {"GET", "metrics", metrics, BODY_NONE, NULL, ACCESS_READ, "Prometheus text", NULL, NULL, ANSWER_TEXT, NULL},
+    {"GET", "openapi.json", openapi, BODY_NONE, NULL, ACCESS_OPEN, "This document", NULL, NULL, "object", NULL},
 };
-
-/* ---- from a request to its route ---- */
-
-/* A percent-encoded segment; NULL when it is malformed, holds NUL, or is no UTF-8. */
-static char *decode(const char *text, size_t len)
-{
-    struct buf b = {0};
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (c == '%') {
-            int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
-            int low = i + 2 < len ? hex_digit(text[i + 2]) : -1;
-            if (high < 0 || low < 0 || (high == 0 && low == 0)) {
-                buf_fini(&b);
-                return NULL;
-            }
-            c = (char)(high << 4 | low);
-            i += 2;
-        }
-        buf_addc(&b, c);
-    }
-    if (!utf8_valid(b.data ? b.data : "", b.len)) {
-        buf_fini(&b);
-        return NULL;
-    }
-    return buf_steal(&b);
-}
-
-struct segments {
-    const char *at[SEGMENTS_MAX];
-    size_t len[SEGMENTS_MAX];
-    size_t n;
-};
-
-/* False: more than any route has. A trailing slash does not count. */
-static bool split(const char *path, struct segments *s)
-{
-    *s = (struct segments){0};
-    while (*path == '/')
-        path++;
-    while (*path) {
-        size_t n = strcspn(path, "/");
-        if (s->n == SEGMENTS_MAX)
-            return false;
-        s->at[s->n] = path;
-        s->len[s->n++] = n;
-        path += n;
-        if (*path == '/')
-            path++;
-    }
-    return true;
-}
-
-static bool pattern_fits(const char *pattern, const struct segments *s)
-{
-    size_t i = 0;
-    while (*pattern) {
-        size_t n = strcspn(pattern, "/");
-        bool star = n == 1 && *pattern == '*';
-        if (i == s->n || (!star && (s->len[i] != n || memcmp(s->at[i], pattern, n) != 0)) || s->len[i] == 0)
-            return false;
-        i++;
-        pattern += n;
-        if (*pattern == '/')
-            pattern++;
-    }
-    return i == s->n;
-}
-
-/* The first route that fits path and method; literal words come before `*` in the table. *ret_allow gets the methods of
- * the first pattern that fits. */
-static const struct route *find_route(const char *method, const struct segments *s, struct buf *ret_allow)
-{
-    const char *pattern = NULL;
-    bool head = streq(method, "HEAD");
-    for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
-        const struct route *r = &routes[i];
-        if (!pattern_fits(r->pattern, s) || (pattern && !streq(pattern, r->pattern)))
-            continue;
-        pattern = r->pattern;
-        if (streq(r->method, head ? "GET" : method))
-            return r;
-        buf_printf(ret_allow, "%s%s", ret_allow->len ? ", " : "", r->method);
-    }
-    return NULL;
-}
-
-static bool take_args(struct exchange *x, const char *pattern, const struct segments *s)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        size_t n = strcspn(pattern, "/");
-        if (n == 1 && *pattern == '*') {
-            x->args[x->n_args] = decode(s->at[i], s->len[i]);
-            if (!x->args[x->n_args])
-                return false;
-            x->n_args++;
-        }
-        pattern += n + (pattern[n] == '/');
-    }
-    return true;
-}
-
-/* ---- query ---- */
-
-static bool in_words(const char *words, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *p = words; p && *p;) {
-        size_t len = strcspn(p, " ");
-        if (len == n && memcmp(p, word, n) == 0)
-            return true;
-        p += len;
-        p += strspn(p, " ");
-    }
-    return false;
-}
-
-static bool parse_bool(const char *text, bool *ret)
-{
-    if (!streq(text, "true") && !streq(text, "false") && !streq(text, "1") && !streq(text, "0"))
-        return false;
-    *ret = streq(text, "true") || streq(text, "1");
-    return true;
-}
-
-static bool parse_count(const char *text, int64_t min, int64_t max, int64_t *ret)
-{
-    char *end = NULL;
-    errno = 0;
-    long long n = strtoll(text, &end, 10);
-    if (errno || end == text || *end || n < min || n > max || strchr("+ ", *text))
-        return false;
-    *ret = n;
-    return true;
-}
-
-/* One parameter into the exchange; NULL, or what was expected. */
-static const char *take_param(struct exchange *x, const char *key, const char *value)
-{
-    static const struct {
-        const char *name;
-        size_t offset;
-    } texts[] = {
-        {"trigger_id", offsetof(struct exchange, list.trigger_id)},
-        {"pipeline_id", offsetof(struct exchange, list.pipeline_id)},
-        {"event_type", offsetof(struct exchange, list.event_type)},
-        {"status", offsetof(struct exchange, list.status)},
-        {"decision", offsetof(struct exchange, list.decision)},
-        {"trigger_type", offsetof(struct exchange, trigger_type)},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
-        if (streq(key, texts[i].name)) {
-            *(const char **)((char *)x + texts[i].offset) = value;
-            return NULL;
-        }
-    if (streq(key, "page"))
-        return parse_count(value, 1, INT64_C(1000000000), &x->list.page) ? NULL : "a number from 1";
-    if (streq(key, "page_size"))
-        return parse_count(value, 1, 100, &x->list.page_size) ? NULL : "a number from 1 to 100";
-    if (streq(key, "offset"))
-        return parse_count(value, 0, INT64_MAX, &x->offset) ? NULL : "a number of bytes";
-    if (streq(key, "enabled_only"))
-        return parse_bool(value, &x->enabled_only) ? NULL : "true or false";
-    if (streq(key, "dry_run"))
-        return parse_bool(value, &x->dry_run) ? NULL : "true or false";
-    if (streq(key, "discard"))
-        return parse_bool(value, &x->discard) ? NULL : "true or false";
-    int64_t *time = streq(key, "since") ? &x->list.since_ms : &x->list.until_ms;
-    int r = time_parse_since(value, clock_realtime_ms(x->api->clock), time);
-    return r == 0 ? NULL : "a time (2024-01-01T00:00:00Z) or a duration (15m)";
-}
-
-/* False: answered with 400. */
-static bool take_query(struct exchange *x, const struct route *route)
-{
-    const struct http_param *params;
-    size_t n = http_query(x->request, &params);
-    x->list.page = 1;
-    x->list.page_size = 50;
-    for (size_t i = 0; i < n; i++) {
-        if (!in_words(route->params, params[i].key)) {
-            api_problem_at(call_of(x), 400, params[i].key, "unknown query parameter \"%s\"; known here: %s",
-                           params[i].key, route->params ? route->params : "none");
-            return false;
-        }
-        const char *expected = take_param(x, params[i].key, params[i].value);
-        if (expected) {
-            api_problem_at(call_of(x), 400, params[i].key, "%s: expected %s, got \"%s\"", params[i].key, expected,
-                           params[i].value);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* ---- body ---- */
-
-bool is_json_type(const char *type)
-{
-    if (!type)
-        return true;
-    size_t n = strcspn(type, "; \t");
-    return (n == 16 && strncasecmp(type, "application/json", n) == 0) ||
-           (n > 5 && strncasecmp(type, "application/", 12) == 0 && strncasecmp(type + n - 5, "+json", 5) == 0);
-}
-
-/* False: answered. */
-static bool take_body(struct exchange *x, const struct route *route)
-{
-    size_t len;
-    const char *body = http_body(x->request, &len);
-    if (route->body == BODY_NONE || route->body == BODY_RAW || (len == 0 && route->body == BODY_OPTIONAL))
-        return true;
-    if (len == 0) {
-        api_problem(call_of(x), 400, "a JSON body is needed");
-        return false;
-    }
-    if (!is_json_type(http_header(x->request, "Content-Type"))) {
-        api_problem(call_of(x), 415, "expected Content-Type: application/json, got %s",
-                    http_header(x->request, "Content-Type"));
-        return false;
-    }
-    struct error err = ERROR_INIT;
-    if (value_parse(body, len, &x->body, &err) < 0) {
-        api_problem(call_of(x), 400, "the body is not valid JSON: line %u, column %u: %s", err.line, err.column,
-                    err.message);
-        return false;
-    }
-    return true;
-}
-
-void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value)
-{
-    struct http_reply reply = {.status = status, .content_type = "application/problem+json"};
-    reply.body = api_problem_text(status, detail);
-    reply.body_len = strlen(reply.body);
-    reply.headers[0][0] = header;
-    reply.headers[0][1] = value;
-    http_reply(x->request, &reply);
-    exchange_free(x);
-}
-
-/* Over the unix socket alone: elsewhere nobody has shown a token before the body is read. */
-size_t routes_body_bound(const struct http_request *r)
-{
-    bool many = streq(http_method(r), "POST") && streq(http_path(r), "/api/v1/manifests");
-    return many && http_over_unix_socket(r) ? MANIFESTS_MAX : 0;
-}
-
-/* What follows `prefix`; NULL: it is not there. */
-static const char *path_after(const char *path, const char *prefix)
-{
-    size_t n = strlen(prefix);
-    return strncmp(path, prefix, n) == 0 ? path + n : NULL;
-}
-
-static void handle_settled(void *ctx)
-{
-    struct exchange *x = ctx;
-    x->route->handler(x);
-}
-
-void routes_handle(void *ctx, struct http_request *r)
-{
-    const struct routes *routing = ctx;
-    struct exchange *x = xcalloc(1, sizeof(*x));
-    x->routes = routing;
-    x->api = routing->api;
-    x->request = r;
-    struct segments s;
-    struct buf allow = {0};
-    const char *hook = path_after(http_path(r), "/hooks/");
-    const struct route *route = split(http_path(r), &s) ? find_route(http_method(r), &s, &allow) : NULL;
-    const char *why = NULL;
-    int refused = access_check(routing->access, r, hook ? ACCESS_OPEN : route ? route->scope : ACCESS_READ, &why);
-    if (refused) {
-        refuse_with(x, refused, why, refused == 401 ? "WWW-Authenticate" : NULL, "Bearer realm=\"triggerd\"");
-    } else if (hook) {
-        hooks_handle(x, hook);
-    } else if (!route && allow.len > 0) {
-        _cleanup_(freep) char *detail = xasprintf("%s is not allowed here; allowed: %s", http_method(r), allow.data);
-        refuse_with(x, 405, detail, "Allow", allow.data);
-    } else if (!route) {
-        api_problem(call_of(x), 404, "there is nothing at %s", http_path(r));
-    } else if (!x->api->started && !any_time(route)) {
-        api_problem(call_of(x), 503, "triggerd is starting; try again");
-    } else if (!take_args(x, route->pattern, &s)) {
-        api_problem(call_of(x), 400, "the path is not valid UTF-8 in percent-encoding");
-    } else if (take_query(x, route) && take_body(x, route)) {
-        x->route = route;
-        if (x->api->settle)
-            x->api->settle(x->api->settle_ctx, handle_settled, x);
-        else
-            handle_settled(x);
-    }
-    buf_fini(&allow);
-}
+const size_t http_routes_n = ARRAY_SIZE(http_routes);

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import openapi
 import pytest
 from harness import ECHO, Daemon, UnixConnection, custom, free_port, never, pipeline, script, wait_for
 
@@ -448,6 +449,13 @@ def test_errors(daemon: Daemon, method: str, path: str, status: int) -> None:
         assert re.fullmatch(r"[A-Z]+(, [A-Z]+)*", answer.headers["Allow"]) and method not in answer.headers["Allow"]
 
 
+@pytest.mark.parametrize("path", [T, f"{T}/emit", "/api/v1/pipelines", "/api/v1/pipelines/p/run",
+                                  "/api/v1/pipelines/p/completed", "/api/v1/events/replay", "/api/v1/manifests"])
+def test_a_body_that_is_no_object(daemon: Daemon, path: str) -> None:
+    for body in ("null", "[null, null]", '"x"', "1", "true", "[{}]"):
+        daemon.http("POST", path, body).problem(422)
+
+
 def test_media_types(daemon: Daemon) -> None:
     body = {"endpoint": "e", "data": {}}
     daemon.http("POST", f"{T}/emit", body, {"Content-Type": "text/plain"}).problem(415)
@@ -705,7 +713,7 @@ def test_metrics(daemon: Daemon) -> None:
     assert len(names) == len(set(names)) and set(names) == set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
 
 
-@pytest.mark.skip(reason="openapi.json comes with the REST view")
+@pytest.mark.skipif(openapi.jsonschema is None, reason="no jsonschema: see tests/install-deps.sh")
 def test_openapi(daemon: Daemon) -> None:
     api = daemon.get("/openapi.json")
     assert api["openapi"].startswith("3.1")
@@ -715,13 +723,51 @@ def test_openapi(daemon: Daemon) -> None:
 
     def references(node: Any) -> list[str]:
         if isinstance(node, dict):
-            return [node["$ref"]] * ("$ref" in node) + [r for v in node.values() for r in references(v)]
+            return [node[k] for k in node if k == "$ref"] + [r for v in node.values() for r in references(v)]
         return [r for v in node for r in references(v)] if isinstance(node, list) else []
 
     for reference in set(references(api)):
         target = api
         for part in reference.removeprefix("#/").split("/"):
             target = target[part]
+
+    def keywords(node: Any, schema: bool) -> set[str]:
+        """Of all schemas; names of members are none."""
+        if isinstance(node, list):
+            return {k for v in node for k in keywords(v, schema)}
+        if not isinstance(node, dict):
+            return set()
+        found = set(node) if schema else set()
+        for key, value in node.items():
+            if key == "schemas" or (schema and key == "properties"):
+                found |= {k for v in value.values() for k in keywords(v, True)}
+            elif key not in ("default", "example", "enum"):
+                found |= keywords(value, schema or key == "schema")
+        return found
+
+    assert keywords(api, False) <= {"type", "format", "description", "properties", "required", "additionalProperties",
+                                    "items", "enum", "anyOf", "allOf", "$ref", "minimum", "maximum", "minLength",
+                                    "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "pattern",
+                                    "default"}, "what 3.0 can say too"
+    types = re.findall(r'"type":\s*(\[|"null")', json.dumps(api))
+    assert not types, "3.0 has no lists of types, and no type null"
+    for schema in api["components"]["schemas"].values():
+        openapi.jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.skipif(openapi.jsonschema is None, reason="no jsonschema: see tests/install-deps.sh")
+def test_the_description_catches_a_lie(daemon: Daemon) -> None:
+    told = openapi.Description(daemon.get("/openapi.json"))
+    answer = daemon.http("GET", "/api/v1/status")
+    told.check("GET", "/api/v1/status", 200, answer.headers, answer.body)
+    shown = answer.json()
+    for lie in ({**shown, "pid": "1"}, {**shown, "more": 1}, {k: v for k, v in shown.items() if k != "ready"}):
+        with pytest.raises(AssertionError):
+            told.check("GET", "/api/v1/status", 200, answer.headers, json.dumps(lie).encode())
+    for method, path, status in (("GET", "/api/v1/status", 409), ("GET", "/api/v1/nothing", 200),
+                                 ("DELETE", "/api/v1/status", 200)):
+        with pytest.raises(AssertionError):
+            told.check(method, path, status, answer.headers, answer.body)
 
 
 def test_trace_context(daemon: Daemon) -> None:
