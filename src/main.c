@@ -9,7 +9,8 @@
  *   lang/       the pure languages: paths (RFC 9535), event patterns and the matcher over them, templates, cron,
  *               globs, JSON Schema, references to secrets
  *   store/      what happened: SQLite, one writer thread with group commit, reader threads
- *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper
+ *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
+ *               the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, emit; list.c has them all
@@ -39,6 +40,7 @@
 #include "reconcile/reconcile.h"
 #include "source/list.h"
 #include "spawn/orphans.h"
+#include "spawn/sandbox.h"
 #include "spawn/spawn.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
@@ -70,6 +72,7 @@ struct daemon {
     struct ledger *ledger;
     struct spawner *spawner;
     struct sweeper *sweeper;
+    struct sandbox *sandbox;
     struct watcher *watcher;
     struct engine *engine;
     struct reconcile *reconcile;
@@ -172,6 +175,8 @@ static void sweeper_gone(void *ctx)
     loop_close(&d->exits.handle, NULL, NULL); /* before its descriptor */
     spawner_destroy(d->spawner);
     d->spawner = NULL;
+    sandbox_destroy(d->sandbox);
+    d->sandbox = NULL;
     store_close(d->store); /* commits what is left; callbacks run here */
     d->store = NULL;
     engine_destroy(d->engine);
@@ -377,6 +382,16 @@ static int open_spawner(struct daemon *d, struct error *err)
     return r < 0 ? error_set(err, r, "spawner: poll: %s", strerror(-r)) : 0;
 }
 
+static void sandbox_known(void *ctx)
+{
+    struct daemon *d = ctx;
+    const char *why = NULL;
+    if (sandbox_state(d->sandbox, &why) == SANDBOX_REFUSED)
+        log_warning("main", "%s", why);
+    if (d->engine)
+        engine_fit_pipelines(d->engine);
+}
+
 static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
 {
     d->secrets_dirs = (struct secret_dirs){&d->config.secrets_dirs, &d->self_mount};
@@ -385,6 +400,12 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
         return r;
     watcher_avoid(d->watcher, &d->self_mount);
     d->sweeper = sweeper_create(&d->loop);
+    d->sandbox = sandbox_create(&(struct sandbox_options){.group = &d->group,
+                                                          .spawner = d->spawner,
+                                                          .ledger = d->ledger,
+                                                          .path = getenv("PATH"),
+                                                          .known = sandbox_known,
+                                                          .ctx = d});
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -401,6 +422,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .spawner = d->spawner,
                      .ledger = d->ledger,
                      .sweeper = d->sweeper,
+                     .sandbox = d->sandbox,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},

@@ -65,6 +65,8 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, struct origin 
 /* Gone from the manifests: its runs end, its pending events are cancelled. */
 void engine_remove_trigger(struct engine *e, const char *id);
 void engine_remove_pipeline(struct engine *e, const char *id);
+/* What step types say of this machine (step_type.refused) has changed: look at all pipelines again. */
+void engine_fit_pipelines(struct engine *e);
 /* A trigger's manifest was rejected: what runs goes on (`Accepted=False` with `message`; NULL: accepted again). */
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message);
 void engine_pipeline_rejected(struct engine *e, const char *id, const char *message);

@@ -404,6 +404,8 @@ struct live_trigger *trigger_retired(struct engine *e, const char *id, const cha
 char *content_hash(const char *text);
 void set_origin(struct origin **slot, struct origin *origin);
 void pipeline_free(struct live_pipeline *p);
+/* The first step that this machine must not run, and why (borrowed); NULL: none. */
+const struct step *pipeline_refused(struct engine *e, const struct pipeline *spec, const char **ret_why);
 void trigger_free(struct live_trigger *t);
 void triggers_of_pipeline_refresh(struct engine *e, const char *pipeline_id); /* it came or went */
 struct live_pipeline *pipeline_slot(struct engine *e, const char *id);        /* made where missing, not present */

@@ -98,6 +98,39 @@ static void restore(struct live_pipeline *p, int64_t now)
     cJSON_Delete(state);
 }
 
+const struct step *pipeline_refused(struct engine *e, const struct pipeline *spec, const char **ret_why)
+{
+    for (size_t i = 0; i < spec->n_steps; i++) {
+        const struct step_type *type = container_of(spec->steps[i].kind, const struct step_type, kind);
+        *ret_why = type->refused ? type->refused(&spec->steps[i], &e->options.step_env) : NULL;
+        if (*ret_why)
+            return &spec->steps[i];
+    }
+    return NULL;
+}
+
+/* `Runnable` is there where it is False. */
+static void fit(struct live_pipeline *p)
+{
+    const char *why = NULL;
+    const struct step *s = pipeline_refused(p->engine, p->spec, &why);
+    _cleanup_(freep) char *text = s ? xasprintf("step \"%s\": %s", s->id, why) : NULL;
+    if (s)
+        condition_set(&p->conditions, "Runnable", CONDITION_FALSE, "Refused", text, engine_wall(p->engine),
+                      p->observed_generation);
+    else
+        condition_remove(&p->conditions, "Runnable");
+}
+
+void engine_fit_pipelines(struct engine *e)
+{
+    struct live_pipeline *p, *tmp;
+    HASH_ITER (hh, e->pipelines, p, tmp) {
+        if (p->present)
+            fit(p);
+    }
+}
+
 void engine_put_pipeline(struct engine *e, struct pipeline *spec, struct origin *origin, unsigned line)
 {
     struct live_pipeline *p = pipeline_slot(e, spec->id);
@@ -133,6 +166,7 @@ void engine_put_pipeline(struct engine *e, struct pipeline *spec, struct origin 
     if (!created)
         p->observed_generation = p->generation;
     condition_set(&p->conditions, "Accepted", CONDITION_TRUE, "Valid", NULL, engine_wall(e), p->observed_generation);
+    fit(p);
     if (created)
         triggers_of_pipeline_refresh(e, p->id);
     else if (changed)

@@ -474,6 +474,14 @@ static char *inputs_wrong(struct live_run *run)
     return NULL;
 }
 
+/* Why this machine must not run the pipeline; free() it. NULL: it may. */
+static char *run_refused(const struct live_run *run)
+{
+    const char *why = NULL;
+    const struct step *s = pipeline_refused(run->engine, run->spec, &why);
+    return s ? xasprintf("step \"%s\": %s", s->id, why) : NULL;
+}
+
 void run_begin(struct live_run *run)
 {
     struct engine *e = run->engine;
@@ -481,7 +489,9 @@ void run_begin(struct live_run *run)
         return;
     if (run->event)
         histogram_add(&e->start_times, (double)(engine_wall(e) - run->event->rec.occurred_ms) / 1000);
-    _cleanup_(freep) char *wrong = run->ending == RUN_RUNNING ? inputs_wrong(run) : NULL;
+    _cleanup_(freep) char *wrong = run->ending == RUN_RUNNING ? run_refused(run) : NULL;
+    if (!wrong && run->ending == RUN_RUNNING)
+        wrong = inputs_wrong(run);
     if (wrong) {
         run_finish(run, RUN_FAILED, wrong);
         return;

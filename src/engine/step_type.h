@@ -23,6 +23,7 @@ struct engine;
 struct spawner;
 struct ledger;
 struct sweeper;
+struct sandbox;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -35,6 +36,7 @@ struct step_env {
     struct ledger *ledger;                  /* where children are noted, NULL: nowhere */
     struct engine *engine;                  /* for the `emit` step */
     struct sweeper *sweeper;                /* ends what steps left behind, NULL: nobody */
+    struct sandbox *sandbox;                /* for steps that ask for one, NULL: they are refused */
     const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
     const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */
@@ -51,6 +53,9 @@ struct step_type {
     void (*each_path)(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
     /* Called for each reference to a secret that the step itself holds. NULL: none. */
     void (*each_reference)(const void *program, void (*fn)(void *ctx, const char *text), void *ctx);
+    /* Why this machine must not run the step: a text, borrowed; NULL: it can, or it is not known yet (the first call
+     * begins to find out). A run of a pipeline with such a step fails before its first. NULL: it can. */
+    const char *(*refused)(const struct step *step, const struct step_env *env);
     void (*start)(struct step_call *call);
     void (*cancel)(struct step_call *call);
     /* What it printed so far: bytes from `offset`; *ret_data is borrowed until the next call. NULL: nothing to look at.

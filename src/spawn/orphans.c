@@ -456,6 +456,25 @@ int child_kill_tree(pid_t pid, const char *mark, int sig)
     return 0;
 }
 
+int child_signal_below(pid_t pid, int sig)
+{
+    _cleanup_(hunt_fini) struct hunt h = {.root = pid};
+    int r = hunt_init(&h), n = 0;
+    r = r < 0 ? r : read_all(&h);
+    if (r < 0)
+        return r;
+    spare_own_line(&h);
+    mark_closure(&h);
+    for (size_t i = 0; i < h.n; i++) {
+        const struct process *p = &h.processes[i];
+        if (!(p->flags & MARKED) || p->pid == pid)
+            continue;
+        _cleanup_(closep) int fd = open_exactly(&h, p->pid, p->start);
+        n += fd >= 0 && pidfd_send_signal(fd, sig, NULL, 0) == 0;
+    }
+    return n;
+}
+
 int orphans_sweep(char *const *tags, size_t n)
 {
     _cleanup_(hunt_fini) struct hunt h = {.mark = NULL};

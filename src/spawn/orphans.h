@@ -45,6 +45,11 @@ int orphans_kill(const char *ledger_path, const char *node_id, struct error *err
  * (`NAME=value` that only this step or run has; NULL: none). Does not wait. 0, or -EINVAL for a pid ≤ 1. Any thread. */
 int child_kill_tree(pid_t pid, const char *mark, int sig);
 
+/* `sig` to all that is below a child that was not reaped yet, by descent or in its session, but not to itself: for one
+ * that only watches over the others (bwrap), and whose end would end them. How many got it, or the error of opening
+ * /proc. Any thread. */
+int child_signal_below(pid_t pid, int sig);
+
 /* After attempts have ended: SIGKILL to whatever got away from their groups and still carries one of these tags in its
  * environment, with what belongs to it. Does not wait. How many were killed, or the error of opening /proc. Any thread.
  */

@@ -16,6 +16,7 @@
 #include "base/util.h"
 #include "engine/step_type.h"
 #include "spawn/orphans.h"
+#include "spawn/sandbox.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
 #include "step/process.h"
@@ -50,6 +51,7 @@ struct exec {
     const struct mask *mask; /* NULL: the run has no secrets */
     struct loop_group group;
     struct spawn_request *request; /* while STARTING */
+    struct sandbox_wait wait;      /* before that, while it is not known whether there are sandboxes */
     pid_t pid;
     int pidfd, slot;
     struct spawn_exit exit;
@@ -57,7 +59,7 @@ struct exec {
     char *input;
     size_t input_len, input_sent;
     struct timer timer; /* listen, then the kill after a cancel, then the end of draining */
-    bool running, cancelled, dead, reaped, killing;
+    bool running, cancelled, dead, reaped, killing, awaiting, refused;
     struct child_status status;
     struct loop_task failed; /* a failure before anything started, told later */
     char *failure;
@@ -225,23 +227,61 @@ static void flush(struct exec *x, struct pipe_end *p)
     bound(x, p);
 }
 
+/* Programs say themselves that they ran into a limit, in the C library's words, but not that it is their step's. */
+static void add_limit(const struct exec *x, struct buf *text, const char *tail)
+{
+    const struct exec_limits *l = &x->config->limits;
+    const struct {
+        const char *name;
+        int64_t value;
+        bool met;
+    } rows[] = {
+        {"cpu_seconds", l->cpu_seconds, x->status.signal == SIGXCPU || x->status.signal == SIGKILL},
+        {"open_files", l->open_files, strstr(tail, "oo many open files") != NULL},
+        {"processes", l->processes, strstr(tail, "esource temporarily unavailable") || strstr(tail, "annot fork")},
+        {"memory_bytes", l->memory_bytes,
+         strstr(tail, "emoryError") || strstr(tail, "annot allocate memory") || strcasestr(tail, "out of memory")},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        if (rows[i].value > 0 && rows[i].met && !x->cancelled)
+            buf_printf(text, " (limits.%s is %" PRId64 ")", rows[i].name, rows[i].value);
+}
+
+/* How it ended, and the last lines of standard error. */
+static char *failure_text(const struct exec *x)
+{
+    char how[CHILD_STATUS_TEXT_SIZE];
+    struct buf text = {0};
+    _cleanup_(freep) char *tail = process_error_tail(&x->err.kept);
+    buf_adds(&text, child_status_text(&x->status, how));
+    add_limit(x, &text, tail);
+    if (*tail)
+        buf_printf(&text, ": %s", tail);
+    return buf_steal(&text);
+}
+
+/* bwrap tells of a signal as shells do. */
+static void signal_in_sandbox(struct exec *x)
+{
+    int signal = x->status.exit_code - 128;
+    if (x->config->sandbox == EXEC_SANDBOX_STRICT && signal > 0 && signal < NSIG && sigabbrev_np(signal))
+        x->status = (struct child_status){.exit_code = -1, .signal = signal};
+}
+
 static void finish(struct exec *x)
 {
     struct step_result r = STEP_RESULT_INIT;
     flush(x, &x->out);
     flush(x, &x->err);
+    signal_in_sandbox(x);
     r.exit_code = x->status.exit_code;
     r.term_signal = x->status.signal;
     bool ok = x->status.exit_code == 0;
     r.status = x->cancelled ? STEP_CANCELLED : ok ? STEP_COMPLETED : STEP_FAILED;
     if (ok)
         r.output = output_value(&x->out);
-    if (r.status != STEP_COMPLETED) {
-        char how[CHILD_STATUS_TEXT_SIZE];
-        child_status_text(&x->status, how);
-        _cleanup_(freep) char *tail = process_error_tail(&x->err.kept);
-        r.error = xasprintf("%s%s%s", how, *tail ? ": " : "", tail);
-    }
+    if (r.status != STEP_COMPLETED)
+        r.error = failure_text(x);
     process_add_mark(&x->out.kept, x->out.dropped);
     process_add_mark(&x->err.kept, x->err.dropped);
     r.out_len = x->out.kept.len;
@@ -256,6 +296,7 @@ static void tell_failure(void *ctx)
     struct exec *x = ctx;
     struct step_result r = STEP_RESULT_INIT;
     r.status = x->cancelled ? STEP_CANCELLED : STEP_FAILED;
+    r.permanent = x->refused;
     r.error = x->failure ? steal(&x->failure) : xstrdup("cancelled before it started");
     tell(x, &r);
 }
@@ -275,8 +316,10 @@ static void killed_tree(void *ctx)
 
 static void kill_all(struct exec *x)
 {
-    if (x->killing)
+    if (x->killing) {
+        kill(-x->pid, SIGKILL);
         return;
+    }
     x->killing = true;
     loop_group_hold(&x->group);
     process_kill_tree(x->group.loop, x->pid, x->mark, killed_tree, x);
@@ -333,8 +376,24 @@ static void on_dead(void *ctx)
 
 static void terminate(struct exec *x)
 {
-    kill(-x->pid, SIGTERM);
+    if (x->config->sandbox == EXEC_SANDBOX_STRICT && !x->killing) {
+        x->killing = true;
+        loop_group_hold(&x->group);
+        process_ask_below(x->group.loop, x->pid, killed_tree, x);
+    } else {
+        kill(-x->pid, SIGTERM);
+    }
     loop_timer_start(x->group.loop, &x->timer, TERM_GRACE_MS);
+}
+
+static char *start_failure(const struct exec *x, const struct spawn_result *result)
+{
+    bool who = result->stage == SPAWN_STAGE_SETGROUPS || result->stage == SPAWN_STAGE_SETGID ||
+               result->stage == SPAWN_STAGE_SETUID;
+    if (who && result->error.code == -EPERM)
+        return xasprintf("user: \"%s\": triggerd must be root to run a step as another user (%s)", x->config->user,
+                         result->error.message);
+    return xstrdup(result->error.message);
 }
 
 static void started(void *ctx, const struct spawn_result *result)
@@ -343,7 +402,7 @@ static void started(void *ctx, const struct spawn_result *result)
     x->request = NULL;
     if (result->error.code != 0) {
         if (!x->cancelled)
-            x->failure = xstrdup(result->error.message);
+            x->failure = start_failure(x, result);
         tell_failure(x);
         return;
     }
@@ -424,26 +483,18 @@ static int fill(struct exec *x, struct spawn_request *r, struct error *err)
         return err->code;
     if (p->script && set_script(x, r, err) < 0)
         return err->code;
+    if (c->sandbox == EXEC_SANDBOX_STRICT)
+        /* Who reaches the socket may run anything. */
+        sandbox_wrap(call->env->sandbox, c->writable.items, c->writable.n, call->env->socket_path, r);
     snprintf(r->tag, sizeof(r->tag), "%s", call->run_id);
     x->input = xasprintf("%s\n", inputs_text);
     x->input_len = strlen(x->input);
     return 0;
 }
 
-static void exec_start(struct step_call *call)
+static void launch(struct exec *x)
 {
-    struct exec *x = xcalloc(1, sizeof(*x));
-    x->call = call;
-    x->config = call->step->config;
-    x->mask = call->secrets ? secrets_mask(call->secrets->secrets) : NULL;
-    x->pidfd = x->in.fd = x->out.fd = x->err.fd = -1;
-    x->slot = SPAWN_NO_SLOT;
-    call->state = x;
-    loop_group_init(&x->group, call->env->loop);
-    timer_init(&x->timer, on_timer, x);
-    loop_task_init(&x->failed, tell_failure, x);
-    snprintf(x->mark, sizeof(x->mark), ORPHANS_TAG_VARIABLE "=%s/%d", call->idempotency_key, call->attempt);
-
+    struct step_call *call = x->call;
     struct error err = ERROR_INIT;
     struct spawn_request *r = spawn_request_new();
     if (fill(x, r, &err) < 0 || process_pipes((int *[]){&x->in.fd, &x->out.fd, &x->err.fd}, r, &err) < 0) {
@@ -464,13 +515,73 @@ static void exec_start(struct step_call *call)
     spawner_submit(call->env->spawner, r);
 }
 
+/* Never without a sandbox that was asked for. */
+static const char *exec_refused(const struct step *step, const struct step_env *env)
+{
+    const struct exec_config *c = step->config;
+    const char *why = "sandbox: strict is refused: there is none here";
+    if (c->sandbox == EXEC_SANDBOX_NONE)
+        return NULL;
+    if (env->sandbox)
+        sandbox_probe(env->sandbox);
+    enum sandbox_state state = env->sandbox ? sandbox_state(env->sandbox, &why) : SANDBOX_REFUSED;
+    return state == SANDBOX_REFUSED ? why : NULL;
+}
+
+static void sandbox_known(void *ctx)
+{
+    struct exec *x = ctx;
+    x->awaiting = false;
+    const char *why = exec_refused(x->call->step, x->call->env);
+    if (!why) {
+        launch(x);
+        return;
+    }
+    x->failure = xstrdup(why);
+    x->refused = true;
+    loop_defer(x->call->env->loop, &x->failed);
+}
+
+static void await_sandbox(struct exec *x)
+{
+    x->awaiting = true;
+    sandbox_await(x->call->env->sandbox, &x->wait);
+}
+
+static void exec_start(struct step_call *call)
+{
+    struct exec *x = xcalloc(1, sizeof(*x));
+    x->call = call;
+    x->config = call->step->config;
+    x->mask = call->secrets ? secrets_mask(call->secrets->secrets) : NULL;
+    x->pidfd = x->in.fd = x->out.fd = x->err.fd = -1;
+    x->slot = SPAWN_NO_SLOT;
+    call->state = x;
+    loop_group_init(&x->group, call->env->loop);
+    timer_init(&x->timer, on_timer, x);
+    loop_task_init(&x->failed, tell_failure, x);
+    snprintf(x->mark, sizeof(x->mark), ORPHANS_TAG_VARIABLE "=%s/%d", call->idempotency_key, call->attempt);
+
+    x->wait = (struct sandbox_wait){.fn = sandbox_known, .ctx = x};
+    if (x->config->sandbox == EXEC_SANDBOX_NONE)
+        launch(x);
+    else if (call->env->sandbox && sandbox_state(call->env->sandbox, NULL) == SANDBOX_UNKNOWN)
+        await_sandbox(x);
+    else
+        sandbox_known(x);
+}
+
 static void exec_cancel(struct step_call *call)
 {
     struct exec *x = call->state;
     if (!x || x->cancelled)
         return;
     x->cancelled = true;
-    if (x->running && !x->reaped)
+    if (x->awaiting) {
+        x->awaiting = false;
+        sandbox_leave(call->env->sandbox, &x->wait);
+        loop_defer(call->env->loop, &x->failed);
+    } else if (x->running && !x->reaped)
         terminate(x);
     else if (x->request)
         spawner_cancel(call->env->spawner, x->request);
@@ -492,6 +603,7 @@ const struct step_type step_exec = {
     .free_program = exec_program_free,
     .each_path = exec_each_path,
     .each_reference = exec_each_reference,
+    .refused = exec_refused,
     .start = exec_start,
     .cancel = exec_cancel,
     .peek = exec_peek,

@@ -28,6 +28,8 @@ static const struct field limit_rows[] = {
 static const struct field_table limit_fields = {"limits", "Limits of the step's processes", sizeof(struct exec_limits),
                                                 limit_rows, ARRAY_SIZE(limit_rows)};
 
+static const char *const sandbox_words[] = {"none", "strict", NULL};
+
 static const struct field rows[] = {
     {.name = "command",
      .type = &field_strings,
@@ -60,12 +62,38 @@ static const struct field rows[] = {
      .type = &field_object,
      FIELD(struct exec_config, limits, struct exec_limits, .sub = &limit_fields, .doc = "Limits of its processes",
            .example = "{\"cpu_seconds\": 60}")},
+    {.name = "sandbox",
+     .type = &field_enum,
+     FIELD(struct exec_config, sandbox, int, .default_json = "\"none\"", .words = sandbox_words,
+           .doc =
+               "strict: by bubblewrap, without a network, with a read-only file system, a /tmp and a /run of its own; "
+               "where that does not work the pipeline is refused",
+           .example = "\"strict\"")},
+    {.name = "writable",
+     .type = &field_strings,
+     FIELD(struct exec_config, writable, struct strings, .default_json = "[]", .max = 100,
+           .doc = "Paths that can be written to within `sandbox: strict`; they must exist",
+           .example = "[\"/srv/import/out\"]")},
     {.name = "max_output_bytes",
      .type = &field_int,
      FIELD(struct exec_config, max_output_bytes, int64_t, .default_json = "1048576", .min = 0, .max = 67108864,
            .doc = "How much of standard output, and of standard error, is kept; the rest is dropped with a mark")},
 };
 const struct field_table exec_fields = {"exec", "Run a program", sizeof(struct exec_config), rows, ARRAY_SIZE(rows)};
+
+static void validate_writable(const struct exec_config *c, const cJSON *node, const char *path, struct issues *issues)
+{
+    char at[FIELD_PATH_MAX], item_path[FIELD_PATH_MAX];
+    const cJSON *list = value_get(node, "writable");
+    field_path(at, path, "writable");
+    if (c->writable.n > 0 && c->sandbox == EXEC_SANDBOX_NONE)
+        issue_add_key(issues, at, list, "only `sandbox: strict` has use for it");
+    for (size_t i = 0; i < c->writable.n; i++)
+        if (c->writable.items[i][0] != '/')
+            issue_add(issues, field_path_index(item_path, at, i),
+                      cJSON_IsArray(list) ? cJSON_GetArrayItem(list, (int)i) : list,
+                      "expected an absolute path, got \"%s\"", c->writable.items[i]);
+}
 
 void exec_validate(const void *config, const cJSON *node, const char *path, struct issues *issues)
 {
@@ -80,6 +108,7 @@ void exec_validate(const void *config, const cJSON *node, const char *path, stru
     else if (command && (c->command.n == 0 || !*c->command.items[0]))
         issue_add(issues, field_path(at, path, "command"), value_get(node, "command"),
                   "expected a program and its arguments, got %s", c->command.n ? "an empty name" : "an empty list");
+    validate_writable(c, node, path, issues);
     const cJSON *item;
     cJSON_ArrayForEach (item, c->env) {
         char env_path[FIELD_PATH_MAX];
@@ -96,7 +125,11 @@ const char exec_rules[] =
     "[{'oneOf': [{'required': ['command'], 'properties': {'script': {'type': 'null'}}},"
     "{'required': ['script'], 'properties': {'script': {'type': 'string'}},"
     "'not': {'required': ['command']}}]},"
-    "{'properties': {'command': {'anyOf': [{'type': 'string', 'minLength': 1},"
+    "{'anyOf': [{'required': ['sandbox'], 'properties': {'sandbox': {'const': 'strict'}}},"
+    "{'properties': {'writable': {'type': 'array', 'maxItems': 0}}}]},"
+    "{'properties': {'writable': {'anyOf': [{'type': 'string', 'pattern': '^/'},"
+    "{'type': 'array', 'items': {'pattern': '^/'}}]},"
+    "'command': {'anyOf': [{'type': 'string', 'minLength': 1},"
     "{'type': 'array', 'minItems': 1, 'items': [{'minLength': 1}]}]},"
     "'env': {'propertyNames': {'pattern': '^[^=]+$', 'not': {'pattern': '^TRIGGERD_(NODE_ID|RUN_ID|STEP_ID"
     "|PIPELINE_ID|ATTEMPT|IDEMPOTENCY_KEY|EVENT_ID|TRIGGER_ID|TAG)$'}}}}}]";

@@ -10,6 +10,8 @@ struct exec_limits {
     int64_t memory_bytes, cpu_seconds, processes, open_files; /* 0: none of its own */
 };
 
+enum exec_sandbox { EXEC_SANDBOX_NONE, EXEC_SANDBOX_STRICT };
+
 struct exec_config {
     struct strings command;
     char *script;
@@ -17,6 +19,8 @@ struct exec_config {
     cJSON *env; /* object of strings, NULL if none */
     char *user;
     struct exec_limits limits;
+    int sandbox; /* enum exec_sandbox */
+    struct strings writable;
     int64_t max_output_bytes;
 };
 

@@ -64,7 +64,7 @@ int process_pipes(int *ours[3], struct spawn_request *r, struct error *err)
 struct kill_work {
     struct loop_work work;
     pid_t pid;
-    char *mark;
+    char *mark; /* NULL: only SIGTERM, to what is below it */
     void (*done)(void *ctx);
     void *ctx;
 };
@@ -72,7 +72,10 @@ struct kill_work {
 static void kill_run(void *ctx)
 {
     struct kill_work *w = ctx;
-    child_kill_tree(w->pid, w->mark, SIGKILL);
+    if (w->mark)
+        child_kill_tree(w->pid, w->mark, SIGKILL);
+    else if (child_signal_below(w->pid, SIGTERM) <= 0)
+        kill(-w->pid, SIGTERM); /* the sandbox is not there yet */
 }
 
 static void kill_done(void *ctx)
@@ -83,15 +86,25 @@ static void kill_done(void *ctx)
     free(w);
 }
 
-void process_kill_tree(struct loop *loop, pid_t pid, const char *mark, void (*done)(void *ctx), void *ctx)
+static void submit(struct loop *loop, pid_t pid, const char *mark, void (*done)(void *ctx), void *ctx)
 {
-    kill(-pid, SIGKILL);
     struct kill_work *w = xcalloc(1, sizeof(*w));
     w->pid = pid;
-    w->mark = xstrdup(mark);
+    w->mark = xstrdup0(mark);
     w->done = done;
     w->ctx = ctx;
     loop_work_submit(loop, &w->work, kill_run, kill_done, w);
+}
+
+void process_kill_tree(struct loop *loop, pid_t pid, const char *mark, void (*done)(void *ctx), void *ctx)
+{
+    kill(-pid, SIGKILL);
+    submit(loop, pid, mark, done, ctx);
+}
+
+void process_ask_below(struct loop *loop, pid_t pid, void (*done)(void *ctx), void *ctx)
+{
+    submit(loop, pid, NULL, done, ctx);
 }
 
 /* ---- what it printed ---- */

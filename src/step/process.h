@@ -20,6 +20,9 @@ int process_pipes(int *ours[3], struct spawn_request *r, struct error *err);
  * in its environment. `done` comes later from the loop; until then the process must not be reaped. */
 void process_kill_tree(struct loop *loop, pid_t pid, const char *mark, void (*done)(void *ctx), void *ctx);
 
+/* SIGTERM to all that is below it and not to itself, off the loop; `done` as above. For what runs in a sandbox. */
+void process_ask_below(struct loop *loop, pid_t pid, void (*done)(void *ctx), void *ctx);
+
 /* Bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
 cJSON *process_text(const char *data, size_t len);
 /* The last lines of standard error, without the newline at the end; free() it. */

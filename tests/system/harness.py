@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -107,7 +108,7 @@ def pipeline(id: str, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def script(text: str, id: str = "s", **more: Any) -> dict[str, Any]:
     """An exec step that runs `text` by /bin/sh -eu; what belongs to exec goes there, the rest beside it."""
-    inner = {k: more.pop(k) for k in ("env", "cwd", "limits", "user", "sandbox") if k in more}
+    inner = {k: more.pop(k) for k in ("env", "cwd", "limits", "user", "sandbox", "writable", "max_output_bytes") if k in more}
     return {"id": id, "exec": {"script": text, **inner}, **more}
 
 
@@ -231,8 +232,9 @@ class Daemon:
     _told: ClassVar[dict[Path, Any]] = {}  # what /openapi.json of a build says
 
     def __init__(self, root: Path, *, build: Path | None = None, listen: bool = False, args: tuple[str, ...] = (),
-                 env: dict[str, str] | None = None) -> None:
+                 env: dict[str, str] | None = None, user: str | None = None) -> None:
         self.root = Path(root)
+        self.user = user  # None: who runs the tests
         self.build = build or build_dir()
         self.manifests = self.root / "manifests"
         self.state = self.root / "state"
@@ -257,14 +259,31 @@ class Daemon:
         return [str(self.build / "triggerd"), "--manifests", str(self.manifests), "--state", str(self.state), "--socket",
                 str(self.socket), *listen, *self.args]
 
+    def identity(self) -> dict[str, Any]:
+        if self.user is None:
+            return {}
+        who = pwd.getpwnam(self.user)
+        return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it without waiting for anything."""
         assert self.process is None or self.process.poll() is not None
         env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1"), **self.env}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                            start_new_session=True)
+                                            start_new_session=True, **self.identity())
         return self.process
+
+    @property
+    def sanitized(self) -> bool:
+        """Its memory and speed are those of a sanitizer's."""
+        return b"__asan_init" in (self.build / "triggerd").read_bytes()
+
+    def memory(self, name: str = "VmRSS") -> int:
+        """KiB, as /proc/PID/status has them."""
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.M)
+        assert found, name
+        return int(found[1])
 
     def ready(self) -> bool:
         with suppress(OSError, http.client.HTTPException):
@@ -567,3 +586,29 @@ class Daemon:
 def step_of(run: dict[str, Any], id: str = "s") -> dict[str, Any]:
     """A step of a run, as /api/v1/runs/{id} shows it."""
     return next(s for s in run["steps"] if s["id"] == id)
+
+
+# ---- runs by hand ----
+
+
+def run_steps(d: Daemon, *steps: dict[str, Any], inputs: Any = None, **more: Any) -> dict[str, Any]:
+    """The finished run of a pipeline with these steps, started by hand."""
+    d.put("p.yaml", pipeline("p", *steps, **more))
+    started = d.post("/api/v1/pipelines/p/run", {"inputs": inputs or {}})
+    return finished(d, started["id"])
+
+
+def finished(d: Daemon, id: str) -> dict[str, Any]:
+    return wait_for(lambda: (r := d.run(id))["status"] not in ("pending", "running") and r, what=f"{id} ended")
+
+
+def printed(d: Daemon, run: dict[str, Any], step: str = "s", stream: str = "stdout") -> bytes:
+    answer = d.http("GET", f"/api/v1/runs/{run['id']}/steps/{step}/{stream}")
+    assert answer.status == 200
+    return answer.body
+
+
+def sandbox_works() -> bool:
+    return shutil.which("bwrap") is not None and subprocess.run(
+        ["bwrap", "--unshare-all", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "true"], capture_output=True,
+        check=False).returncode == 0

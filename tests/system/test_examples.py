@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from harness import ROOT, Daemon, build_dir, never, step_of, wait_for
+from harness import ROOT, Daemon, build_dir, never, sandbox_works, step_of, wait_for
 
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(p.parent.name for p in EXAMPLES.glob("*/*.yaml"))
@@ -60,7 +60,7 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 
 def test_each_is_told_of() -> None:
-    assert FOLDERS == ["chain", "custom-events", "quickstart", "schedule", "secrets"], "a new example needs a test of its own"
+    assert FOLDERS == ["chain", "custom-events", "quickstart", "sandbox", "schedule", "secrets"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for file in (EXAMPLES / folder).glob("*.yaml"):
@@ -97,6 +97,16 @@ def test_quickstart_counts_the_lines(start: Start, tmp_path: Path) -> None:
 
     file.unlink()
     never(lambda: len(daemon.events()) > 2, 0.6, "an event for notes.txt, or for what was deleted")
+
+
+@pytest.mark.skipif(not sandbox_works(), reason="bubblewrap does not work here")
+def test_sandbox_digest(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon("sandbox")
+    daemon.write("digest.yaml", (EXAMPLES / "sandbox" / "digest.yaml").read_text().replace("/tmp/triggerd-sandbox", str(daemon.data)))
+    daemon.start()
+    event = daemon.emit1("digest", {"text": "42 boxes"})
+    assert daemon.run_of(event)["outputs"] == {"network": "none", "words": 2}
+    assert (daemon.data / "last").read_text() == "42 boxes\n"
 
 
 def test_secrets_seal(make_daemon: Callable[..., Daemon]) -> None:

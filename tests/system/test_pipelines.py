@@ -10,24 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, Gate, alive, custom, never, pipeline, processes, script, step_of, wait_for
-
-
-def run(d: Daemon, *steps: dict[str, Any], inputs: Any = None, **more: Any) -> dict[str, Any]:
-    """The finished run of a pipeline with these steps, started by hand."""
-    d.put("p.yaml", pipeline("p", *steps, **more))
-    started = d.post("/api/v1/pipelines/p/run", {"inputs": inputs or {}})
-    return finished(d, started["id"])
-
-
-def finished(d: Daemon, id: str) -> dict[str, Any]:
-    return wait_for(lambda: (r := d.run(id))["status"] not in ("pending", "running") and r, what=f"{id} ended")
-
-
-def printed(d: Daemon, run: dict[str, Any], step: str = "s", stream: str = "stdout") -> bytes:
-    answer = d.http("GET", f"/api/v1/runs/{run['id']}/steps/{step}/{stream}")
-    assert answer.status == 200
-    return answer.body
+from harness import (ECHO, Daemon, Gate, alive, custom, finished, never, pipeline, printed, processes, script, step_of,
+                     wait_for)
+from harness import run_steps as run
 
 
 # ---- the graph ----
