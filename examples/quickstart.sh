@@ -50,14 +50,22 @@ fi
 PATH=$(realpath "${QUICKSTART_BUILD:-build/release}"):$PATH
 
 place=/tmp/triggerd-quickstart # which the manifest names
-rm -rf "$place"
+# Never through a mount into what it shows.
+clear() {
+    fusermount3 -u -z -q "$place/mount" 2>/dev/null || true
+    rm -rf --one-file-system "$place"
+}
+clear
 mkdir -p "$place/inbox"
 export TRIGGERD_SOCKET=$place/triggerd.sock
 
-say "\$ triggerd --manifests examples/quickstart --state $place/state &"
-triggerd --manifests examples/quickstart --state "$place/state" --socket "$TRIGGERD_SOCKET" --log-level warning &
+mount=() # the system as files, where there is FUSE
+[ ! -w /dev/fuse ] || mount=(--mount "$place/mount")
+say "\$ triggerd --manifests examples/quickstart --state $place/state ${mount[*]} &"
+triggerd --manifests examples/quickstart --state "$place/state" --socket "$TRIGGERD_SOCKET" --log-level warning \
+    "${mount[@]}" &
 daemon=$!
-trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" || true; rm -rf "$place"' EXIT
+trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" || true; clear' EXIT
 until_found() { # COMMAND...: prints what it prints, as soon as that is something
     local found
     for _ in {1..300}; do
@@ -83,5 +91,9 @@ run=$(triggerctl get runs -o name)
 run=${run#run/}
 show triggerctl get runs
 show triggerctl logs "$run"
+if [ ${#mount[@]} -gt 0 ] && [ -e "$place/mount/health" ]; then
+    show cat "$place/mount/health" "$place"/mount/triggers/*/status
+    show ls "$place/mount/pipelines" "$place/mount/events"
+fi
 
 say "That was examples/quickstart/import.yaml. What next: the README's five minutes, and the other folders of examples/"

@@ -21,6 +21,15 @@ struct node *new_dir_add(struct node *parent, const char *name)
     return d->node;
 }
 
+static void new_dir_free(struct new_dir *d)
+{
+    DL_DELETE(d->node->fs->new_dirs, d);
+    scratch_forget_below(d->node);
+    node_unname(d->node);
+    node_unref(d->node);
+    free(d);
+}
+
 bool new_dir_remove(struct node *parent, const char *name)
 {
     struct fs *fs = parent->fs;
@@ -28,11 +37,7 @@ bool new_dir_remove(struct node *parent, const char *name)
     DL_FOREACH_SAFE (fs->new_dirs, d, next) {
         if (d->node->parent != parent || !streq(d->node->name, name))
             continue;
-        DL_DELETE(fs->new_dirs, d);
-        scratch_forget_below(d->node);
-        node_unname(d->node);
-        node_unref(d->node);
-        free(d);
+        new_dir_free(d);
         return true;
     }
     return false;
@@ -167,10 +172,13 @@ struct text *departed_take(struct fs *fs, const char *path)
 
 void home_free(struct fs *fs)
 {
-    while (fs->absences) /* its text is where it was: what was asked did not come to happen */
-        absence_free(fs->absences);
-    while (fs->departed)
-        departed_free(fs->departed);
-    while (fs->new_dirs)
-        new_dir_remove(fs->new_dirs->node->parent, fs->new_dirs->node->name);
+    struct absence *a, *next_absence;
+    struct departed *d, *next_departed;
+    struct new_dir *n, *next_dir;
+    DL_FOREACH_SAFE (fs->absences, a, next_absence) /* its text is where it was: what was asked did not happen */
+        absence_free(a);
+    DL_FOREACH_SAFE (fs->departed, d, next_departed)
+        departed_free(d);
+    DL_FOREACH_SAFE (fs->new_dirs, n, next_dir)
+        new_dir_free(n);
 }

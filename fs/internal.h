@@ -162,6 +162,7 @@ void text_unref(struct text *t);
 /* ---- open files ---- */
 
 struct waiting_read;
+struct flushing;
 struct feed_reader;
 
 struct handle {
@@ -184,8 +185,10 @@ struct handle {
     struct listing *listing;
     /* manifests */
     struct buf buffer;
-    bool buffered; /* the buffer is what reads see */
-    bool written;  /* since the last flush */
+    bool buffered;             /* the buffer is what reads see */
+    bool written;              /* since the last flush */
+    bool refused;              /* what the buffer holds is invalid */
+    struct flushing *flushing; /* the verdict that is awaited */
     struct timer idle;
     /* real files */
     int fd;
@@ -253,8 +256,9 @@ struct fs {
     struct mfile *mfiles;
     struct absence *absences;
     struct departed *departed;
-    unsigned commits;  /* under way */
-    unsigned pendings; /* texts that will be committed soon */
+    unsigned commits;       /* under way */
+    struct ticket *tickets; /* changes on their way */
+    uint64_t ticket_number;
     uint64_t commits_ended;
     struct settled_call *settled; /* who waits for them; a utlist */
     struct seen_text seen[NODE_KINDS];

@@ -12,13 +12,18 @@ static struct reject *reject_find(const struct mount *m, const char *key)
     return j;
 }
 
-static void reject_free(struct mount *m, struct reject *j)
+static void reject_fini(struct reject *j)
 {
-    HASH_DELETE(hh, m->rejects, j);
     text_unref(j->text);
     free(j->errors);
     free(j->key);
     free(j);
+}
+
+static void reject_free(struct mount *m, struct reject *j)
+{
+    HASH_DELETE(hh, m->rejects, j); /* NOLINT(clang-analyzer-unix.Malloc): each is out of the table before it goes */
+    reject_fini(j);
 }
 
 static void reject_drop(struct mount *m, const char *key)
@@ -30,9 +35,12 @@ static void reject_drop(struct mount *m, const char *key)
 
 void rejects_free(struct mount *m)
 {
-    struct reject *j, *next;
-    HASH_ITER (hh, m->rejects, j, next)
-        reject_free(m, j);
+    struct reject *j = m->rejects, *next;
+    HASH_CLEAR(hh, m->rejects); /* the table alone; the items stay linked */
+    for (; j; j = next) {
+        next = j->hh.next;
+        reject_fini(j);
+    }
 }
 
 static void reject_set(struct mount *m, const char *key, const char *text, size_t len, struct buf *errors)
@@ -106,7 +114,7 @@ struct verdict {
     char *id;
     char *text;
     size_t len;
-    bool commit;
+    struct ticket *ticket; /* of a commit */
     judged_fn *done;
     void *ctx;
 };
@@ -205,10 +213,16 @@ void manifest_judge(struct node *parent, const char *name, const char *besides, 
 
 /* ---- commits ---- */
 
-/* Edits are carried out in the order in which they were asked for, so it is enough to count. */
+/* A change on its way: judged good, and not yet in force or dropped. */
+struct ticket {
+    uint64_t number;
+    struct ticket *prev, *next; /* of fs->tickets, by number */
+};
+
 struct settled_call {
     struct fs *fs;
-    uint64_t until; /* so many commits have ended */
+    uint64_t until; /* no ticket up to this is open; where `commits`: so many commits have ended, which end in order */
+    bool commits;
     void (*fn)(void *ctx);
     void *ctx;
     struct timer patience;
@@ -225,29 +239,36 @@ static void call_settled(struct settled_call *c)
     fs_release(fs);
 }
 
-static void one_ended(struct fs *fs)
+static struct settled_call *next_settled(const struct fs *fs)
 {
-    fs->commits_ended++;
-    while (fs->settled && fs->settled->until <= fs->commits_ended)
-        call_settled(fs->settled);
+    struct settled_call *c;
+    DL_FOREACH (fs->settled, c)
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): one that was called is out of the list */
+        if (c->commits ? c->until <= fs->commits_ended : !fs->tickets || fs->tickets->number > c->until)
+            return c;
+    return NULL;
 }
 
-static void commit_ended(struct fs *fs)
+static void call_all_settled(struct fs *fs)
 {
-    fs->commits--;
-    one_ended(fs);
+    struct settled_call *c;
+    while ((c = next_settled(fs))) /* a call may end others */
+        call_settled(c);
 }
 
-void manifest_pending(struct fs *fs)
+struct ticket *ticket_new(struct fs *fs)
 {
-    fs->pendings++;
+    struct ticket *t = xcalloc(1, sizeof(*t));
+    t->number = ++fs->ticket_number;
+    DL_APPEND(fs->tickets, t);
+    return t;
 }
 
-void manifest_not_pending(struct fs *fs, bool committed)
+void ticket_end(struct fs *fs, struct ticket *t)
 {
-    fs->pendings--;
-    if (!committed) /* else its commit's end is the one that counts */
-        one_ended(fs);
+    DL_DELETE(fs->tickets, t);
+    free(t);
+    call_all_settled(fs);
 }
 
 static void out_of_patience(struct timer *timer, void *ctx)
@@ -256,32 +277,38 @@ static void out_of_patience(struct timer *timer, void *ctx)
     call_settled(ctx);
 }
 
-static void wait_settled(struct fs *fs, unsigned open, int64_t patience_ms, void (*fn)(void *ctx), void *ctx)
+static struct settled_call *wait_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx)
 {
-    if (open == 0) {
-        fn(ctx);
-        return;
-    }
     struct settled_call *c = xcalloc(1, sizeof(*c));
     c->fs = fs;
-    c->until = fs->commits_ended + open;
     c->fn = fn;
     c->ctx = ctx;
     timer_init(&c->patience, out_of_patience, c);
     DL_APPEND(fs->settled, c);
     fs_hold(fs);
-    if (patience_ms > 0)
-        loop_timer_start(fs->loop, &c->patience, patience_ms);
+    return c;
 }
 
 void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx)
 {
-    wait_settled(fs, fs->commits, 0, fn, ctx);
+    if (fs->commits == 0) {
+        fn(ctx);
+        return;
+    }
+    struct settled_call *c = wait_settled(fs, fn, ctx);
+    c->commits = true;
+    c->until = fs->commits_ended + fs->commits;
 }
 
 void manifest_settled_soon(struct fs *fs, void (*fn)(void *ctx), void *ctx)
 {
-    wait_settled(fs, fs->commits + fs->pendings, READER_WAITS_MS, fn, ctx);
+    if (!fs->tickets) {
+        fn(ctx);
+        return;
+    }
+    struct settled_call *c = wait_settled(fs, fn, ctx);
+    c->until = fs->ticket_number;
+    loop_timer_start(fs->loop, &c->patience, READER_WAITS_MS);
 }
 
 static void commit_done(void *ctx, const struct put_result *r)
@@ -293,9 +320,12 @@ static void commit_done(void *ctx, const struct put_result *r)
     else
         accepted(v, r);
     int code = r->code == -EEXIST || r->code == -EINVAL ? -EINVAL : r->code;
+    struct ticket *ticket = v->ticket;
     fs_hold(fs);
     verdict_end(v, code);
-    commit_ended(fs);
+    fs->commits--;
+    fs->commits_ended++;
+    ticket_end(fs, ticket);
     fs_release(fs);
 }
 
@@ -306,10 +336,12 @@ static bool resource_there(const struct fs *fs, enum resource_kind kind, const c
     return text != NULL;
 }
 
-void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, judged_fn *done, void *ctx)
+void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
+                     judged_fn *done, void *ctx)
 {
     struct verdict *v = verdict_new(parent, name, text, len, done, ctx);
     struct reconcile *r = v->fs->api->reconcile;
+    v->ticket = ticket ? ticket : ticket_new(v->fs);
     v->fs->commits++;
     if (v->id && resource_there(v->fs, v->kind, v->id)) {
         reconcile_put_resource(r, v->kind, v->id, text, len, 0, commit_done, v);

@@ -137,8 +137,10 @@ void log_store_destroy(struct log_store *s)
         return;
     feed_reader_close(s->reader);
     log_fini(s, &s->all);
-    HASH_ITER (hh, s->of_triggers, log, next) {
-        HASH_DELETE(hh, s->of_triggers, log);
+    log = s->of_triggers;
+    HASH_CLEAR(hh, s->of_triggers); /* the table alone; the items stay linked */
+    for (; log; log = next) {
+        next = log->hh.next;
         log_fini(s, log);
         free(log);
     }

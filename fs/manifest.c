@@ -41,16 +41,17 @@ static void set_pending(struct mfile *mf, struct text *t, struct handle *by)
 {
     mf->pending = t;
     mf->by = by;
-    manifest_pending(mf->node->fs);
+    mf->ticket = ticket_new(mf->node->fs);
 }
 
 static void drop_pending(struct mfile *mf)
 {
-    if (mf->pending)
-        manifest_not_pending(mf->node->fs, false);
+    struct ticket *ticket = steal(&mf->ticket);
     text_unref(mf->pending);
     mf->pending = NULL;
     mf->by = NULL;
+    if (ticket)
+        ticket_end(mf->node->fs, ticket);
 }
 
 void manifest_discard(struct node *n)
@@ -58,9 +59,11 @@ void manifest_discard(struct node *n)
     struct mfile *mf = n->mfile;
     if (!mf)
         return;
+    mf->writers++; /* who waited for what is dropped may look at it again */
     drop_pending(mf);
     mf->newest = NULL;
     mf->is_new = false;
+    mf->writers--;
     mfile_check(mf);
 }
 
@@ -308,6 +311,7 @@ static void was_written(struct handle *h)
 {
     struct mfile *mf = mfile_get(h->node);
     h->written = true;
+    h->refused = false;
     mf->newest = h;
     mf->uid = h->uid;
     mf->gid = h->gid;
@@ -395,8 +399,7 @@ static void commit(struct mfile *mf)
     mf->by = NULL;
     if (id)
         absence_end(n->fs, kind, id);
-    manifest_commit(n->parent, n->name, c->text->data, c->text->len, committed, c);
-    manifest_not_pending(n->fs, true);
+    manifest_commit(n->parent, n->name, c->text->data, c->text->len, steal(&mf->ticket), committed, c);
 }
 
 static void on_idle(struct timer *timer, void *ctx)
@@ -411,7 +414,8 @@ static void on_idle(struct timer *timer, void *ctx)
 /* ---- flush ---- */
 
 struct flushing {
-    fuse_req_t req;
+    fuse_req_t *reqs; /* of all closes of one open that wait for the verdict */
+    size_t n_reqs;
     struct handle *handle;
     struct mfile *mf;
     struct text *text;
@@ -449,7 +453,7 @@ static void restore(struct mfile *mf)
     struct restoring *r = xmalloc(sizeof(*r));
     r->mf = mf;
     mf->writers++;
-    manifest_commit(n->parent, n->name, t->data, t->len, restored, r);
+    manifest_commit(n->parent, n->name, t->data, t->len, NULL, restored, r);
     text_unref(t);
 }
 
@@ -461,36 +465,57 @@ static void flush_judged(void *ctx, int code)
     if (mf->newest == h && !h->written)
         mf->newest = NULL;
     if (code == 0) {
+        struct ticket *before = steal(&mf->ticket);
         drop_pending(mf);
         set_pending(mf, text_ref(f->text), h);
+        if (before)
+            ticket_end(h->fs, before);
         if (h->released)
             commit(mf);
         else
             loop_timer_start(h->fs->loop, &h->idle, COMMIT_IDLE_MS);
     } else {
+        h->refused = !h->written;
         if (mf->by == h)
             drop_pending(mf);
         if (mf->is_new && !mf->pending && !mf->committing)
             restore(mf);
     }
-    answer_error(f->req, code);
+    if (h->flushing == f)
+        h->flushing = NULL;
+    for (size_t i = 0; i < f->n_reqs; i++)
+        answer_error(f->reqs[i], code);
     text_unref(f->text);
+    free(f->reqs);
     free(f);
     mf->writers--;
     mfile_check(mf);
     handle_idle(h);
 }
 
+static void join(struct flushing *f, fuse_req_t req)
+{
+    f->reqs = xreallocarray(f->reqs, f->n_reqs + 1, sizeof(*f->reqs));
+    f->reqs[f->n_reqs++] = req;
+}
+
 void manifest_flush(fuse_req_t req, struct handle *h)
 {
-    if (!h->written) {
-        answer_error(req, 0);
+    if (!h->written && h->flushing) { /* a child closes what its parent has written, and that is being judged */
+        join(h->flushing, req);
+        return;
+    }
+    if (!h->written) { /* of several closes of one open each is told that what it holds is invalid */
+        answer_error(req, h->refused ? -EINVAL : 0);
         return;
     }
     struct flushing *f = xmalloc(sizeof(*f));
     struct buf copy = {0};
     buf_add(&copy, h->buffer.data ? h->buffer.data : "", h->buffer.len);
-    *f = (struct flushing){req, h, h->node->mfile, text_new(&copy, clock_realtime_ms(h->fs->api->clock))};
+    *f = (struct flushing){
+        .handle = h, .mf = h->node->mfile, .text = text_new(&copy, clock_realtime_ms(h->fs->api->clock))};
+    join(f, req);
+    h->flushing = f;
     h->written = false;
     f->mf->writers++; /* it stays meanwhile */
     handle_busy(h);

@@ -24,6 +24,7 @@ struct mfile {
     unsigned writers;          /* opens that may write */
     struct handle *newest;     /* whose buffer was written last and is not judged yet */
     struct text *pending;      /* judged good */
+    struct ticket *ticket;     /* of it */
     struct handle *by;         /* the open that it is of; NULL: it will not change any more */
     struct text *committing;   /* on its way to the disk */
     bool is_new;               /* there is nothing of it yet but what is here */
@@ -83,14 +84,15 @@ void manifest_text(struct node *n, text_fn *done, void *ctx);
 typedef void judged_fn(void *ctx, int code);
 void manifest_judge(struct node *parent, const char *name, const char *besides, const char *text, size_t len,
                     judged_fn *done, void *ctx);
-/* Put it in force. */
-void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, judged_fn *done, void *ctx);
+/* A change on its way, from the verdict that it is good until it is in force or dropped: who looks waits for those that
+ * were there before. */
+struct ticket *ticket_new(struct fs *fs);
+void ticket_end(struct fs *fs, struct ticket *t);
+/* Put it in force; takes the ticket (NULL: it had none yet). */
+void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
+                     judged_fn *done, void *ctx);
 /* `fn` once the commits that are under way now have ended: now, or later. */
 void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx);
-/* A text was judged good and will be committed as soon as its descriptor is closed; or that is over: it is being
- * committed, or was dropped. */
-void manifest_pending(struct fs *fs);
-void manifest_not_pending(struct fs *fs, bool committed);
 /* The same also for what is pending, but for no longer than a reader may be kept waiting. */
 void manifest_settled_soon(struct fs *fs, void (*fn)(void *ctx), void *ctx);
 /* Something made of `n` is on its way or may come: it is there, whatever the disk says. */

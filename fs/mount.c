@@ -22,8 +22,6 @@
 #define DELAY_MAX_MS 30000
 #define DEAD_MAX 16 /* dead mounts one over the other */
 
-extern char **environ;
-
 /* ---- on the pool ---- */
 
 /* As root by the system, else by fusermount3. */

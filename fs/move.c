@@ -346,7 +346,7 @@ static void scratch_judged(void *ctx, int code)
     if (id)
         absence_end(m->fs, kind, id);
     unname(m->to, m->new_name);
-    manifest_commit(m->to, m->new_name, m->text->data, m->text->len, committed, m);
+    manifest_commit(m->to, m->new_name, m->text->data, m->text->len, NULL, committed, m);
 }
 
 static void scratch_written(struct real_job *j)

@@ -2,6 +2,7 @@
 
 #include "manifest/manifest.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -138,6 +139,7 @@ static struct real_job *job_on(struct handle *h, void (*run)(struct real_job *),
 
 static int open_beneath(int base, const char *path, int flags)
 {
+    assert(path);
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     long fd = syscall(SYS_openat2, base, *path ? path : ".", &how, sizeof(how));
@@ -148,6 +150,7 @@ static int open_beneath(int base, const char *path, int flags)
 
 int real_open_parent(const struct place *p, const char **ret_name)
 {
+    assert(p->base && p->path); /* a job without a place is not run */
     _cleanup_(closep) int base = open(p->base, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (base < 0)
         return -errno;
@@ -161,7 +164,7 @@ int real_open_parent(const struct place *p, const char **ret_name)
 
 static void run_stat(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     if (dir < 0 || fstatat(dir, name, &j->st, AT_SYMLINK_NOFOLLOW) < 0)
         j->code = dir < 0 ? dir : -errno;
@@ -240,6 +243,7 @@ void real_look(struct node *n, void (*then)(struct real_job *j), void *ctx)
 
 static int set_attributes(int dir, const char *name, int fd, const struct real_job *j)
 {
+    assert(fd >= 0 || name);
     const struct stat *st = &j->st;
     struct timespec times[2] = {st->st_atim, st->st_mtim};
     if (!(j->to_set & FUSE_SET_ATTR_ATIME))
@@ -269,13 +273,14 @@ static int set_attributes(int dir, const char *name, int fd, const struct real_j
 
 static void run_setattr(struct real_job *j)
 {
-    const char *name = NULL;
+    const char *name = "";
     _cleanup_(closep) int dir = j->fd >= 0 ? -1 : real_open_parent(&j->place, &name);
     if (j->fd < 0 && dir < 0) {
         j->code = dir;
         return;
     }
     j->code = set_attributes(dir, name, j->fd, j);
+    assert(j->fd >= 0 || name);
     if (j->code == 0 && (j->fd >= 0 ? fstat(j->fd, &j->st) : fstatat(dir, name, &j->st, AT_SYMLINK_NOFOLLOW)) < 0)
         j->code = -errno;
 }
@@ -317,7 +322,7 @@ struct real_job *real_touch_job(struct node *parent, const char *name, void (*do
 
 static void run_readlink(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     char *to = buf_reserve(&j->buf, 4096);
     ssize_t n = dir < 0 ? -1 : readlinkat(dir, name, to, 4095);
@@ -359,7 +364,7 @@ static void entry_done(struct real_job *j)
 
 static void run_mkdir(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     if (dir < 0 || mkdirat(dir, name, j->mode) < 0 || fstatat(dir, name, &j->st, AT_SYMLINK_NOFOLLOW) < 0)
         j->code = dir < 0 ? dir : -errno;
@@ -375,7 +380,7 @@ void real_mkdir(fuse_req_t req, struct node *parent, const char *name, mode_t mo
 
 static void run_symlink(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     if (dir < 0 || symlinkat(j->buf.data, dir, name) < 0 || fstatat(dir, name, &j->st, AT_SYMLINK_NOFOLLOW) < 0)
         j->code = dir < 0 ? dir : -errno;
@@ -391,7 +396,7 @@ void real_symlink(fuse_req_t req, struct node *parent, const char *name, const c
 
 static void run_remove(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     if (dir < 0 || unlinkat(dir, name, j->flags) < 0)
         j->code = dir < 0 ? dir : -errno;
@@ -406,7 +411,7 @@ struct real_job *real_remove_job(struct node *parent, const char *name, bool fol
 
 static void run_rename(struct real_job *j)
 {
-    const char *name, *new_name;
+    const char *name = "", *new_name = "";
     _cleanup_(closep) int from = real_open_parent(&j->place, &name);
     _cleanup_(closep) int to = from < 0 ? -1 : real_open_parent(&j->place2, &new_name);
     if (from < 0 || to < 0)
@@ -430,7 +435,7 @@ struct real_job *real_rename_job(struct node *from, const char *name, struct nod
 
 static void run_read_all(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     if (dir < 0) {
         j->code = dir;
@@ -467,7 +472,7 @@ struct real_job *real_read_job(struct node *parent, const char *name, void (*don
 
 static void run_write_all(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     _cleanup_(closep) int fd =
         dir < 0 ? -1 : openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, j->mode & 0777);
@@ -504,7 +509,7 @@ static mode_t type_of(const struct dirent *d, DIR *dir)
 
 static void run_list(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int above = real_open_parent(&j->place, &name);
     int fd = above < 0 ? above : openat(above, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -540,7 +545,7 @@ void real_list(struct node *n, listed_fn *listed, void *ctx)
 
 static void run_open(struct real_job *j)
 {
-    const char *name;
+    const char *name = "";
     _cleanup_(closep) int dir = real_open_parent(&j->place, &name);
     j->fd = dir < 0 ? dir : openat(dir, name, j->flags | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, j->mode & 07777);
     if (j->fd < 0 || fstat(j->fd, &j->st) < 0)

@@ -721,8 +721,11 @@ void fs_free(struct fs *fs)
 {
     home_free(fs);
     kept_texts_free(fs);
-    while (fs->handles)
-        handle_free(fs->handles);
+    struct handle *h, *next;
+    for (h = fs->handles; h; h = next) {
+        next = h->of_fs_next;
+        handle_free(h);
+    }
     nodes_free(fs);
     free(fs);
 }

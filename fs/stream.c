@@ -135,13 +135,16 @@ void stream_poll(fuse_req_t req, struct handle *h, struct fuse_pollhandle *poll)
 
 void stream_close(struct handle *h)
 {
-    while (h->waiting) {
-        fuse_req_t req = h->waiting->req;
+    struct waiting_read *w, *next;
+    h->busy++; /* it is the caller's to free */
+    DL_FOREACH_SAFE (h->waiting, w, next) {
+        fuse_req_t req = w->req;
         fuse_req_interrupt_func(req, NULL, NULL);
-        stop_waiting(h->waiting);
+        stop_waiting(w);
         answer_error(req, -EIO);
         fs_release(h->fs);
     }
+    h->busy--;
     if (h->poll)
         fuse_pollhandle_destroy(h->poll);
     h->poll = NULL;

@@ -95,8 +95,8 @@ static int render_resource(const struct node *n, struct buf *b, int64_t *ret_ms)
     struct api *a = n->fs->api;
     enum resource_kind kind;
     const char *id = node_resource(n, &kind);
-    struct api_trigger_look t;
-    struct api_pipeline_look p;
+    struct api_trigger_look t = {0};
+    struct api_pipeline_look p = {0};
     bool trigger = kind == RESOURCE_TRIGGER;
     if (trigger ? !api_look_trigger(a, id, &t) : !api_look_pipeline(a, id, &p))
         return -ENOENT;
@@ -365,7 +365,7 @@ static void render_settled(void *ctx)
 /* What was written before is in it. */
 void text_render(struct node *n, text_fn *done, void *ctx)
 {
-    if (n->fs->commits + n->fs->pendings == 0) {
+    if (!n->fs->tickets) {
         render(n, done, ctx);
         return;
     }

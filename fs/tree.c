@@ -409,7 +409,7 @@ static bool waits(const struct node *parent)
     case NODE_TRIGGER:
     case NODE_PIPELINE:
     case NODE_NEW:
-        return parent->fs->commits + parent->fs->pendings > 0;
+        return parent->fs->tickets != NULL;
     default:
         return false;
     }

@@ -143,7 +143,7 @@ def test_readers_get_the_flushed_text_and_sizes_those_of_the_buffer(e: Mounted, 
         os.fsync(fd)
     assert failure.value.errno == errno.EINVAL
     assert file.read_text() == text("b", "longer name") and file.stat().st_size == len(text("b", "longer name"))
-    os.close(fd)
+    close_fails(fd, errno.EINVAL)
 
 
 def test_an_open_reads_one_version(e: Mounted, file: Path) -> None:
