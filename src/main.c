@@ -18,7 +18,7 @@
  *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees
  *   api/        operations and renderers behind every view, and the shapes of what they take and give
- *   http/       the server on the loop; the table of routes, dispatch by it, its OpenAPI
+ *   http/       the server on the loop; the table of routes, dispatch by it, its OpenAPI; the page
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
  *   config.c    options and the config file; man.c: its manual pages

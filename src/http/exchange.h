@@ -36,6 +36,8 @@ bool is_json_type(const char *content_type); /* NULL: yes */
 
 /* hooks.c: a request to /hooks/PATH. */
 void hooks_handle(struct exchange *x, const char *path);
+/* page.c: GET /. */
+void page_handle(struct exchange *x);
 /* cloudevents.c: POST /api/v1/cloudevents. */
 void cloudevents_handle(struct exchange *x);
 

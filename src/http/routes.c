@@ -483,6 +483,7 @@ const struct route http_routes[] = {
     {"GET", "readyz", readyz, BODY_NONE, NULL, ACCESS_OPEN, "Is it ready; 503 while it is not", NULL, NULL, ANSWER_TEXT,
      NULL},
     {"GET", "metrics", metrics, BODY_NONE, NULL, ACCESS_READ, "Prometheus text", NULL, NULL, ANSWER_TEXT, NULL},
+    {"GET", "", page_handle, BODY_NONE, NULL, ACCESS_OPEN, "The web page", NULL, NULL, ANSWER_HTML, NULL},
     {"GET", "openapi.json", openapi, BODY_NONE, NULL, ACCESS_OPEN, "This document", NULL, NULL, "object", NULL},
 };
 const size_t http_routes_n = ARRAY_SIZE(http_routes);
