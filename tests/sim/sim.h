@@ -6,6 +6,7 @@
  *   sim_store.c     the store: committed rows in memory, group commit with latency, faults
  *   sim_step.c      steps that take time, fail, hang, emit
  *   sim_source.c    a broker that repeats what was not acknowledged, as an active source
+ *   sim_graph.c     the graph of a run against how its steps ended
  *   sim_model.c     what must hold, checked at every submission, commit, step and answer
  *
  * A history is a chain of lives. A crash forks the committed rows into the next life; the life that crashed goes on as
@@ -34,6 +35,7 @@
 #define KEYS 4 /* values of `k` in event data: "a" … "d" */
 #define MAX_TRIGGERS 6
 #define MAX_PIPELINES 4
+#define MAX_STEPS 8
 #define SIM_EPOCH_MS 1767225600000LL
 
 struct sim;
@@ -191,9 +193,10 @@ struct model_run {
     char id[ID_SIZE], event_id[ID_SIZE], pipeline[8];
     size_t trigger; /* MAX_TRIGGERS: by hand */
     bool committed, ended, c_ended;
-    bool cancelled; /* in this life */
-    int under_way;  /* step calls now */
-    char steps[8];  /* by index of sN, in this life: 1 under way, 2 completed */
+    bool cancelled;           /* in this life */
+    int under_way;            /* step calls now */
+    char steps[MAX_STEPS];    /* by index of sN, in this life: 1 under way, 2 completed */
+    char ended_as[MAX_STEPS]; /* likewise, of the last attempt: 1 + enum step_status; 0: none */
     UT_hash_handle hh;
 };
 
@@ -227,6 +230,10 @@ void model_submitted(struct life *life, const struct store_group *g);
 void model_committed(struct life *life, const struct store_group *g);
 void model_done(struct life *life, const struct store_group *g, int result); /* before the engine hears */
 void model_next_life(struct sim *sim, bool crashed);                         /* only what is committed was */
+/* A step starts only when all that it needs has completed. */
+void model_check_needs(struct life *life, const struct model_run *run, const struct step_call *call);
+/* A run that came to its own end: what could start did, what could not did not, and the verdict is that of its steps. */
+void model_check_graph(struct life *life, const struct model_run *run, const struct run_row *r);
 void model_step_started(struct life *life, const struct step_call *call);
 void model_step_ended(struct life *life, const struct step_call *call, enum step_status status);
 void model_answered(struct asked *a, const struct intake_result *r);

@@ -11,12 +11,17 @@ static const char *const source_words[] = {"success", "failed", "any"};
 static char *make_steps(struct sim *sim, bool may_emit)
 {
     struct buf b = {0};
-    size_t n = 1 + pick(sim, 4);
+    size_t n = 1 + pick(sim, chance(sim, 0.3) ? MAX_STEPS : 4);
     buf_adds(&b, "[");
     for (size_t i = 0; i < n; i++) {
         buf_printf(&b, "%s{\"id\":\"s%zu\"", i ? "," : "", i);
-        if (i > 0 && chance(sim, 0.6))
-            buf_printf(&b, ",\"needs\":[\"s%zu\"]", (size_t)pick(sim, i));
+        if (i > 0 && chance(sim, 0.6)) {
+            size_t need = (size_t)pick(sim, i), also = (size_t)pick(sim, i);
+            buf_printf(&b, ",\"needs\":[\"s%zu\"", need);
+            if (also != need)
+                buf_printf(&b, ",\"s%zu\"", also);
+            buf_adds(&b, "]");
+        }
         if (i > 0 && chance(sim, 0.25))
             buf_printf(&b, ",\"if\":\"$.steps.s%zu.output.ok\"", (size_t)pick(sim, i));
         if (chance(sim, 0.3))

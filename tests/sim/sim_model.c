@@ -307,6 +307,7 @@ static void run_updated(struct life *life, const struct store_group *g, const st
               r->error_message ? r->error_message : "");
     if (r->error_message && strstr(r->error_message, "cannot be read any more"))
         return; /* nothing is known of it but its row */
+    model_check_graph(life, run, r);
     run_ended(life, g, r);
 }
 
@@ -453,6 +454,7 @@ void model_next_life(struct sim *sim, bool crashed)
         run->under_way = 0;
         run->cancelled = false;
         memset(run->steps, 0, sizeof(run->steps));
+        memset(run->ended_as, 0, sizeof(run->ended_as));
     }
     for (struct stimulus *s = m->stimuli; s; s = s->hh.next)
         s->open = 0;
@@ -533,6 +535,7 @@ void model_step_started(struct life *life, const struct step_call *call)
     CHECK(sim, !row, "step %s of %s is recorded as %s and starts again", call->step->id, call->run_id,
           step_status_name(row ? row->status : 0));
     check_attempt(sim, call);
+    model_check_needs(life, run, call);
     const struct run_rows *stored = sim_store_run(life->store, call->run_id);
     CHECK(sim, !stored || call->attempt >= stored->r.attempt, "step %s of %s: attempt %d, the run's is %d",
           call->step->id, call->run_id, call->attempt, stored ? stored->r.attempt : 0);
@@ -557,6 +560,7 @@ void model_step_ended(struct life *life, const struct step_call *call, enum step
     struct model_run *run = run_of(life->sim, call->run_id);
     sim_trace(life->sim, "%s step %s: %s", call->run_id, call->step->id, step_status_name(status));
     run->steps[step_index(call)] = status == STEP_COMPLETED ? 2 : 0;
+    run->ended_as[step_index(call)] = (char)(1 + (int)status);
     run->under_way--;
 }
 
