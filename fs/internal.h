@@ -365,6 +365,10 @@ struct mount {
     /* … */
     struct loop_poll poll;
     bool polling;
+    struct loop_poll mounts; /* /proc/self/mountinfo: tells of every mount and unmount */
+    int mounts_fd;           /* -1: it cannot be watched */
+    struct loop_work look;
+    bool looking, still_there;
     struct fuse_buf buf;
     struct loop_work work;
     struct timer again;

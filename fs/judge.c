@@ -22,7 +22,7 @@ static void reject_fini(struct reject *j)
 
 static void reject_free(struct mount *m, struct reject *j)
 {
-    HASH_DELETE(hh, m->rejects, j); /* NOLINT(clang-analyzer-unix.Malloc): each is out of the table before it goes */
+    HASH_DELETE(hh, m->rejects, j);
     reject_fini(j);
 }
 
@@ -55,6 +55,7 @@ static void reject_set(struct mount *m, const char *key, const char *text, size_
     j->at_ms = clock_realtime_ms(m->options.api->clock);
     j->text = text_new(&copy, j->at_ms);
     j->errors = buf_steal(errors);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the oldest is out of the table */
     HASH_ADD_KEYPTR(hh, m->rejects, j->key, strlen(j->key), j);
 }
 

@@ -172,6 +172,49 @@ static void on_ready(void *ctx, int fd, int events, int status)
         loop_poll_start(&m->poll, UV_READABLE);
 }
 
+/* ---- unmounted lazily: the session goes on for those who have something open, nobody else finds it ---- */
+
+static void work_look(void *ctx)
+{
+    struct mount *m = ctx;
+    struct statx stx;
+    m->still_there = statx(AT_FDCWD, m->dir, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, 0, &stx) == 0 &&
+                     makedev(stx.stx_dev_major, stx.stx_dev_minor) == m->dev;
+}
+
+static void looked(void *ctx)
+{
+    struct mount *m = ctx;
+    m->looking = false;
+    loop_group_release(&m->group);
+    if (m->still_there || !m->polling || m->stopping)
+        return;
+    tell(m, false, "it was unmounted");
+    end_session(m);
+}
+
+static void on_mounts(void *ctx, int fd, int events, int status)
+{
+    (void)fd, (void)events;
+    struct mount *m = ctx;
+    if (status < 0)
+        loop_poll_start(&m->mounts, UV_PRIORITIZED);
+    if (m->looking || !m->polling || m->stopping)
+        return;
+    m->looking = true;
+    loop_group_hold(&m->group);
+    loop_work_submit(m->options.loop, &m->look, work_look, looked, m);
+}
+
+static void watch_mounts(struct mount *m)
+{
+    m->mounts_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    if (m->mounts_fd < 0)
+        return;
+    if (loop_poll_init(&m->group, &m->mounts, m->mounts_fd, on_mounts, m) == 0)
+        loop_poll_start(&m->mounts, UV_PRIORITIZED);
+}
+
 /* ---- life ---- */
 
 static void finish(void *ctx)
@@ -181,6 +224,7 @@ static void finish(void *ctx)
     void *stopped_ctx = m->stopped_ctx;
     rejects_free(m);
     log_store_destroy(m->logs);
+    closep(&m->mounts_fd);
     free(m->buf.mem);
     free(m->dir);
     free(m->why);
@@ -262,6 +306,7 @@ struct mount *mount_create(const struct mount_options *options)
     m->options = *options;
     m->dir = xstrdup(options->dir);
     m->delay_ms = DELAY_MIN_MS;
+    m->mounts_fd = -1;
     loop_group_init(&m->group, options->loop);
     timer_init(&m->again, try_mount, m);
     options->api->mounting = true;
@@ -271,6 +316,7 @@ struct mount *mount_create(const struct mount_options *options)
 
 void mount_start(struct mount *m)
 {
+    watch_mounts(m);
     try_mount(NULL, m);
 }
 

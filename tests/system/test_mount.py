@@ -213,6 +213,14 @@ def test_unmounted_from_outside_it_comes_back(d: Mounted) -> None:
     wait_for(lambda: d.condition("a", "Mounted").get("status") == "True", what="the condition")
 
 
+def test_unmounted_lazily_it_comes_back(d: Mounted) -> None:
+    with (d.m / "events/stream").open():  # in use: the old one stays for this reader
+        subprocess.run(["fusermount3", "-u", "-z", str(d.m)], check=True)
+        wait_for(lambda: "it was unmounted" in d.output(), what="noticed")
+        wait_for(lambda: os.path.ismount(d.m), what="mounted again")
+        assert (d.m / "triggers/a/status").read_text() == "active\n"
+
+
 def test_a_mount_that_fails_stops_nothing_else(make_mounted: Callable[..., Mounted]) -> None:
     d = make_mounted()
     d.m.rmdir()
