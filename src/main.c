@@ -12,8 +12,9 @@
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
  *               the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
+ *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); tls
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
- *   step/       exec, emit; list.c has them all
+ *   step/       exec, http, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees
@@ -31,6 +32,7 @@
 #include "base/inotify.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "client/http.h"
 #include "config.h"
 #include "engine/secret_read.h"
 #include "fs/mount.h"
@@ -74,6 +76,7 @@ struct daemon {
     struct sweeper *sweeper;
     struct sandbox *sandbox;
     struct watcher *watcher;
+    struct http_client *client;
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
@@ -186,14 +189,24 @@ static void sweeper_gone(void *ctx)
     loop_group_close(&d->group, group_gone, d);
 }
 
-static void watcher_gone(void *ctx)
+static void client_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->watcher = NULL;
+    d->client = NULL;
     if (d->sweeper)
         sweeper_close(d->sweeper, sweeper_gone, d);
     else
         sweeper_gone(d);
+}
+
+static void watcher_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->watcher = NULL;
+    if (d->client)
+        http_client_close(d->client, client_gone, d);
+    else
+        client_gone(d);
 }
 
 static void reconcile_gone(void *ctx)
@@ -406,6 +419,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                                           .path = getenv("PATH"),
                                                           .known = sandbox_known,
                                                           .ctx = d});
+    d->client = http_client_create(&d->loop, &d->self_mount);
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -423,6 +437,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .ledger = d->ledger,
                      .sweeper = d->sweeper,
                      .sandbox = d->sandbox,
+                     .http = d->client,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},

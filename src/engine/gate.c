@@ -255,14 +255,9 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
     }
 }
 
-/* W3C trace context: a new trace where none came. Nobody sees that of an event that is held back. */
-static char *traceparent_for(struct engine *e, const char *given, enum outcome outcome)
+char *trace_new(struct engine *e)
 {
     static const char hex[] = "0123456789abcdef";
-    if (given)
-        return xstrdup(given);
-    if (outcome != OUTCOME_RUN && outcome != OUTCOME_WAIT)
-        return NULL;
     unsigned char r[24];
     random_fill(e->random, r, sizeof(r));
     char *out = xmalloc(56), *p = out;
@@ -276,6 +271,14 @@ static char *traceparent_for(struct engine *e, const char *given, enum outcome o
     }
     memcpy(p, "-01", 4);
     return out;
+}
+
+/* Nobody sees the trace of an event that is held back. */
+static char *traceparent_for(struct engine *e, const char *given, enum outcome outcome)
+{
+    if (given)
+        return xstrdup(given);
+    return outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ? trace_new(e) : NULL;
 }
 
 static struct live_event *event_make(struct live_trigger *t, const struct occurrence *o, char *text, struct verdict *v)

@@ -450,6 +450,8 @@ int64_t trigger_filtered_count(const struct live_trigger *t);
 bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, size_t cap);
 
 /* ---- gate.c ---- */
+/* W3C trace context for what came without; free() it. */
+char *trace_new(struct engine *e);
 
 enum outcome {
     OUTCOME_SKIP, /* held back for good */

@@ -24,6 +24,7 @@ struct spawner;
 struct ledger;
 struct sweeper;
 struct sandbox;
+struct http_client;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -37,6 +38,7 @@ struct step_env {
     struct engine *engine;                  /* for the `emit` step */
     struct sweeper *sweeper;                /* ends what steps left behind, NULL: nobody */
     struct sandbox *sandbox;                /* for steps that ask for one, NULL: they are refused */
+    struct http_client *http;               /* for the `http` step; NULL in the simulator */
     const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
     const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */

@@ -212,16 +212,18 @@ static const char *refer(const char *text, const struct template_secrets *with, 
     return secrets_value(with ? with->secrets : NULL, &r, with ? with->dir : NULL, err);
 }
 
-static int expand_text(const struct template *t, const cJSON *root, const struct template_secrets *with, size_t *budget,
-                       char **ret, struct error *err)
+/* `with` NULL: references are as they are written where `literal`, else an error. */
+static int each_piece(const struct template *t, const cJSON *root, const struct template_secrets *with, bool literal,
+                      size_t *budget, template_piece_fn *fn, void *ctx, struct error *err)
 {
-    _cleanup_(buf_fini) struct buf out = {0};
     for (size_t i = 0; i < t->count; i++) {
         _cleanup_(cjson_deletep) cJSON *value = NULL;
         _cleanup_(freep) char *json = NULL;
+        enum template_piece kind = TEMPLATE_PIECE_TEXT;
         const char *text = t->parts[i].text;
         if (t->parts[i].reference) {
-            text = refer(t->parts[i].reference, with, err);
+            kind = TEMPLATE_PIECE_REFERENCE;
+            text = literal && !with ? t->parts[i].reference : refer(t->parts[i].reference, with, err);
             if (!text)
                 return -ENOENT;
         }
@@ -229,16 +231,39 @@ static int expand_text(const struct template *t, const cJSON *root, const struct
             int rc = resolve(t->parts[i].path, root, &value, err);
             if (rc < 0)
                 return rc;
+            kind = TEMPLATE_PIECE_VALUE;
             if (!cJSON_IsString(value))
                 json = value_print(value);
             text = json ? json : value->valuestring;
         }
-        size_t len = strlen(text);
-        int rc = spend(budget, len, err);
+        int rc = spend(budget, strlen(text), err);
         if (rc < 0)
             return rc;
-        buf_add(&out, text, len);
+        fn(ctx, kind, text);
     }
+    return 0;
+}
+
+int template_each_piece(const struct template *t, const cJSON *root, const struct template_secrets *with,
+                        template_piece_fn *fn, void *ctx, struct error *err)
+{
+    size_t budget = TEMPLATE_OUTPUT_MAX;
+    return each_piece(t, root, with, true, &budget, fn, ctx, err);
+}
+
+static void add_piece(void *ctx, enum template_piece kind, const char *text)
+{
+    (void)kind;
+    buf_adds(ctx, text);
+}
+
+static int expand_text(const struct template *t, const cJSON *root, const struct template_secrets *with, size_t *budget,
+                       char **ret, struct error *err)
+{
+    _cleanup_(buf_fini) struct buf out = {0};
+    int rc = each_piece(t, root, with, false, budget, add_piece, &out, err);
+    if (rc < 0)
+        return rc;
     *ret = buf_steal(&out);
     return 0;
 }
@@ -258,14 +283,16 @@ static size_t measure(const cJSON *v, unsigned *ret_depth)
 }
 
 /* `place_depth`: levels around the place, 0 for the root. */
-static int expand_value(const struct template *t, const cJSON *root, unsigned place_depth, size_t *budget, cJSON **ret,
-                        struct error *err)
+static int expand_value(const struct template *t, const cJSON *root, const struct template_secrets *with,
+                        unsigned place_depth, size_t *budget, cJSON **ret, struct error *err)
 {
     if (t->count != 1 || !t->parts[0].path || (t->flags & TEMPLATE_TEXT)) {
         _cleanup_(freep) char *text = NULL;
-        int rc = expand_text(t, root, NULL, budget, &text, err);
+        int rc = expand_text(t, root, with, budget, &text, err);
         if (rc < 0)
             return rc;
+        if (with && !utf8_valid(text, strlen(text)))
+            return error_set(err, -EILSEQ, "a secret is no UTF-8");
         *ret = value_string(text);
         return 0;
     }
@@ -287,7 +314,7 @@ static int expand_value(const struct template *t, const cJSON *root, unsigned pl
 int template_expand(const struct template *t, const cJSON *root, cJSON **ret, struct error *err)
 {
     size_t budget = TEMPLATE_OUTPUT_MAX;
-    return expand_value(t, root, 0, &budget, ret, err);
+    return expand_value(t, root, NULL, 0, &budget, ret, err);
 }
 
 int template_expand_text(const struct template *t, const cJSON *root, char **ret, struct error *err)
@@ -329,7 +356,8 @@ struct compiler {
 static void compile_node(struct compiler *c, const cJSON *node, const char *where)
 {
     size_t index = c->index++;
-    if (cJSON_IsString(node) && strstr(node->valuestring, "{{")) {
+    if (cJSON_IsString(node) &&
+        (strstr(node->valuestring, "{{") || ((c->flags & TEMPLATE_SECRETS) && strstr(node->valuestring, "${")))) {
         struct template *t;
         struct error err = ERROR_INIT;
         if (template_compile(node->valuestring, c->flags, &t, &err) < 0) {
@@ -390,6 +418,7 @@ bool template_tree_is_constant(const struct template_tree *t)
 struct expander {
     const struct template_tree *t;
     const cJSON *root;
+    const struct template_secrets *with;
     size_t index, site; /* of the next node, and the next site */
     size_t budget;
     struct error *err;
@@ -400,7 +429,7 @@ static int expand_node(struct expander *x, const cJSON *node, unsigned depth, cJ
     size_t index = x->index++;
     if (x->site < x->t->count && x->t->sites[x->site].index == index) {
         const struct site *site = &x->t->sites[x->site++];
-        int rc = expand_value(site->template, x->root, depth, &x->budget, ret, x->err);
+        int rc = expand_value(site->template, x->root, x->with, depth, &x->budget, ret, x->err);
         if (rc < 0 && *site->where)
             error_wrap(x->err, "%s", site->where);
         return rc;
@@ -431,7 +460,13 @@ static int expand_node(struct expander *x, const cJSON *node, unsigned depth, cJ
 
 int template_tree_expand(const struct template_tree *t, const cJSON *root, cJSON **ret, struct error *err)
 {
-    struct expander x = {.t = t, .root = root, .budget = TEMPLATE_OUTPUT_MAX, .err = err};
+    return template_tree_expand_with(t, root, NULL, ret, err);
+}
+
+int template_tree_expand_with(const struct template_tree *t, const cJSON *root, const struct template_secrets *with,
+                              cJSON **ret, struct error *err)
+{
+    struct expander x = {.t = t, .root = root, .with = with, .budget = TEMPLATE_OUTPUT_MAX, .err = err};
     return expand_node(&x, t->tree, 0, ret);
 }
 
@@ -443,6 +478,12 @@ void template_tree_each_path(const struct template_tree *t, template_path_fn *fn
             if (template->parts[k].path)
                 fn(ctx, template->parts[k].path, t->sites[i].where);
     }
+}
+
+void template_tree_each_reference(const struct template_tree *t, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    for (size_t i = 0; i < t->count; i++)
+        template_each_reference(t->sites[i].template, fn, ctx);
 }
 
 /* ---- if ------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,14 @@ int template_expand_text(const struct template *t, const cJSON *root, char **ret
 int template_expand_text_with(const struct template *t, const cJSON *root, const struct template_secrets *with,
                               char **ret, struct error *err);
 
+/* What the text is made of, in order: the template's own text, what a path gives (a string as it is, else its compact
+ * JSON), what a reference stands for (`with` NULL: the reference as it is written). Fails as template_expand_text_with();
+ * pieces may have been told by then. */
+enum template_piece { TEMPLATE_PIECE_TEXT, TEMPLATE_PIECE_VALUE, TEMPLATE_PIECE_REFERENCE };
+typedef void template_piece_fn(void *ctx, enum template_piece kind, const char *text);
+int template_each_piece(const struct template *t, const cJSON *root, const struct template_secrets *with,
+                        template_piece_fn *fn, void *ctx, struct error *err);
+
 /* Called for each path, in order, as often as it stands there. `where`: the place in the tree (`body.rows[0]`), "" for
  * the root or a single template. */
 typedef void template_path_fn(void *ctx, const struct path *p, const char *where);
@@ -74,7 +82,12 @@ bool template_tree_is_constant(const struct template_tree *t);
 
 /* A copy of the tree with its templates expanded; the caller's. Messages start with the place in the tree. */
 int template_tree_expand(const struct template_tree *t, const cJSON *root, cJSON **ret, struct error *err);
+/* The same with references replaced (where it was compiled with TEMPLATE_SECRETS); -ENOENT too where one could not be
+ * read, -EILSEQ where it is no UTF-8. */
+int template_tree_expand_with(const struct template_tree *t, const cJSON *root, const struct template_secrets *with,
+                              cJSON **ret, struct error *err);
 void template_tree_each_path(const struct template_tree *t, template_path_fn *fn, void *ctx);
+void template_tree_each_reference(const struct template_tree *t, void (*fn)(void *ctx, const char *text), void *ctx);
 
 /* The rule of `if`: *ret is true when the path selects any value but false and null. -E2BIG: too much work. */
 int condition_eval(const struct path *p, const cJSON *root, bool *ret, struct error *err);

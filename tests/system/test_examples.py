@@ -7,9 +7,11 @@ import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -60,7 +62,7 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 
 def test_each_is_told_of() -> None:
-    assert FOLDERS == ["chain", "custom-events", "quickstart", "sandbox", "schedule", "secrets"], "a new example needs a test of its own"
+    assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "sandbox", "schedule", "secrets"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for file in (EXAMPLES / folder).glob("*.yaml"):
@@ -227,3 +229,40 @@ def test_quickstart_script_says_what_is_wrong(tmp_path: Path) -> None:
                               env={**os.environ, "QUICKSTART_BUILD": str(tmp_path)})
     assert done.returncode == 1
     assert "waited in vain: triggerctl get triggers" in done.stderr
+
+
+def test_http_step_rolls_out(make_daemon: Callable[..., Daemon]) -> None:
+    seen: list[tuple[str, dict[str, str], Any]] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            busy = len(seen) == 1
+            self.send_response(503 if busy else 200)
+            if busy:
+                self.send_header("Retry-After", "1")
+            self.end_headers()
+            self.wfile.write(b'{"state": "rolling out"}')
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    service = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{service.server_address[1]}"
+    daemon = make_daemon("d", env={"DEPLOY_URL": url, "DEPLOY_TOKEN": "sesame"})
+    daemon.write("deploy.yaml", (EXAMPLES / "http-step" / "deploy.yaml").read_text())
+    daemon.start()
+    done = daemon.ctl("emit", "releases", "--data",
+                      json.dumps({"service": "shop", "version": "1/2", "labels": {"canary": True}, "notify": url + "/chat"}))
+    assert done.returncode == 0, done.stderr
+    run = only_run(daemon, "roll-out")
+    service.shutdown()
+    service.server_close()
+    assert run["status"] == "completed" and run["outputs"] == {"state": "rolling out"}
+    assert [path for path, _, _ in seen] == ["/services/shop/releases"] * 2 + ["/chat"]
+    assert seen[1][2] == {"version": "1/2", "labels": {"canary": True}} and seen[1][1]["authorization"] == "Bearer sesame"
+    assert seen[0][1]["idempotency-key"] == seen[1][1]["idempotency-key"] and "authorization" not in seen[2][1]
+    assert seen[2][2] == {"text": "shop 1/2: rolling out"}
+    assert "sesame" not in json.dumps(run)

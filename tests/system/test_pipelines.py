@@ -341,7 +341,6 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
-@pytest.mark.skip(reason="http steps are not built yet")
 def test_an_http_step(daemon: Daemon, server: Server) -> None:
     done = run(daemon, {"id": "s", "http": {
         "method": "POST", "url": server.url + "/done?x={{ $.inputs.n }}", "headers": {"X-Mine": "v{{ $.inputs.n }}"},
@@ -354,7 +353,6 @@ def test_an_http_step(daemon: Daemon, server: Server) -> None:
     assert low["idempotency-key"] and low["traceparent"].startswith("00-")
 
 
-@pytest.mark.skip(reason="http steps are not built yet")
 def test_an_http_step_is_tried_again(daemon: Daemon, server: Server) -> None:
     server.statuses = [503, 500]
     done = run(daemon, {"id": "s", "http": {"method": "GET", "url": server.url},
@@ -364,7 +362,6 @@ def test_an_http_step_is_tried_again(daemon: Daemon, server: Server) -> None:
     assert len(keys) == 1
 
 
-@pytest.mark.skip(reason="http steps are not built yet")
 def test_an_http_step_fails(daemon: Daemon, server: Server) -> None:
     server.statuses = [404]
     done = run(daemon, {"id": "s", "http": {"method": "GET", "url": server.url}})
