@@ -89,6 +89,7 @@ struct daemon {
     struct api api;
     struct timer tidy;
     bool stopping, tidied;
+    bool unmounted; /* and the triggers say so */
     int status;
 };
 
@@ -353,6 +354,9 @@ static void mount_state(void *ctx, bool mounted, const char *why)
     self_mount_set(&d->self_mount, mount_identity(d->mount, &dev) ? dev : 0);
     if (mounted)
         watcher_look_again(d->watcher);
+    if (mounted && !d->unmounted)
+        return; /* as it should be: nothing to be told of */
+    d->unmounted = !mounted;
     engine_trigger_condition(d->engine, NULL, "Mounted", mounted ? CONDITION_TRUE : CONDITION_FALSE,
                              mounted ? "Mounted" : "NotMounted", why);
 }

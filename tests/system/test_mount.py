@@ -279,3 +279,26 @@ def test_no_step_is_started_in_the_mount(d: Mounted) -> None:
         assert "SelfMount" in d.run(run["id"])["error_message"]
     run = d.post("/api/v1/pipelines/relative/run")
     wait_for(lambda: d.run(run["id"])["status"] == "completed", what="beside the mount it runs")
+
+
+def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted]) -> None:
+    d = make_mounted()
+    d.args = ["--config", str(d.root / "triggerd.yaml")]
+    (d.root / "triggerd.yaml").write_text(
+        f'mount: {{dir: {d.m}, allow_other: true, uid: 65534, gid: 12, umask: "0027"}}\n')
+    d.write("a.yaml", custom("a"), ECHO)
+    d.start()
+    st = (d.m / "triggers/a/ctl").stat()
+    assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (65534, 12, 0o640)
+    assert (d.m / "triggers").stat().st_mode & 0o7777 == 0o750
+    for folder in (d.root, *d.root.parents):  # let them come near
+        folder.chmod(folder.stat().st_mode | 0o011) if folder != Path("/") else None
+
+    def as_user(uid: int, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "sh", "-c", command],
+                              capture_output=True, text=True, cwd="/")
+
+    owner = as_user(65534, f"cat {d.m}/health && echo pause > {d.m}/triggers/a/ctl")
+    assert owner.returncode == 0 and owner.stdout == "ok\n", owner.stderr
+    assert "triggers/a/ctl: pause uid=65534 gid=65534 pid=" in d.output()
+    assert "Permission denied" in as_user(1234, f"cat {d.m}/health").stderr

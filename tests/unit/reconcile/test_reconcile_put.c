@@ -295,6 +295,83 @@ static void test_put_into_what_is_gone(void **state)
     fixture_free(f);
 }
 
+static struct put_seen check(struct fixture *f, const char *name, const char *besides, const char *text)
+{
+    _cleanup_(freep) char *path = path_in(f->dir, name);
+    _cleanup_(freep) char *other = besides ? path_in(f->dir, besides) : NULL;
+    struct put_seen seen = {0};
+    reconcile_check_file(f->r, path, other, text, strlen(text), put_done, &seen);
+    WAIT(f, seen.calls > 0);
+    return seen;
+}
+
+static struct put_seen check_own(struct fixture *f, const char *id, const char *text)
+{
+    struct put_seen seen = {0};
+    reconcile_check_resource(f->r, RESOURCE_TRIGGER, id, text, strlen(text), put_done, &seen);
+    WAIT(f, seen.calls > 0);
+    return seen;
+}
+
+/* What a write would say, without one. */
+static void test_check(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    _cleanup_(freep) char *a = trigger_text("a", "description: new\n"), *b = trigger_text("b", "");
+    assert_int_equal(check(f, "a.yaml", NULL, a).code, 0);
+    assert_int_equal(check(f, "b.yaml", NULL, b).code, 0);
+    assert_int_equal(check(f, "b.yaml", NULL, a).code, -EEXIST);
+    assert_int_equal(check(f, "b.yaml", "a.yaml", a).code, 0); /* it is to be renamed to this */
+    assert_int_equal(check(f, "b.yaml", NULL, "id: b\nname: b\n").code, -EINVAL);
+    assert_int_equal(check_own(f, "a", a).code, 0);
+    assert_int_equal(check_own(f, "a", b).code, -EINVAL);
+    assert_int_equal(check_own(f, "b", b).code, 0); /* one that is not there yet */
+    assert_int_equal(check_own(f, "b", "").code, -EINVAL);
+    _cleanup_(freep) char *both = xasprintf("%s---\n%s", a, b);
+    assert_int_equal(check_own(f, "a", both).code, -EINVAL);
+    assert_false(has(f, "b"));
+    assert_string_equal(description_of(f, "a"), "");
+    stop(f);
+    fixture_free(f);
+}
+
+static struct put_seen look(struct fixture *f, const char *name, const char *other)
+{
+    _cleanup_(freep) char *path = path_in(f->dir, name);
+    _cleanup_(freep) char *path2 = other ? path_in(f->dir, other) : NULL;
+    struct put_seen seen = {0};
+    reconcile_look(f->r, path, path2, put_done, &seen);
+    WAIT(f, seen.calls > 0);
+    return seen;
+}
+
+/* What the caller has changed on disk is in force when it is told, without the watch's delay. */
+static void test_look(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    write_trigger(f->dir, "a.yaml", "a", "");
+    start(f);
+    f->r->delays.quiet_ms = 3600000; /* the watch alone would never come to it */
+    write_trigger(f->dir, "a.yaml", "a", "description: new\n");
+    assert_int_equal(look(f, "a.yaml", NULL).code, 0);
+    assert_string_equal(description_of(f, "a"), "new");
+    _cleanup_(freep) char *from = path_in(f->dir, "a.yaml"), *to = path_in(f->dir, "moved.yaml");
+    assert_int_equal(rename(from, to), 0);
+    assert_int_equal(look(f, "a.yaml", "moved.yaml").code, 0);
+    assert_string_equal(file_of(f, "a"), "moved.yaml");
+    assert_int_equal(view_of(f, "a").generation, 2);
+    assert_int_equal(unlink(to), 0);
+    assert_int_equal(look(f, "moved.yaml", NULL).code, 0);
+    assert_true(has(f, "a")); /* it has its grace */
+    assert_int_equal(look(f, "notes.txt", NULL).code, 0);
+    stop(f);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +385,8 @@ int main(void)
         cmocka_unit_test(test_puts_go_one_by_one),
         cmocka_unit_test(test_stop_answers_puts),
         cmocka_unit_test(test_put_into_what_is_gone),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
