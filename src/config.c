@@ -78,6 +78,25 @@ static const struct field token_rows[] = {
 static const struct field_table token_fields = {"token", "A bearer token", sizeof(struct config_token), token_rows,
                                                 ARRAY_SIZE(token_rows)};
 
+static const struct field tls_rows[] = {
+    {.name = "cert_file",
+     .type = &field_string,
+     FIELD(struct config_tls, cert_file, char *, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "The certificate and those that lead to its authority, PEM; read again at SIGHUP",
+           .example = "\"/etc/triggerd/tls.crt\"")},
+    {.name = "key_file",
+     .type = &field_string,
+     FIELD(struct config_tls, key_file, char *, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "Its key, PEM", .example = "\"/etc/triggerd/tls.key\"")},
+    {.name = "client_ca_file",
+     .type = &field_string,
+     FIELD(struct config_tls, client_ca_file, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
+           .doc = "Authorities, PEM, of which clients must show a certificate, beside any token",
+           .example = "\"/etc/triggerd/clients.crt\"")},
+};
+static const struct field_table tls_fields = {"tls", "TLS of the API over TCP", sizeof(struct config_tls), tls_rows,
+                                              ARRAY_SIZE(tls_rows)};
+
 static const struct field api_rows[] = {
     {.name = "manifest_dir",
      .type = &field_string,
@@ -98,6 +117,11 @@ static const struct field api_rows[] = {
      .type = &field_string,
      FIELD(struct config_api, token_file, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 4096,
            .doc = "The file of one token of scope admin", .example = "\"/etc/triggerd/token\"")},
+    {.name = "tls",
+     .type = &field_object_opt,
+     FIELD(struct config_api, tls, struct config_tls *, .flags = FIELD_NULL_OK, .sub = &tls_fields,
+           .doc = "Serve TLS over TCP, not the clear",
+           .example = "{\"cert_file\": \"/etc/triggerd/tls.crt\", \"key_file\": \"/etc/triggerd/tls.key\"}")},
 };
 static const struct field_table api_fields = {"api", "The API over TCP", sizeof(struct config_api), api_rows,
                                               ARRAY_SIZE(api_rows)};

@@ -27,6 +27,12 @@ struct config_api {
     struct strings hosts;
     struct objects tokens; /* struct config_token; that of token_file is one of them */
     char *token_file;
+    struct config_tls *tls; /* NULL: none */
+};
+
+struct config_tls {
+    char *cert_file, *key_file;
+    char *client_ca_file; /* NULL: none */
 };
 
 struct config {

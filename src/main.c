@@ -37,6 +37,7 @@
 #include "engine/secret_read.h"
 #include "fs/mount.h"
 #include "http/routes.h"
+#include "http/tls.h"
 #include "manifest/check.h"
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
@@ -303,6 +304,23 @@ static void reload_tokens(struct daemon *d)
         log_error("http", "%s; the tokens of before stay", err.message);
 }
 
+/* Certificates as their files say now, for connections to come. */
+static void reload_tls(struct daemon *d)
+{
+    struct error err = ERROR_INIT;
+    struct tls_texts texts;
+    const struct config_tls *c = d->config.api.tls;
+    if (!d->http || !d->config.listen || !c)
+        return;
+    int r = tls_texts_read(c->cert_file, c->key_file, c->client_ca_file, &texts, &err);
+    if (r == 0) {
+        r = http_server_set_tls(d->http, &texts.tls, &err);
+        tls_texts_fini(&texts);
+    }
+    if (r < 0)
+        log_error("http", "%s; the certificate of before stays", err.message);
+}
+
 static void on_signal(void *ctx, int signum)
 {
     struct daemon *d = ctx;
@@ -311,6 +329,7 @@ static void on_signal(void *ctx, int signum)
         if (d->reconcile)
             reconcile_reload(d->reconcile);
         reload_tokens(d);
+        reload_tls(d);
         return;
     }
     if (d->stopping) {
@@ -457,6 +476,23 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
     return r < 0 ? r : engine_load(d->engine, err);
 }
 
+static int open_server(struct daemon *d, struct http_server_options *options, struct error *err)
+{
+    struct tls_texts texts;
+    const struct config_tls *c = d->config.api.tls;
+    int r = 0;
+    if (c && options->listen) {
+        r = tls_texts_read(c->cert_file, c->key_file, c->client_ca_file, &texts, err);
+        if (r < 0)
+            return r;
+        options->tls = &texts.tls;
+    }
+    r = http_server_create(options, &d->http, err);
+    if (options->tls)
+        tls_texts_fini(&texts);
+    return r;
+}
+
 static int open_views(struct daemon *d, struct error *err)
 {
     struct reconcile_options options = {.loop = &d->loop,
@@ -494,7 +530,7 @@ static int open_views(struct daemon *d, struct error *err)
                                          .body_bound = routes_body_bound,
                                          .problem = api_problem_text,
                                          .ctx = &d->routes};
-    r = http_server_create(&server, &d->http, err);
+    r = open_server(d, &server, err);
     if (r < 0)
         return r;
     if (d->config.mount.dir) {
@@ -512,7 +548,7 @@ static int open_views(struct daemon *d, struct error *err)
         d->api.settle = mount_settle;
         d->api.settle_ctx = d->mount;
     }
-    if (d->config.listen && !access_loopback(d->config.listen))
+    if (d->config.listen && !d->config.api.tls && !access_loopback(d->config.listen))
         log_warning("http", "%s is served without TLS: tokens travel in the clear", d->config.listen);
     reconcile_start(d->reconcile);
     return 0;

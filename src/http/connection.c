@@ -22,16 +22,28 @@ void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum M
         c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         DL_APPEND(s->conns, c);
         s->connections++;
+        d->connections++;
+        if (d->client_certs) { /* before the handshake, which fails without one */
+            gnutls_certificate_server_set_request(conn_tls(c), GNUTLS_CERT_REQUIRE);
+            gnutls_session_set_verify_cert(conn_tls(c), NULL, 0);
+        }
         *context = c;
         return;
     }
     struct conn *c = steal(context);
     DL_DELETE(s->conns, c);
     s->connections--;
+    d->connections--;
     buf_fini(&c->request.body);
     free(c);
+    door_check(d);
     if (!s->stopped)
         server_check(s);
+}
+
+gnutls_session_t conn_tls(const struct conn *c)
+{
+    return c->door->tls ? MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session : NULL;
 }
 
 void conn_suspend(struct conn *c)
@@ -53,7 +65,7 @@ static char *problem_text(struct http_server *s, int status, const char *detail)
     return s->options.problem ? s->options.problem(status, detail) : xasprintf("{\"status\":%d}", status);
 }
 
-void refuse_raw(struct http_server *s, int fd, int status, const char *detail)
+void refuse_raw(struct http_server *s, int fd, gnutls_session_t tls, int status, const char *detail)
 {
     _cleanup_(freep) char *body = problem_text(s, status, detail);
     _cleanup_(freep) char *text = xasprintf("HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
@@ -61,7 +73,10 @@ void refuse_raw(struct http_server *s, int fd, int status, const char *detail)
                                             status, MHD_get_reason_phrase_for((unsigned)status), strlen(body),
                                             status == 503 ? "Retry-After: 1\r\n" : "", body);
     /* Less than any socket's buffer; if it does not fit the client is not reading anyway. */
-    (void)!send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (tls)
+        gnutls_record_send(tls, text, strlen(text));
+    else
+        (void)!send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(fd, SHUT_WR);
     /* What has come meanwhile goes: a close with something unread resets the connection, and the answer may be lost. */
     char rest[16384];
@@ -174,7 +189,7 @@ static enum MHD_Result take_body(struct conn *c, const char *data, size_t len)
     if (r->too_large)
         return MHD_YES;
     if (len > r->max_body - r->body.len) { /* a chunked one: no answer can be queued before its end */
-        refuse_raw(s, c->fd, 413, "the body is too large");
+        refuse_raw(s, c->fd, conn_tls(c), 413, "the body is too large");
         return MHD_NO;
     }
     buf_add(&r->body, data, len);

@@ -22,6 +22,7 @@
 #include "base/util.h"
 #include "http/server.h"
 
+#include <gnutls/gnutls.h>
 #include <microhttpd.h>
 #include <sys/types.h>
 
@@ -61,6 +62,10 @@ struct conn {
 
 struct door {
     struct http_server *server;
+    struct door *prev, *next; /* of the retired: no more connections, those there are end when they end */
+    unsigned connections;
+    bool tls, client_certs; /* one of a trusted authority is asked for */
+    bool retired, shut;     /* shut: its listening handle is closed */
     struct MHD_Daemon *mhd; /* NULL: this door does not exist */
     bool is_unix;
     int listen_fd; /* -1: closed */
@@ -72,6 +77,7 @@ struct door {
     struct timer accept_again; /* after descriptors ran out */
     struct timer timeout;      /* when libmicrohttpd wants to look at its idle connections */
     struct loop_task run;
+    struct loop_task reap; /* of one that is retired and has no connections left */
 };
 
 struct http_server {
@@ -79,7 +85,8 @@ struct http_server {
     enum MHD_Result (*queue_response)(struct MHD_Connection *mhd, unsigned status, struct MHD_Response *response);
     struct loop *loop;
     struct loop_group group;
-    struct door doors[2];
+    struct door *doors[2];
+    struct door *retired;
     struct conn *conns;
     unsigned connections;
     unsigned unanswered; /* requests that their owners have */
@@ -93,6 +100,8 @@ struct http_server {
 
 /* Let libmicrohttpd look at what was resumed: once, soon. */
 void door_run_soon(struct door *d);
+/* A connection of it has gone. */
+void door_check(struct door *d);
 /* The last connection may be gone, or the last answer of a stopped server given. */
 void server_check(struct http_server *s);
 
@@ -111,8 +120,11 @@ enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *ur
                            const char *version, const char *upload, size_t *upload_size, void **context);
 void on_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why);
 void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what);
-/* Say no on a socket on which libmicrohttpd has nothing to say any more, or that it never saw. */
-void refuse_raw(struct http_server *s, int fd, int status, const char *detail);
+/* Say no on a socket on which libmicrohttpd has nothing to say any more, or that it never saw; over `tls`, NULL: as it
+ * is. */
+void refuse_raw(struct http_server *s, int fd, gnutls_session_t tls, int status, const char *detail);
+/* NULL: without TLS. */
+gnutls_session_t conn_tls(const struct conn *c);
 void conn_suspend(struct conn *c);
 void conn_resume(struct conn *c);
 /* Take the request back from its owner; false: the server was aborted, nobody waits for the answer. */

@@ -42,7 +42,7 @@ __attribute__((visibility("default"))) enum MHD_Result MHD_queue_response(struct
 {
     (void)page; /* libmicrohttpd destroys it */
     struct conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-    refuse_raw(c->door->server, c->fd, (int)status, detail_of(status));
+    refuse_raw(c->door->server, c->fd, conn_tls(c), (int)status, detail_of(status));
     /* The connection is closed. (Had it been queued, some of them would be sent with their headers twice.) */
     return MHD_NO;
 }

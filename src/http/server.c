@@ -1,6 +1,7 @@
 #include "http/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -82,7 +83,8 @@ static void on_connectable(void *ctx, int listen_fd, int events, int status)
             return;
         }
         if (s->connections >= s->options.max_connections) {
-            refuse_raw(s, fd, 503, "too many connections");
+            if (!d->tls)
+                refuse_raw(s, fd, NULL, 503, "too many connections");
             close(fd);
             continue;
         }
@@ -107,24 +109,49 @@ static size_t leave_escapes(void *cls, struct MHD_Connection *mhd, char *s)
     return strlen(s);
 }
 
-static void door_init(struct door *d, struct http_server *s, bool is_unix)
+static void on_reap(void *ctx);
+
+static struct door *door_new(struct http_server *s, bool is_unix)
 {
+    struct door *d = xcalloc(1, sizeof(*d));
     *d = (struct door){.server = s, .is_unix = is_unix, .listen_fd = -1};
     timer_init(&d->accept_again, on_accept_again, d);
     timer_init(&d->timeout, on_timeout, d);
     loop_task_init(&d->run, door_run, d);
+    loop_task_init(&d->reap, on_reap, d);
+    return d;
+}
+
+/* libmicrohttpd reads the texts while it starts, not later. */
+static void door_start(struct door *d, const struct http_tls *tls)
+{
+    struct http_server *s = d->server;
+    struct MHD_OptionItem secure[] = {
+        {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}};
+    if (tls) {
+        secure[0] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)tls->cert};
+        secure[1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)tls->key};
+        if (tls->client_ca)
+            secure[2] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)(uintptr_t)tls->client_ca};
+        d->tls = true;
+        d->client_certs = tls->client_ca != NULL;
+    }
+    d->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL,
+        on_request, s, MHD_OPTION_CONNECTION_LIMIT, s->options.max_connections + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, d->is_unix ? 0U : (unsigned)TCP_TIMEOUT_S,
+        MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        on_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_ARRAY, secure,
+        MHD_OPTION_END);
 }
 
 /* With its listening socket there. */
-static int door_open(struct door *d, struct error *err)
+static int door_open(struct door *d, const struct http_tls *tls, struct error *err)
 {
     struct http_server *s = d->server;
-    d->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
-                              on_request, s, MHD_OPTION_CONNECTION_LIMIT, s->options.max_connections + 1,
-                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-                              d->is_unix ? 0U : (unsigned)TCP_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 0,
-                              MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-                              on_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, d, MHD_OPTION_END);
+    door_start(d, tls);
+    if (!d->mhd && tls)
+        return error_set(err, -EINVAL, "TLS: the certificate and the key are no PEM, or do not belong together");
     if (!d->mhd)
         return error_set(err, -ENOMEM, "libmicrohttpd does not start");
     int r = loop_poll_init(&s->group, &d->epoll, MHD_get_daemon_info(d->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
@@ -145,11 +172,78 @@ static void door_shut(struct door *d)
     listen_close(d);
 }
 
-static void door_fini(struct door *d)
+static void door_free(struct door *d)
 {
     if (d->mhd)
         MHD_stop_daemon(d->mhd);
     free(d->path);
+    free(d);
+}
+
+static void door_quiet(struct door *d)
+{
+    loop_timer_stop(d->server->loop, &d->timeout);
+    loop_timer_stop(d->server->loop, &d->accept_again);
+    loop_task_cancel(d->server->loop, &d->run);
+    loop_task_cancel(d->server->loop, &d->reap);
+}
+
+/* ---- another certificate ---- */
+
+static void on_reaped(void *ctx)
+{
+    struct door *d = ctx;
+    DL_DELETE(d->server->retired, d);
+    door_free(d);
+}
+
+static void on_reap(void *ctx)
+{
+    struct door *d = ctx;
+    door_quiet(d);
+    if (loop_is_open(&d->epoll.handle))
+        loop_close(&d->epoll.handle, on_reaped, d);
+}
+
+void door_check(struct door *d)
+{
+    if (d->retired && d->shut && d->connections == 0 && !d->server->group.closing && !d->server->stopped)
+        loop_defer(d->server->loop, &d->reap);
+}
+
+static void on_shut(void *ctx)
+{
+    struct door *d = ctx;
+    d->shut = true;
+    door_check(d);
+}
+
+int http_server_set_tls(struct http_server *s, const struct http_tls *tls, struct error *err)
+{
+    struct door *old = s->doors[1];
+    if (s->quiesced || !old->mhd)
+        return 0;
+    struct door *d = door_new(s, false);
+    d->listen_fd = fcntl(old->listen_fd, F_DUPFD_CLOEXEC, 0);
+    d->port = old->port;
+    int r = d->listen_fd < 0 ? error_set(err, -errno, "TLS: %s", strerror(errno)) : door_open(d, tls, err);
+    /* The one of the two that goes on has the listening socket to itself. */
+    struct door *gone = r < 0 ? d : old;
+    if (r == 0)
+        s->doors[1] = d;
+    gone->retired = true;
+    DL_APPEND(s->retired, gone);
+    loop_timer_stop(s->loop, &gone->accept_again);
+    if (loop_is_open(&gone->accept.handle))
+        loop_close(&gone->accept.handle, on_shut, gone);
+    else
+        gone->shut = true;
+    listen_close(gone);
+    if (!loop_is_open(&gone->epoll.handle)) {
+        DL_DELETE(s->retired, gone);
+        door_free(gone);
+    }
+    return r;
 }
 
 /* ---- the server ---- */
@@ -160,8 +254,11 @@ static void server_free(struct http_server *s)
     DL_FOREACH (s->conns, c)
         if (c->suspended)
             conn_resume(c); /* libmicrohttpd insists */
-    door_fini(&s->doors[0]);
-    door_fini(&s->doors[1]);
+    struct door *d, *next;
+    DL_FOREACH_SAFE (s->retired, d, next)
+        door_free(d);
+    door_free(s->doors[0]);
+    door_free(s->doors[1]);
     free(s);
 }
 
@@ -171,11 +268,11 @@ static void on_group_closed(void *ctx)
     void (*done)(void *) = s->done;
     void *done_ctx = s->done_ctx;
     s->stopped = true;
-    for (size_t i = 0; i < 2; i++) {
-        struct door *d = &s->doors[i];
-        loop_timer_stop(s->loop, &d->timeout);
-        loop_task_cancel(s->loop, &d->run);
-    }
+    struct door *d;
+    for (size_t i = 0; i < 2; i++)
+        door_quiet(s->doors[i]);
+    DL_FOREACH (s->retired, d)
+        door_quiet(d);
     server_check(s);
     if (done)
         done(done_ctx);
@@ -210,23 +307,24 @@ int http_server_create(const struct http_server_options *options, struct http_se
     s->options.socket_path = s->options.listen = NULL;
     loop_group_init(&s->group, s->loop);
     loop_task_init(&s->finish, on_finish, s);
-    door_init(&s->doors[0], s, true);
-    door_init(&s->doors[1], s, false);
+    s->options.tls = NULL;
+    s->doors[0] = door_new(s, true);
+    s->doors[1] = door_new(s, false);
     int r = queue_response_find(s, err);
     if (r == 0 && options->socket_path) {
-        s->doors[0].path = xstrdup(options->socket_path);
-        r = listen_unix(&s->doors[0], err);
+        s->doors[0]->path = xstrdup(options->socket_path);
+        r = listen_unix(s->doors[0], err);
         if (r == 0)
-            r = door_open(&s->doors[0], err);
+            r = door_open(s->doors[0], NULL, err);
     }
     if (r == 0 && options->listen) {
-        r = listen_tcp(&s->doors[1], options->listen, err);
+        r = listen_tcp(s->doors[1], options->listen, err);
         if (r == 0)
-            r = door_open(&s->doors[1], err);
+            r = door_open(s->doors[1], options->tls, err);
     }
     if (r < 0) {
-        door_shut(&s->doors[0]);
-        door_shut(&s->doors[1]);
+        door_shut(s->doors[0]);
+        door_shut(s->doors[1]);
         loop_group_close(&s->group, on_group_closed, s);
         return r;
     }
@@ -239,8 +337,8 @@ void http_server_quiesce(struct http_server *s)
     if (s->quiesced)
         return;
     s->quiesced = true;
-    door_shut(&s->doors[0]);
-    door_shut(&s->doors[1]);
+    door_shut(s->doors[0]);
+    door_shut(s->doors[1]);
     struct conn *c;
     DL_FOREACH (s->conns, c)
         if (c->request.state < REQUEST_HANDED)
@@ -268,5 +366,5 @@ void http_server_stop(struct http_server *s, bool now, void (*done)(void *ctx), 
 
 int http_server_port(const struct http_server *s)
 {
-    return s->doors[1].port;
+    return s->doors[1]->port;
 }

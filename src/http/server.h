@@ -27,13 +27,21 @@
 struct http_server;
 struct http_request;
 
+/* PEM texts. */
+struct http_tls {
+    const char *cert, *key;
+    const char *client_ca; /* a client shows a certificate of one of these authorities, or there is no handshake; NULL:
+                              none is asked for */
+};
+
 struct http_server_options {
     struct loop *loop;
     const char
         *socket_path;   /* NULL: none. Made with mode 0600 in place of a dead one; -EADDRINUSE if one answers there */
     const char *listen; /* HOST:PORT, port 0: any; NULL: none */
-    bool any_address;   /* else `listen` is on loopback, or -EACCES */
-    size_t max_body;    /* bytes; 0: 1 MiB */
+    const struct http_tls *tls; /* of the TCP address; NULL: in the clear. For the call */
+    bool any_address;           /* else `listen` is on loopback, or -EACCES */
+    size_t max_body;            /* bytes; 0: 1 MiB */
     /* Another bound for a request, before its body is read; 0: max_body. NULL: none has one. */
     size_t (*body_bound)(const struct http_request *r);
     unsigned max_connections; /* 0: 1 024 */
@@ -45,6 +53,9 @@ struct http_server_options {
 
 /* On failure what was opened is shut at once, and freed when the loop turns. */
 int http_server_create(const struct http_server_options *options, struct http_server **ret, struct error *err);
+/* Another certificate from now on, for a server that began with one; connections that are there keep theirs. On failure
+ * nothing changes. */
+int http_server_set_tls(struct http_server *s, const struct http_tls *tls, struct error *err);
 /* No new connections, no new requests on old ones; those under way are still answered. */
 void http_server_quiesce(struct http_server *s);
 /* `done` once every request is answered, every stream ended (which this asks of them) and every connection closed;
