@@ -3,8 +3,8 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run file memory startup edit idle match validate mount; not without being named, as they take minutes: store, and soak,
-which emits for `--soak` seconds.
+NAME: emit run exec pending file memory startup edit idle match validate mount; not without being named, as they take
+minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
 has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
@@ -39,6 +39,7 @@ RUNS = 5000
 FILES = 2000
 LATENCY_FILES = 300
 MANY = 10000
+PENDING_FEW, PENDING_ROUNDS, PENDING_MANY = 10, 50, 10000
 MANIFEST = """# yaml-language-server: $schema=../../schemas/manifest.json
 # A file of the inbox, counted.
 kind: pipeline
@@ -230,11 +231,17 @@ class Bench:
     # -- run --
 
     def run(self) -> None:
+        self.processes(f"emits that run a process each, {RUNS}, none lost", ["/bin/true"], "", "≥0.85")
+
+    def exec(self) -> None:
+        self.processes(f"exec runs whose output is captured, {RUNS}", ["/bin/echo", "said"], "said\n", "≥0.75")
+
+    def processes(self, name: str, command: list[str], said: str, limit: str) -> None:
         args = ["-c", str(CONNECTIONS), "-n", str(RUNS), "-p", "/api/v1/triggers/emit", "-b", self.body()]
 
         def floor() -> Figures:
             with self.fresh("floor") as dir, self.floor(dir, "run", ["--socket", str(dir / "s"), "-j", str(CONNECTIONS)],
-                                                        ["/bin/true"]):
+                                                        command):
                 def ended() -> bool:
                     with closing(UnixConnection(dir / "s", 10)) as connection:
                         connection.request("GET", "/")
@@ -246,7 +253,7 @@ class Bench:
 
         def daemon() -> Figures:
             files = {"m.yaml": documents(
-                pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                pipeline("p", {"id": "s", "exec": {"command": command}}),
                 custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
             with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
                 def ended() -> bool:
@@ -260,9 +267,54 @@ class Bench:
                 seconds = time.monotonic() - begin
                 completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
                 assert completed == RUNS, f"{RUNS} acknowledged, {completed} completed"
+                last = d.get("/api/v1/runs?page_size=1")["runs"][0]
+                assert d.run(last["id"])["outputs"]["out"] == {"stdout": said}
                 return {"rate": RUNS / seconds}
 
-        self.measure(floor, daemon, [(f"emits that run a process each, {RUNS}, none lost", "1/s", "rate", 1, "≥0.85")])
+        self.measure(floor, daemon, [(name, "1/s", "rate", 1, limit)])
+
+    # -- pending --
+
+    def pending(self) -> None:
+        """Of one trigger: what a run costs the daemon's processors, with many waiting behind it and with ten."""
+        def ended(d: Daemon) -> int:
+            text = d.http("GET", "/metrics").body.decode()
+            return round(sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+                             if line.startswith("triggerd_runs_total{")))
+
+        def round_of(d: Daemon, count: int) -> float:
+            d.post("/api/v1/triggers/t/pause")
+            before = ended(d)
+            self.load("--unix", str(d.socket), "-c", "16", "-n", str(count), "-p", "/api/v1/triggers/emit", "-b", self.body())
+            begin = self.processor(d)
+            d.post("/api/v1/triggers/t/resume")
+            time.sleep(0.3)  # for few that is enough, and looking would cost more than they do
+            spent = self.processor(d) - begin
+            if ended(d) == before + count:
+                return spent
+            wait_for(lambda: ended(d) == before + count, 300, f"{count} runs")
+            return self.processor(d) - begin
+
+        def daemon() -> Figures:
+            files = {"m.yaml": documents(
+                pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                custom("t", "p", "bench", max_concurrent=8, queue_limit=1000000, pause_policy="hold"))}
+            with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
+                round_of(d, 200)
+                few = sum(round_of(d, PENDING_FEW) for _ in range(PENDING_ROUNDS)) / (PENDING_FEW * PENDING_ROUNDS)
+                many = round_of(d, PENDING_MANY) / PENDING_MANY
+                return {"few": few * 1e6, "many": many * 1e6, "ratio": many / few}
+
+        self.measure(None, daemon, [
+            (f"processor time a run, {PENDING_FEW} pending of one trigger", "us", "few", 1, ""),
+            (f"processor time a run, {PENDING_MANY} pending of one trigger", "us", "many", 1, ""),
+            (f"{PENDING_MANY} pending against {PENDING_FEW}", "", "ratio", 1, "≤1.1")])
+
+    @staticmethod
+    def processor(d: Daemon) -> float:
+        """Seconds that its threads have run; not its children."""
+        return sum(int((task / "schedstat").read_text().split()[0])
+                   for task in Path(f"/proc/{d.pid}/task").iterdir()) / 1e9
 
     # -- file --
 
@@ -436,8 +488,7 @@ class Bench:
         edits = 20
 
         def spent(d: Daemon) -> float:
-            """Of all its threads, in µs."""
-            return sum(int(p.read_text().split()[0]) for p in Path(f"/proc/{d.pid}/task").glob("*/schedstat")) / 1000
+            return self.processor(d) * 1e6
 
         def among(count: int) -> Callable[[], Figures]:
             def git(dir: Path, *args: str) -> None:
@@ -639,7 +690,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
+    names = ["emit", "run", "exec", "pending", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
