@@ -204,7 +204,7 @@ static void answer_output(struct api_call call, const char *data, size_t len)
 {
     struct api_answer answer = {.status = 200, .len = len, .type = "application/octet-stream"};
     answer.body = xmalloc(len + 1);
-    if (len > 0)
+    if (data) /* else there is none: len is 0 */
         memcpy(answer.body, data, len);
     answer.body[len] = '\0';
     call.answer(call.ctx, &answer);

@@ -68,7 +68,6 @@ static void read_emit(const struct step *s, struct loop_effects *e)
 /* The path without `.`, `..` and repeated slashes; takes `path`, which is absolute. */
 static char *normal(char *path)
 {
-    _cleanup_(freep) char *owned = path;
     struct buf out = {0};
     buf_reserve(&out, 1)[0] = '\0';
     for (char *p = path, *next; *p; p = next) {
@@ -89,6 +88,7 @@ static char *normal(char *path)
     }
     if (out.len == 0)
         buf_addc(&out, '/');
+    free(path);
     return buf_steal(&out);
 }
 
