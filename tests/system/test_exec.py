@@ -379,6 +379,28 @@ def test_what_forks_away_in_a_sandbox_ends_with_it(daemon: Daemon) -> None:
     wait_for(lambda: not daemon.children(), 10)
 
 
+@SANDBOX
+@pytest.mark.parametrize("end", ["kill", "drain"])
+def test_a_sandbox_and_the_end_of_the_daemon(make_daemon: Any, tmp_path: Path, end: str) -> None:
+    """Nothing in it outlives the daemon, however that ends; its run goes on afterwards, in a sandbox again."""
+    config = tmp_path / "triggerd.yaml"
+    config.write_text("shutdown_grace_seconds: 0.1\n")
+    d: Daemon = make_daemon(args=("--config", str(config))).start()
+    d.put("p.yaml", pipeline("p", script('test "$TRIGGERD_ATTEMPT" = 1 || exit 0; echo up; exec sleep 300',
+                                         sandbox="strict"), outputs={}))
+    id = d.post("/api/v1/pipelines/p/run", {})["id"]
+    wait_for(lambda: d.http("GET", f"/api/v1/runs/{id}/steps/s/stdout").body == b"up\n")
+    assert len(d.children()) >= 2
+    if end == "kill":
+        d.kill9()
+        wait_for(lambda: not d.children(), 10)
+    else:
+        d.stop()
+        assert not d.children()
+    d.start()
+    assert finished(d, id)["attempt"] == 2
+
+
 @pytest.mark.parametrize("bwrap, reason", [(None, "not installed"), ("#!/bin/sh\necho 'no namespaces' >&2\nexit 1\n", "no namespaces"),
                                            ("#!/bin/sh\nkill -9 $$\n", "SIGKILL")])
 def test_without_a_sandbox_a_pipeline_is_refused(make_daemon: Any, tmp_path: Path, bwrap: str | None, reason: str) -> None:
