@@ -315,6 +315,7 @@ struct engine {
     struct id_source ids;
     const struct kind **source_kinds, **step_kinds;
     struct live_trigger *triggers;
+    bool triggers_sorted; /* by id */
     struct live_pipeline *pipelines;
     struct live_run *runs;
     struct channel *channels, *globs;

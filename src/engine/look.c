@@ -37,22 +37,20 @@ const struct histogram *engine_run_times(const struct engine *e)
 }
 
 /* Ids in order, so that lists are stable. */
-static int by_trigger_id(const void *a, const void *b)
+static int by_trigger_id(const struct live_trigger *a, const struct live_trigger *b)
 {
-    const struct live_trigger *const *x = a, *const *y = b;
-    return strcmp((*x)->id, (*y)->id);
+    return strcmp(a->id, b->id);
 }
 
+/* The map keeps an order, which is that of ids from here on, until another one is added. */
 void engine_each_trigger(struct engine *e, void (*fn)(void *ctx, struct live_trigger *t), void *ctx)
 {
-    size_t n = 0;
-    _cleanup_(freep) struct live_trigger **list = xcalloc(HASH_COUNT(e->triggers), sizeof(*list));
+    if (!e->triggers_sorted)
+        HASH_SORT(e->triggers, by_trigger_id);
+    e->triggers_sorted = true;
     for (struct live_trigger *t = e->triggers; t; t = t->hh.next)
         if (!t->removed)
-            list[n++] = t;
-    qsort(list, n, sizeof(*list), by_trigger_id);
-    for (size_t i = 0; i < n; i++)
-        fn(ctx, list[i]);
+            fn(ctx, t);
 }
 
 static int by_pipeline_id(const void *a, const void *b)

@@ -403,6 +403,7 @@ static struct live_trigger *trigger_new(struct engine *e, struct trigger *spec)
     t->content = spec_hash(spec);
     timer_init(&t->cooldown, cooldown_over, t);
     HASH_ADD_KEYPTR(hh, e->triggers, t->id, strlen(t->id), t);
+    e->triggers_sorted = false;
     pipeline_join(t);
     return t;
 }
