@@ -47,6 +47,7 @@
 #include "spawn/spawn.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
+#include "step/worker_pool.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -76,6 +77,7 @@ struct daemon {
     struct spawner *spawner;
     struct sweeper *sweeper;
     struct sandbox *sandbox;
+    struct worker_pools *workers;
     struct watcher *watcher;
     struct http_client *client;
     struct engine *engine;
@@ -100,6 +102,12 @@ static void engine_log(void *ctx, const char *trigger_id, const char *message)
 {
     (void)ctx;
     log_at(LOG_LEVEL_INFO, "engine", LOG_FIELDS({"trigger", trigger_id}), "%s", message);
+}
+
+static void worker_log(void *ctx, const char *pipeline_id, const char *step_id, const char *message)
+{
+    (void)ctx;
+    log_at(LOG_LEVEL_WARNING, "worker", LOG_FIELDS({"pipeline", pipeline_id}, {"step", step_id}), "%s", message);
 }
 
 static void wake_store(void *ctx)
@@ -201,14 +209,24 @@ static void client_gone(void *ctx)
         sweeper_gone(d);
 }
 
-static void watcher_gone(void *ctx)
+static void workers_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->watcher = NULL;
+    d->workers = NULL;
     if (d->client)
         http_client_close(d->client, client_gone, d);
     else
         client_gone(d);
+}
+
+static void watcher_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->watcher = NULL;
+    if (d->workers)
+        worker_pools_close(d->workers, workers_gone, d);
+    else
+        workers_gone(d);
 }
 
 static void reconcile_gone(void *ctx)
@@ -443,6 +461,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                                           .known = sandbox_known,
                                                           .ctx = d});
     d->client = http_client_create(&d->loop, &d->self_mount);
+    d->workers = worker_pools_create(&(struct worker_pools_options){.loop = &d->loop, .log = worker_log});
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -461,6 +480,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .sweeper = d->sweeper,
                      .sandbox = d->sandbox,
                      .http = d->client,
+                     .workers = d->workers,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},

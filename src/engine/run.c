@@ -195,6 +195,7 @@ static void start_attempt(struct live_step *s)
         .inputs_text = run->row.inputs ? run->row.inputs : "{}",
         .run_id = run->row.id,
         .pipeline_id = run->row.pipeline_id,
+        .pipeline_text = run->spec->text,
         .event_id = run->row.event_id,
         .trigger_id = run->row.trigger_id ? run->row.trigger_id : "",
         .traceparent = run->row.traceparent ? run->row.traceparent : "",

@@ -25,6 +25,7 @@ struct ledger;
 struct sweeper;
 struct sandbox;
 struct http_client;
+struct worker_pools;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -39,6 +40,7 @@ struct step_env {
     struct sweeper *sweeper;                /* ends what steps left behind, NULL: nobody */
     struct sandbox *sandbox;                /* for steps that ask for one, NULL: they are refused */
     struct http_client *http;               /* for the `http` step; NULL in the simulator */
+    struct worker_pools *workers;           /* of the `worker` step */
     const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
     const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */
@@ -74,8 +76,9 @@ struct step_call {
     const char *inputs_text; /* the run's inputs as JSON text, as they are stored: references are not replaced */
     const char *run_id;
     const char *pipeline_id;
-    const char *event_id;   /* "" where the run was started by hand */
-    const char *trigger_id; /* "" likewise */
+    const char *pipeline_text; /* the pipeline as it was at the start of the run: JSON */
+    const char *event_id;      /* "" where the run was started by hand */
+    const char *trigger_id;    /* "" likewise */
     const char *traceparent;
     const char *idempotency_key; /* run and step: the same at every attempt */
     int attempt;                 /* of the step, from 1; attempts of interrupted runs count */

@@ -25,8 +25,8 @@ static const struct field limit_rows[] = {
      FIELD(struct exec_limits, open_files, int64_t, .min = 3, .max = 1048576, .doc = "Open files of each process",
            .example = "256")},
 };
-static const struct field_table limit_fields = {"limits", "Limits of the step's processes", sizeof(struct exec_limits),
-                                                limit_rows, ARRAY_SIZE(limit_rows)};
+const struct field_table exec_limit_fields = {"limits", "Limits of the step's processes", sizeof(struct exec_limits),
+                                              limit_rows, ARRAY_SIZE(limit_rows)};
 
 static const char *const sandbox_words[] = {"none", "strict", NULL};
 
@@ -60,7 +60,7 @@ static const struct field rows[] = {
            .example = "\"nobody\"")},
     {.name = "limits",
      .type = &field_object,
-     FIELD(struct exec_config, limits, struct exec_limits, .sub = &limit_fields, .doc = "Limits of its processes",
+     FIELD(struct exec_config, limits, struct exec_limits, .sub = &exec_limit_fields, .doc = "Limits of its processes",
            .example = "{\"cpu_seconds\": 60}")},
     {.name = "sandbox",
      .type = &field_enum,

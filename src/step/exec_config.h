@@ -41,6 +41,7 @@ struct exec_program {
 #define SECRET_VARIABLE "TRIGGERD_SECRET_"
 
 extern const struct field_table exec_fields;
+extern const struct field_table exec_limit_fields; /* of struct exec_limits */
 
 extern const char exec_rules[]; /* as struct kind has them */
 void exec_validate(const void *config, const cJSON *node, const char *path, struct issues *issues);

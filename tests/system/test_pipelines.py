@@ -3,10 +3,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,7 +273,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.skip(reason="worker steps are not built yet")
 def test_workers(daemon: Daemon) -> None:
     program = daemon.data / "worker.py"
     program.write_text(WORKER)
@@ -286,7 +290,6 @@ def test_workers(daemon: Daemon) -> None:
     assert not alive(again["pid"])
 
 
-@pytest.mark.skip(reason="worker steps are not built yet")
 def test_workers_run_side_by_side(daemon: Daemon) -> None:
     program = daemon.data / "worker.py"
     program.write_text(WORKER.replace('i = r["inputs"]', 'i = r["inputs"]; time.sleep(0.5)'))
@@ -295,6 +298,288 @@ def test_workers_run_side_by_side(daemon: Daemon) -> None:
     events = [daemon.emit1("t", {"n": n}) for n in range(4)]
     pids = [daemon.run_of(e)["outputs"]["out"]["pid"] for e in events]
     assert len(set(pids)) == 2
+
+
+# What a request does to its worker is said by its inputs.
+HARD_WORKER = r"""
+import json, os, sys, time
+print("up", file=sys.stderr, flush=True)
+if os.environ.get("STARTS"):
+    with open(os.environ["STARTS"], "a") as f:
+        print(os.getpid(), file=f, flush=True)
+if os.environ.get("DIE_AT_ONCE"):
+    sys.exit("no licence")
+for line in sys.stdin:
+    r = json.loads(line)
+    i = r["inputs"]
+    if i.get("say"):
+        print(i["say"] * i.get("times", 1), file=sys.stderr, flush=True)
+    if i.get("raw"):
+        os.write(1, i["raw"].replace("ID", str(r["id"])).encode())
+    if i.get("big"):
+        os.write(1, b"x" * 10)
+        sys.stdout.write("y" * (1 << 20) + "\n")
+        sys.stdout.flush()
+    if i.get("half"):
+        os.write(1, b'{"id": %d, "output"' % r["id"])
+        os.kill(os.getpid(), 9)
+    if i.get("die") and not (i.get("once") and r["attempt"] > 1):
+        os._exit(3)
+    if i.get("hang"):
+        time.sleep(1000)
+    if i.get("close"):
+        os.close(1)
+        time.sleep(1000)
+    time.sleep(i.get("sleep", 0))
+    print(json.dumps({"id": r["id"], "output": {"pid": os.getpid(), "n": i.get("n"), "attempt": r["attempt"]}}), flush=True)
+"""
+
+
+@dataclass
+class Workers:
+    """The pipeline p of one worker step, called by the triggers t and, side by side, many."""
+    daemon: Daemon
+    program: Path
+    id: str = "p"
+
+    def put(self, step: dict[str, Any] | None = None, **config: Any) -> None:
+        worker = {"command": ["python3", str(self.program)], **config}
+        self.daemon.put("w.yaml", pipeline(self.id, {"id": "s", "worker": worker, **(step or {})}),
+                        custom("many", self.id, max_concurrent=200))
+
+    def start(self, **inputs: Any) -> str:
+        return self.daemon.post(f"/api/v1/pipelines/{self.id}/run", {"inputs": inputs})["id"]
+
+    def run(self, **inputs: Any) -> dict[str, Any]:
+        return finished(self.daemon, self.start(**inputs))
+
+    def answer(self, **inputs: Any) -> dict[str, Any]:
+        run = self.run(**inputs)
+        assert run["status"] == "completed", run
+        return run["outputs"]["out"]
+
+    def pids(self) -> set[int]:
+        return {p.pid for p in self.daemon.children() if p.env["TRIGGERD_TAG"].startswith(f"worker/{self.id}/")}
+
+
+@pytest.fixture
+def workers(daemon: Daemon) -> Workers:
+    program = daemon.data / "hard.py"
+    program.write_text(HARD_WORKER)
+    return Workers(daemon, program)
+
+
+@pytest.mark.parametrize("inputs, why", [
+    ({"die": True, "say": "the last words"}, "exit code 3: the last words"),
+    ({"half": True}, "in the middle of its answer: killed by SIGKILL"),
+    ({"raw": "Loading…\n"}, "no answer"),
+    ({"raw": "\n"}, "no answer"),
+    ({"raw": "[1]\n"}, "no object"),
+    ({"raw": '{"output": 1}\n'}, "no `id`"),
+    ({"raw": '{"id": "ID", "output": 1}\n'}, "`id`"),
+    ({"raw": '{"id": 4711, "output": 1}\n'}, "request 4711"),
+    ({"raw": '{"id": ID}\n'}, "neither `output` nor `error`"),
+    ({"big": True}, "more than 1 MiB"),
+    ({"close": True}, "closed its standard output"),
+])
+def test_a_worker_fails_its_own_request_alone(workers: Workers, inputs: dict[str, Any], why: str) -> None:
+    workers.put(size=2)
+    beside = workers.start(n=1, sleep=1)
+    wait_for(lambda: len(workers.pids()) == 1, what="the one beside it")
+    bad = workers.run(**inputs)
+    assert bad["status"] == "failed" and why in bad["error_message"] and 's"' in bad["error_message"], bad
+    assert finished(workers.daemon, beside)["status"] == "completed"
+    assert workers.answer(n=2)["n"] == 2, "it is replaced"
+
+
+def test_a_worker_that_hangs_is_ended(workers: Workers) -> None:
+    workers.put(step={"timeout_seconds": 1}, size=2)
+    other = workers.answer(n=1)["pid"]
+    hung = workers.run(hang=True)
+    assert hung["status"] == "timed_out", hung
+    pid = workers.answer(n=2)["pid"]
+    assert pid != other and workers.pids() == {pid}, "it was the one used last that hung, and there is one in its place"
+
+
+def test_cancel_ends_its_worker_or_leaves_the_queue(workers: Workers) -> None:
+    workers.put()
+    busy, waits, last = workers.start(hang=True), workers.start(n=1), workers.start(n=2)
+    wait_for(lambda: len(workers.pids()) == 1)
+    before = workers.pids()
+    workers.daemon.post(f"/api/v1/runs/{waits}/cancel")
+    assert finished(workers.daemon, waits)["status"] == "cancelled"
+    assert workers.pids() == before and workers.daemon.run(busy)["status"] == "running"
+    workers.daemon.post(f"/api/v1/runs/{busy}/cancel")
+    assert finished(workers.daemon, busy)["status"] == "cancelled"
+    done = finished(workers.daemon, last)
+    assert done["status"] == "completed" and done["outputs"]["out"]["pid"] not in before
+
+
+def test_a_worker_that_died_is_tried_again(workers: Workers) -> None:
+    workers.put(step={"retry": {"max_attempts": 2, "initial_seconds": 0}})
+    assert workers.answer(die=True, once=True, n=1)["attempt"] == 2
+    assert workers.answer(n=2)["attempt"] == 1
+
+
+def test_a_worker_killed_while_idle_harms_nobody(workers: Workers) -> None:
+    workers.put()
+    pid = workers.answer(n=1)["pid"]
+    for n in range(20):
+        os.kill(pid, signal.SIGKILL)  # the daemon may or may not have heard when the next request comes
+        pid = workers.answer(n=n)["pid"]
+
+
+def test_64_side_by_side_are_served_by_4(workers: Workers) -> None:
+    workers.put(size=4)
+    events = [workers.daemon.emit1("many", {"n": n, "sleep": 0.02}) for n in range(64)]
+    runs = [workers.daemon.run_of(e) for e in events]
+    assert [r["outputs"]["out"]["n"] for r in runs] == list(range(64))
+    assert {r["outputs"]["out"]["pid"] for r in runs} == workers.pids() and len(workers.pids()) == 4
+
+
+def test_requests_wait_in_order(workers: Workers) -> None:
+    workers.put()
+    ids = [workers.start(n=n, sleep=0.05) for n in range(8)]
+    ends = [step_of(finished(workers.daemon, id))["completed_at"] for id in ids]
+    assert ends == sorted(ends)
+
+
+def test_an_edit_gives_new_workers(workers: Workers) -> None:
+    workers.put(env={"GENERATION": "1"})
+    gate = workers.start(sleep=2, n=1)
+    old = wait_for(workers.pids)
+    workers.put(env={"GENERATION": "2"})
+    new = workers.answer(n=2)["pid"]
+    assert new not in old
+    done = finished(workers.daemon, gate)
+    assert done["status"] == "completed" and {done["outputs"]["out"]["pid"]} == old
+    wait_for(lambda: workers.pids() == {new}, what="the old one to end with its run")
+    workers.daemon.put("w.yaml", custom("other"))
+    wait_for(lambda: not workers.pids(), what="those of a deleted pipeline to end")
+
+
+def test_idle_workers_end(workers: Workers) -> None:
+    workers.put(idle_seconds=0.5, size=2)
+    pid = workers.answer(n=1)["pid"]
+    assert workers.answer(n=2)["pid"] == pid
+    wait_for(lambda: not workers.pids(), what="it to end")
+    assert workers.answer(n=3)["pid"] != pid
+
+
+def test_workers_are_replaced_after_max_requests(workers: Workers) -> None:
+    workers.put(max_requests=3)
+    pids = [workers.answer(n=n)["pid"] for n in range(7)]
+    assert [pids.count(p) for p in dict.fromkeys(pids)] == [3, 3, 1]
+
+
+def test_starts_that_fail(workers: Workers) -> None:
+    workers.put(command=["/no/such/worker"])
+    assert "no such file" in (why := workers.run()["error_message"]) and "/no/such/worker" in why
+    starts = workers.daemon.data / "starts"
+    workers.put(env={"STARTS": str(starts), "DIE_AT_ONCE": "1"}, step={"retry": {"max_attempts": 5, "initial_seconds": 0}})
+    begun = time.monotonic()
+    run = workers.run()
+    assert run["status"] == "failed" and "no licence" in run["error_message"]
+    assert len(starts.read_text().splitlines()) == 5
+    assert time.monotonic() - begun >= 0.7, "0 + 0.1 + 0.2 + 0.4 s between its starts"
+    workers.put(command=["sleep", "1000"], start_timeout_seconds=0.5)
+    assert "did not read its first request within 0.5 s" in workers.run()["error_message"]
+
+
+def test_stderr_of_workers(workers: Workers) -> None:
+    workers.put()
+    first, second = workers.run(say="one"), workers.run(say="two\nthree")
+    assert printed(workers.daemon, first, stream="stderr") == b"up\none\n"
+    assert printed(workers.daemon, second, stream="stderr") == b"two\nthree\n"
+    assert printed(workers.daemon, second) == b""
+    big = workers.run(say="z" * 1000, times=2000)
+    err = printed(workers.daemon, big, stream="stderr")
+    assert err.startswith(b"z" * 1000) and len(err) < (1 << 20) + 100 and b"more bytes were dropped" in err[-100:]
+
+
+def test_what_a_worker_does_without_a_request(workers: Workers) -> None:
+    program = workers.program
+    program.write_text(HARD_WORKER + "    print('afterwards', file=sys.stderr, flush=True)\n    time.sleep(0.2)\n"
+                       "    print('chatter', flush=True)\n")
+    workers.put()
+    first = workers.answer(n=1)["pid"]
+    wait_for(lambda: "afterwards" in workers.daemon.output() and "chatter" in workers.daemon.output())
+    wait_for(lambda: not alive(first))
+    assert workers.answer(n=2)["pid"] != first
+
+
+def test_secrets_of_workers(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon("secrets", env={"WORKER_TOKEN": "tok-52710"})
+    (daemon.manifests / "key.txt").write_text("key-1-38221\n")
+
+    def kill_all() -> None:
+        for p in daemon.children():
+            os.kill(p.pid, signal.SIGKILL)
+
+    program = daemon.data / "w.py"
+    program.write_text("import json, os, sys\nfor line in sys.stdin:\n    r = json.loads(line)\n"
+                       "    print(os.environ['KEY'], os.environ['TOKEN'], file=sys.stderr, flush=True)\n"
+                       "    t = os.environ['KEY'][4], os.environ['TOKEN'] == 'tok-52710', r['inputs'].get('own') == 'tok-52710'\n"
+                       "    print(json.dumps({'id': r['id'], 'output': [*t, os.environ['KEY']]}), flush=True)\n")
+    worker = {"command": ["python3", str(program)], "env": {"KEY": "${file:key.txt}", "TOKEN": "${env:WORKER_TOKEN}"}}
+    daemon.start()
+    daemon.put("m.yaml", pipeline("p", {"id": "s", "worker": worker}),
+               custom("t", default_inputs={"own": "${env:WORKER_TOKEN}"}))
+    run = daemon.run_of(daemon.emit1("t"))
+    assert run["outputs"]["out"] == ["1", True, True, "***"], run
+    assert printed(daemon, run, stream="stderr") == b"*** ***\n"
+    (daemon.manifests / "key.txt").write_text("key-2-49911\n")
+    run = daemon.run_of(daemon.emit1("t"))
+    assert run["outputs"]["out"] == ["1", True, True, "***"], "the one that runs has what it was started with, masked"
+    assert printed(daemon, run, stream="stderr") == b"*** ***\n"
+    kill_all()
+    assert daemon.run_of(daemon.emit1("t"))["outputs"]["out"] == ["2", True, True, "***"]
+    (daemon.manifests / "key.txt").unlink()
+    kill_all()
+    event = daemon.wait_event(daemon.emit1("t")["id"], "failed")
+    assert "${file:key.txt}" in event["error_message"]
+
+
+def test_workers_of_an_earlier_life(workers: Workers) -> None:
+    workers.put()
+    pid = workers.answer(n=1)["pid"]
+    busy = workers.start(sleep=1, n=2)
+    wait_for(lambda: workers.daemon.run(busy)["status"] == "running")
+    workers.daemon.kill9()
+    workers.daemon.start()
+    assert not alive(pid)
+    done = finished(workers.daemon, busy)
+    assert done["status"] == "completed" and done["outputs"]["out"] == {**done["outputs"]["out"], "n": 2, "attempt": 2}
+
+
+def test_a_shutdown_waits_for_workers(workers: Workers) -> None:
+    workers.put()
+    id = workers.start(sleep=1, n=1)
+    pid = wait_for(workers.pids)
+    workers.daemon.stop()
+    assert not any(alive(p) for p in pid)
+    workers.daemon.start()
+    assert workers.daemon.run(id)["status"] == "completed"
+
+
+def test_nothing_is_left_of_workers(workers: Workers) -> None:
+    """1 000 requests while workers are killed at random: every run ends, and descriptors, processes and zombies do too."""
+    workers.put(step={"retry": {"max_attempts": 20, "initial_seconds": 0}}, size=4, idle_seconds=1)
+    workers.answer(n=-1)
+    pid = workers.daemon.pid
+    rng = random.Random(1)
+    wait_for(lambda: not workers.pids())
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    ids = [workers.daemon.emit1("many", {"n": n, "sleep": 0.001})["id"] for n in range(1000)]
+    while workers.daemon.get("/api/v1/triggers/stats")["successful_events_24h"] < len(ids):
+        for victim in rng.sample(sorted(workers.pids()), k=min(1, len(workers.pids()))):
+            with suppress(OSError):
+                os.kill(victim, rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        assert workers.daemon.get("/api/v1/triggers/stats")["failed_events_24h"] == 0
+    wait_for(lambda: not workers.pids(), what="the idle ones to end")
+    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, what="their descriptors")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert children == [], "no zombies"
 
 
 # ---- http, emit ----
