@@ -14,7 +14,7 @@
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); tls
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
- *   step/       exec, http, emit; list.c has them all
+ *   step/       exec, worker (a pool of processes and their lines), http, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees

@@ -191,6 +191,8 @@ void engine_remove_pipeline(struct engine *e, const char *id)
     }
     while (p->waiters)
         waiter_leave(p->waiters);
+    pipeline_program_unref(p->program); /* runs have it too; what steps keep for it (workers) ends with the last */
+    p->program = NULL;
     _cleanup_(freep) char *copy = xstrdup(id);
     pipeline_free(p);
     triggers_of_pipeline_refresh(e, copy);

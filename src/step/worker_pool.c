@@ -256,7 +256,7 @@ __attribute__((format(printf, 2, 3))) static void worker_fault(struct worker *w,
     va_end(args);
     if (!w->request)
         say(w->pool, "a worker without a request is replaced: %s", w->fault);
-    if (worker_process_running(w->process))
+    if (worker_process_alive(w->process))
         worker_retire(w, WORKER_PROCESS_TERM);
 }
 
@@ -557,6 +557,10 @@ static void dispatch(struct worker_pool *pool)
     struct request *r;
     while ((r = pool->waiting)) {
         struct worker *w = pool->idle;
+        while (w && !worker_process_running(w->process)) { /* its end is about to be told */
+            idle_leave(w);
+            w = pool->idle;
+        }
         if (!w && pool->n_workers >= pool->size)
             return;
         if (!w && pool->next_start_ms > now_ms(pool)) {

@@ -14,6 +14,7 @@
 
 #define READ_SIZE (16 * 1024)
 #define READS_AT_ONCE 64 /* 1 MiB: it may write without end */
+#define CLOSED_MS 1000
 #define ASKED_MS 2000
 #define TERM_GRACE_MS 5000
 
@@ -72,13 +73,6 @@ static void read_err(struct worker_process *p, int reads)
     }
 }
 
-static void fault(struct worker_process *p, const char *what)
-{
-    end_close(&p->out);
-    if (!p->dead)
-        p->events.fault(p->ctx, what);
-}
-
 /* False: reading is over. */
 static bool tell_lines(struct worker_process *p)
 {
@@ -105,7 +99,9 @@ static void read_out(struct worker_process *p, int reads)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
-            fault(p, "it closed its standard output");
+            end_close(&p->out);
+            if (worker_process_alive(p)) /* its death comes with it, as a rule a moment later */
+                loop_timer_start(p->group.loop, &p->timer, CLOSED_MS);
             return;
         }
         worker_lines_filled(&p->lines, (size_t)n);
@@ -169,9 +165,14 @@ bool worker_process_ignored(const struct worker_process *p)
     return p->in.fd >= 0 && ioctl(p->in.fd, FIONREAD, &unread) == 0 && (size_t)unread >= p->sent;
 }
 
-bool worker_process_running(const struct worker_process *p)
+bool worker_process_alive(const struct worker_process *p)
 {
     return !p->dead && p->ending == RUNS;
+}
+
+bool worker_process_running(const struct worker_process *p)
+{
+    return worker_process_alive(p) && p->out.fd >= 0;
 }
 
 /* ---- its end ---- */
@@ -270,7 +271,9 @@ static void on_timer(struct timer *timer, void *ctx)
 {
     (void)timer;
     struct worker_process *p = ctx;
-    if (p->ending == ASKED) {
+    if (p->ending == RUNS) {
+        p->events.fault(p->ctx, "it closed its standard output");
+    } else if (p->ending == ASKED) {
         worker_process_end(p, WORKER_PROCESS_TERM);
     } else if (p->ending == TERMINATED) {
         p->ending = KILLED;

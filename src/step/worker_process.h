@@ -43,7 +43,8 @@ int worker_process_start(const struct step_env *env, struct loop_group *hold, st
 void worker_process_send(struct worker_process *p, char *line, size_t len);
 /* Did it not read one byte of the line sent last? */
 bool worker_process_ignored(const struct worker_process *p);
-bool worker_process_running(const struct worker_process *p); /* not dead, and nobody asked it to end */
+bool worker_process_alive(const struct worker_process *p);   /* not dead, and nobody asked it to end */
+bool worker_process_running(const struct worker_process *p); /* it can take a line */
 
 enum worker_process_how {
     WORKER_PROCESS_ASK,  /* end of input; SIGTERM when it takes longer than 2 s */

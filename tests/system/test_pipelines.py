@@ -345,7 +345,8 @@ class Workers:
     def put(self, step: dict[str, Any] | None = None, **config: Any) -> None:
         worker = {"command": ["python3", str(self.program)], **config}
         self.daemon.put("w.yaml", pipeline(self.id, {"id": "s", "worker": worker, **(step or {})}),
-                        custom("many", self.id, max_concurrent=200))
+                        custom("many", self.id, max_concurrent=200,
+                               config={"input_mapping": {"n": "$.n", "sleep": "$.sleep"}}))
 
     def start(self, **inputs: Any) -> str:
         return self.daemon.post(f"/api/v1/pipelines/{self.id}/run", {"inputs": inputs})["id"]
@@ -355,7 +356,7 @@ class Workers:
 
     def answer(self, **inputs: Any) -> dict[str, Any]:
         run = self.run(**inputs)
-        assert run["status"] == "completed", run
+        assert run["status"] == "completed", run["error_message"]
         return run["outputs"]["out"]
 
     def pids(self) -> set[int]:
@@ -370,7 +371,7 @@ def workers(daemon: Daemon) -> Workers:
 
 
 @pytest.mark.parametrize("inputs, why", [
-    ({"die": True, "say": "the last words"}, "exit code 3: the last words"),
+    ({"die": True, "say": "the last words"}, "exit code 3: up\nthe last words"),
     ({"half": True}, "in the middle of its answer: killed by SIGKILL"),
     ({"raw": "Loading…\n"}, "no answer"),
     ({"raw": "\n"}, "no answer"),
@@ -425,7 +426,8 @@ def test_a_worker_killed_while_idle_harms_nobody(workers: Workers) -> None:
     workers.put()
     pid = workers.answer(n=1)["pid"]
     for n in range(20):
-        os.kill(pid, signal.SIGKILL)  # the daemon may or may not have heard when the next request comes
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not alive(pid))  # the daemon may or may not have heard of it when the next request comes
         pid = workers.answer(n=n)["pid"]
 
 
@@ -499,7 +501,7 @@ def test_stderr_of_workers(workers: Workers) -> None:
 
 def test_what_a_worker_does_without_a_request(workers: Workers) -> None:
     program = workers.program
-    program.write_text(HARD_WORKER + "    print('afterwards', file=sys.stderr, flush=True)\n    time.sleep(0.2)\n"
+    program.write_text(HARD_WORKER + "    time.sleep(0.2)\n    print('afterwards', file=sys.stderr, flush=True)\n    time.sleep(0.2)\n"
                        "    print('chatter', flush=True)\n")
     workers.put()
     first = workers.answer(n=1)["pid"]
