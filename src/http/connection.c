@@ -19,10 +19,12 @@ void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum M
         struct conn *c = xcalloc(1, sizeof(*c));
         c->door = d;
         c->mhd = mhd;
+        c->since_ms = loop_now_ms(s->loop);
         c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         DL_APPEND(s->conns, c);
         s->connections++;
         d->connections++;
+        conn_hurry(c, true);
         if (d->client_certs) { /* before the handshake, which fails without one */
             gnutls_certificate_server_set_request(conn_tls(c), GNUTLS_CERT_REQUIRE);
             gnutls_session_set_verify_cert(conn_tls(c), NULL, 0);
@@ -31,6 +33,7 @@ void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum M
         return;
     }
     struct conn *c = steal(context);
+    conn_hurry(c, false);
     DL_DELETE(s->conns, c);
     s->connections--;
     d->connections--;
@@ -110,14 +113,25 @@ static enum MHD_Result refuse(struct conn *c, int status, const char *detail)
 struct headers {
     const char *length, *encoding;
     unsigned hosts;
-    bool blank, conflict, expects;
+    bool blank, folded, conflict, expects;
 };
+
+/* A value that goes on in the next line (obs-fold): libmicrohttpd puts it together elsewhere, while any other stands in
+ * what was read, behind its name, the colon (a NUL by now) and blanks. */
+static bool is_folded(const char *key, const char *value)
+{
+    const char *p = key + strlen(key) + 1;
+    while (p != value && (*p == ' ' || *p == '\t'))
+        p++;
+    return p != value;
+}
 
 static enum MHD_Result look_at_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     (void)kind;
     struct headers *h = cls;
     h->blank |= strpbrk(key, " \t") != NULL;
+    h->folded |= value && is_folded(key, value);
     if (strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0) {
         h->hosts++;
     } else if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
@@ -153,6 +167,7 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
     struct http_server *s = c->door->server;
     struct http_request *r = &c->request;
     r->state = REQUEST_READING;
+    c->since_ms = loop_now_ms(s->loop);
     r->path = path_of(url);
     r->method = streq(method, MHD_HTTP_METHOD_HEAD) ? MHD_HTTP_METHOD_GET : method;
     r->body.len = 0;
@@ -167,6 +182,8 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
         return refuse(c, 400, "a blank in the request target");
     if (h.blank)
         return refuse(c, 400, "a blank in the name of a header");
+    if (h.folded) /* RFC 9112, 5.2 */
+        return refuse(c, 400, "a header that goes on in the next line");
     if (h.hosts > 1 || (h.hosts == 0 && streq(version, MHD_HTTP_VERSION_1_1)))
         return refuse(c, 400, "a request of HTTP/1.1 has one Host header");
     if (h.conflict || (h.encoding && h.length))
@@ -257,6 +274,8 @@ void on_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (r->body.cap > BODY_MEMORY_KEPT)
         buf_fini(&r->body);
     r->state = REQUEST_IDLE;
+    conn_hurry(c, true);
+    c->since_ms = loop_now_ms(s->loop);
     if (s->quiesced)
         shutdown(c->fd, SHUT_RDWR); /* what was sent still arrives */
 }
@@ -398,6 +417,7 @@ bool request_take_back(struct http_request *r)
 void request_answer(struct http_request *r, int status, struct MHD_Response *response)
 {
     struct conn *c = conn_of(r);
+    c->since_ms = loop_now_ms(c->door->server->loop);
     if (response) {
         if (c->door->server->quiesced)
             MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");

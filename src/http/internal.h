@@ -55,7 +55,8 @@ struct conn {
     struct door *door;
     struct MHD_Connection *mhd;
     int fd; /* libmicrohttpd's */
-    bool suspended;
+    bool suspended, hurried;
+    int64_t since_ms; /* when it began, or its request entered the state that it is in */
     struct http_request request;
     struct conn *prev, *next; /* of the server */
 };
@@ -88,9 +89,10 @@ struct http_server {
     struct door *doors[2];
     struct door *retired;
     struct conn *conns;
-    unsigned connections;
+    unsigned connections, hurried;
     unsigned unanswered; /* requests that their owners have */
     bool quiesced, stopping, aborted, stopped;
+    struct timer deadline; /* looks for slow clients while some are hurried */
     struct loop_task finish;
     void (*done)(void *ctx);
     void *done_ctx;
@@ -100,6 +102,8 @@ struct http_server {
 
 /* Let libmicrohttpd look at what was resumed: once, soon. */
 void door_run_soon(struct door *d);
+/* May it be slow? It may not be over the unix socket, nor while it is a stream. */
+void conn_hurry(struct conn *c, bool hurry);
 /* A connection of it has gone. */
 void door_check(struct door *d);
 /* The last connection may be gone, or the last answer of a stopped server given. */

@@ -11,6 +11,8 @@
 #define TCP_TIMEOUT_S 120
 /* A connection's buffers: half of it reads a request's line and headers, the rest holds what they are parsed into. */
 #define CONNECTION_MEMORY ((size_t)16 * 1024)
+#define DEADLINE_DEFAULT_MS ((int64_t)120000)
+#define DEADLINE_ANSWER_TIMES 5
 #define ACCEPTS_A_WAKE 64
 #define ACCEPT_AGAIN_MS 500
 /* MHD_run() moves each connection on by about one step (read, hand over, answer, look for more): as long as it wants
@@ -59,6 +61,46 @@ static void on_timeout(struct timer *timer, void *ctx)
 void door_run_soon(struct door *d)
 {
     loop_defer(d->server->loop, &d->run);
+}
+
+/* ---- slow clients ---- */
+
+/* libmicrohttpd's time-out counts from the last byte: who sends one a minute stays for ever. */
+static int64_t due_ms(const struct conn *c)
+{
+    int64_t allowed = c->door->server->options.deadline_ms;
+    return c->since_ms + (c->request.state == REQUEST_ANSWERED ? allowed * DEADLINE_ANSWER_TIMES : allowed);
+}
+
+static void on_deadline(struct timer *timer, void *ctx)
+{
+    struct http_server *s = ctx;
+    struct conn *c;
+    int64_t now = loop_now_ms(s->loop), next = now + s->options.deadline_ms;
+    DL_FOREACH (s->conns, c) {
+        if (!c->hurried || c->request.state == REQUEST_HANDED)
+            continue;
+        if (due_ms(c) <= now)
+            shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees its end */
+        else
+            next = MIN(next, due_ms(c));
+    }
+    loop_timer_start(s->loop, timer, next - now);
+}
+
+void conn_hurry(struct conn *c, bool hurry)
+{
+    struct http_server *s = c->door->server;
+    if (c->door->is_unix || c->hurried == hurry)
+        return;
+    c->hurried = hurry;
+    s->hurried += hurry ? 1 : -1;
+    if (s->stopped)
+        return;
+    if (s->hurried == 0)
+        loop_timer_stop(s->loop, &s->deadline);
+    else if (!timer_active(&s->deadline))
+        loop_timer_start(s->loop, &s->deadline, s->options.deadline_ms);
 }
 
 /* ---- accepting ---- */
@@ -268,6 +310,7 @@ static void on_group_closed(void *ctx)
     void (*done)(void *) = s->done;
     void *done_ctx = s->done_ctx;
     s->stopped = true;
+    loop_timer_stop(s->loop, &s->deadline);
     struct door *d;
     for (size_t i = 0; i < 2; i++)
         door_quiet(s->doors[i]);
@@ -307,6 +350,9 @@ int http_server_create(const struct http_server_options *options, struct http_se
     s->options.socket_path = s->options.listen = NULL;
     loop_group_init(&s->group, s->loop);
     loop_task_init(&s->finish, on_finish, s);
+    if (s->options.deadline_ms == 0)
+        s->options.deadline_ms = DEADLINE_DEFAULT_MS;
+    timer_init(&s->deadline, on_deadline, s);
     s->options.tls = NULL;
     s->doors[0] = door_new(s, true);
     s->doors[1] = door_new(s, false);

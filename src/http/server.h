@@ -10,7 +10,8 @@
  * request so broken that libmicrohttpd cannot take it apart gets its own 400 (413, 414, 431, 505) in HTML, or, where
  * there is no request line, none.
  *
- * Connections over TCP that are idle for two minutes are closed, those over the unix socket never.
+ * Connections over TCP that are idle for two minutes are closed, and those of clients that are
+ * too slow (deadline_ms); those over the unix socket never.
  *
  * Thread: the loop's.
  */
@@ -44,6 +45,9 @@ struct http_server_options {
     size_t max_body;            /* bytes; 0: 1 MiB */
     /* Another bound for a request, before its body is read; 0: max_body. NULL: none has one. */
     size_t (*body_bound)(const struct http_request *r);
+    int64_t
+        deadline_ms; /* over TCP, however slowly bytes come: of a request's headers since the last answer, then of its
+                            body, then of taking an answer that is no stream; 0: two minutes, of answers ten */
     unsigned max_connections; /* 0: 1 024 */
     void (*handle)(void *ctx, struct http_request *r);
     /* The body of the server's own refusals: problem JSON for a status and a detail; malloc'ed. */

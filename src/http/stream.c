@@ -149,6 +149,7 @@ struct http_stream *http_reply_stream(struct http_request *r, const char *conten
     request_take_back(r);
     stream->conn = c;
     r->stream = stream;
+    conn_hurry(c, false);
     stream->fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
     /* Out of descriptors: the client's going away is then noticed at the next write. */
     if (stream->fd >= 0 && loop_poll_init(&s->group, &stream->poll, stream->fd, on_gone, stream) == 0)

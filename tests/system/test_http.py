@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -521,6 +522,49 @@ def test_raw_requests(daemon: Daemon) -> None:
     finally:
         for s in idle:
             s.close()
+
+
+FORGED = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n\r\n"  # what a smuggler would have answered
+POST = b"POST /api/v1/triggers/emit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("request_text", [
+    POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", POST + b"Content-Length: 5, 6\r\n\r\n",
+    POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", POST + b"Content-Length: +5\r\n\r\n",
+    POST + b"Content-Length: 0x5\r\n\r\n", POST + b"Content-Length:\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n5;x\r\n{\"e\":1\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n", POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nxx0\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: b\r\n folded\r\n\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n Host: y\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost:\r\n\tx\r\n\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: b\r\n \r\nX-B: c\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", b"GET /healthz HTTP/1.1\r\n\r\n",
+    b"GET /healthz extra HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_no_smuggling(daemon: Daemon, request_text: bytes) -> None:
+    """A request whose end two readers could see at different places is refused, and nothing after it is read."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(daemon.socket))
+        s.sendall(request_text + FORGED)
+        s.shutdown(socket.SHUT_WR)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := s.recv(65536):
+                got += chunk
+    assert got.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 ")), got[:300]
+    assert len(re.findall(rb"HTTP/1\.1 \d", got)) == 1 and b"state_dir" not in got, got
+    assert daemon.http("GET", "/healthz").status == 200
+
+
+def test_headers_of_every_form(daemon: Daemon) -> None:
+    """No value, many blanks, tabs, many of one name: all of one line is taken."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(daemon.socket))
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost:x\r\nX-A:\r\nX-B: \t  b  \t\r\nX-C: \r\nX-A: 2\r\nX-D: a b, \tc\r\n\r\n")
+        assert s.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
 def test_many_clients_at_once(daemon: Daemon) -> None:

@@ -67,6 +67,50 @@ static void too_many_connections(void **state)
     end(f);
 }
 
+/* A byte now and then, for ever: is it shut out? At most until the loop's clock says `until_ms`. */
+static bool drip(struct client *c, const char *begin, int64_t until_ms)
+{
+    struct fixture *f = c->f;
+    int64_t next = 0;
+    char got[256];
+    say(c, begin);
+    for (;;) {
+        turn(f);
+        ssize_t n = recv(c->fd, got, sizeof(got), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            return true;
+        if (loop_now_ms(&f->loop) > until_ms)
+            return false;
+        if (loop_now_ms(&f->loop) >= next) {
+            (void)!send(c->fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            next = loop_now_ms(&f->loop) + 10;
+        }
+    }
+}
+
+static void slow_clients_are_shut_out(void **state)
+{
+    (void)state;
+    static const char *const slow[] = {"", "GET /show HTTP/1.1\r\nHost: x\r\nX-Long: ",
+                                       "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n",
+                                       "GET /show HTTP/1.1\r\nHost: x\r\n\r\nGET /sh"};
+    struct fixture *f = fixture_new(&(struct http_server_options){.listen = "127.0.0.1:0", .deadline_ms = 200});
+    struct client patient = client(f, true), local = client(f, false);
+    say(&patient, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT_FOR(f, f->n_held == 1);
+    for (size_t i = 0; i < ARRAY_SIZE(slow); i++) {
+        struct client c = client(f, true);
+        assert_true(drip(&c, slow[i], loop_now_ms(&f->loop) + DEADLINE_MS));
+        hang_up(&c);
+    }
+    assert_false(drip(&local, slow[1], loop_now_ms(&f->loop) + 600)); /* over the unix socket nobody is hurried */
+    hang_up(&local);
+    answer_held(f, 0); /* and nobody is who waits for us */
+    expect_answer(&patient, 200, "/hold");
+    hang_up(&patient);
+    end(f);
+}
+
 static void descriptors_run_out(void **state)
 {
     (void)state;
@@ -491,6 +535,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_connections_answered_in_other_order),
         cmocka_unit_test(too_many_connections),
+        cmocka_unit_test(slow_clients_are_shut_out),
         cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(client_gone_before_the_answer),
         cmocka_unit_test(half_closed_client_gets_its_answers),
