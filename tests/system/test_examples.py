@@ -62,7 +62,8 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 
 def test_each_is_told_of() -> None:
-    assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "sandbox", "schedule", "secrets"], "a new example needs a test of its own"
+    assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "sandbox", "schedule", "secrets",
+                       "worker"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for file in (EXAMPLES / folder).glob("*.yaml"):
@@ -124,6 +125,22 @@ def test_secrets_seal(make_daemon: Callable[..., Daemon]) -> None:
     (daemon.manifests / "seal.key").unlink()
     run = daemon.fire("seal", {"text": "43 boxes"})
     assert "env.KEY: ${file:seal.key}: there is no such file below " in run["error_message"]
+
+
+def test_worker_counts_and_shouts(start: Start) -> None:
+    daemon = start("worker")
+    (daemon.data / "worker").mkdir()
+    for file in ("count.py", "shout.sh"):
+        (daemon.data / "worker" / file).write_bytes((EXAMPLES / "worker" / file).read_bytes())
+    run = daemon.fire("words", {"text": "the quick brown fox"})
+    assert run["outputs"] == {"words": 4, "shouted": "THE QUICK BROWN FOX!"}
+    before = {p.pid for p in daemon.children()}
+    assert len(before) == 2
+    assert daemon.fire("words", {"text": "again"})["outputs"] == {"words": 1, "shouted": "AGAIN!"}
+    assert {p.pid for p in daemon.children()} == before, "they are used again"
+    failed = daemon.fire("words", {"text": ""})
+    assert failed["status"] == "failed" and failed["error_message"] == 'step "count": there is nothing to count'
+    assert log_of(daemon, failed, "count").endswith(f"counting for {failed['id']}\n")
 
 
 def test_chain_reports(start: Start) -> None:
