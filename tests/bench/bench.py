@@ -3,7 +3,7 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run exec pending file memory startup edit idle match validate mount; not without being named, as they take
+NAME: emit run exec worker pending file memory startup edit idle match validate mount; not without being named, as they take
 minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
@@ -36,6 +36,7 @@ from harness import Daemon, UnixConnection, custom, documents, file_watch, free_
 CONNECTIONS = 64
 TRIGGERS = 1000
 RUNS = 5000
+WORKER_RUNS = 20000
 FILES = 2000
 LATENCY_FILES = 300
 MANY = 10000
@@ -251,27 +252,36 @@ class Bench:
                 wait_for(ended, 300, "every run ended")
                 return {"rate": RUNS / (time.monotonic() - begin)}
 
-        def daemon() -> Figures:
-            files = {"m.yaml": documents(
-                pipeline("p", {"id": "s", "exec": {"command": command}}),
-                custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
-            with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
-                def ended() -> bool:
-                    text = d.http("GET", "/metrics").body.decode()
-                    counts = [line.rsplit(" ", 1)[1] for line in text.splitlines()
-                              if line.startswith("triggerd_runs_total{") and 'status="completed"' in line]
-                    return sum(map(float, counts)) == RUNS
-                begin = time.monotonic()
-                self.load("--unix", str(d.socket), *args)
-                wait_for(ended, 300, "every run ended")
-                seconds = time.monotonic() - begin
-                completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
-                assert completed == RUNS, f"{RUNS} acknowledged, {completed} completed"
-                last = d.get("/api/v1/runs?page_size=1")["runs"][0]
-                assert d.run(last["id"])["outputs"]["out"] == {"stdout": said}
-                return {"rate": RUNS / seconds}
+        self.measure(floor, lambda: self.runs({"exec": {"command": command}}, RUNS, {"stdout": said}),
+                     [(name, "1/s", "rate", 1, limit)])
 
-        self.measure(floor, daemon, [(name, "1/s", "rate", 1, limit)])
+    def worker(self) -> None:
+        """Runs whose step is a worker, beside the same runs with a process each."""
+        step = {"worker": {"command": [self.tool("worker")], "size": 2}}
+        self.measure(lambda: self.runs({"exec": {"command": ["/bin/echo", "said"]}}, RUNS, {"stdout": "said\n"}),
+                     lambda: self.runs(step, WORKER_RUNS, "said"),
+                     [(f"worker runs, {WORKER_RUNS}, beside exec runs", "1/s", "rate", 1, "≥5")])
+
+    def runs(self, step: dict[str, Any], count: int, output: Any) -> Figures:
+        """Emits that run one step each, until every run is recorded."""
+        files = {"m.yaml": documents(pipeline("p", {"id": "s", **step}),
+                                     custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
+        args = ["-c", str(CONNECTIONS), "-n", str(count), "-p", "/api/v1/triggers/emit", "-b", self.body()]
+        with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
+            def ended() -> bool:
+                text = d.http("GET", "/metrics").body.decode()
+                counts = [line.rsplit(" ", 1)[1] for line in text.splitlines()
+                          if line.startswith("triggerd_runs_total{") and 'status="completed"' in line]
+                return sum(map(float, counts)) == count
+            begin = time.monotonic()
+            self.load("--unix", str(d.socket), *args)
+            wait_for(ended, 300, "every run ended")
+            seconds = time.monotonic() - begin
+            completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
+            assert completed == count, f"{count} acknowledged, {completed} completed"
+            last = d.get("/api/v1/runs?page_size=1")["runs"][0]
+            assert d.run(last["id"])["outputs"]["out"] == output
+            return {"rate": count / seconds}
 
     # -- pending --
 
@@ -690,7 +700,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "exec", "pending", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
+    names = ["emit", "run", "exec", "worker", "pending", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
