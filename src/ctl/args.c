@@ -287,12 +287,23 @@ static int short_option(struct parser *p, const char *word)
 
 /* ---- words ---- */
 
+/* The word, or that of many where one was meant: `get trigger`. */
+static const char *one_of_many(const char *word, const char *const *words)
+{
+    size_t n = strlen(word);
+    for (size_t i = 0; n > 0 && words && words[i]; i++)
+        if (strncmp(words[i], word, n) == 0 && streq(words[i] + n, "s"))
+            return words[i];
+    return word;
+}
+
 static int check_words(const struct args *a)
 {
     const struct argument *arg = a->verb->arguments;
     for (size_t i = 0; i < a->n; i++) {
         if (!arg->name)
             return args_refuse(a, "\"%s\" is one argument too many", a->words[i]);
+        a->words[i] = one_of_many(a->words[i], arg->words);
         if (arg->words && args_check_word(a, arg->name, a->words[i], arg->words) >= 0)
             return CTL_USAGE;
         if (!*a->words[i] && !arg->empty)

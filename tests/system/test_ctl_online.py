@@ -55,6 +55,8 @@ def test_filters(daemon: Daemon) -> None:
 def test_forms_of_one(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t", description="1: a"))
     assert json.loads(good(daemon.ctl("get", "triggers", "t", "-o", "json"))) == daemon.trigger("t")
+    assert json.loads(good(daemon.ctl("get", "trigger", "t", "-o", "json"))) == daemon.trigger("t")
+    assert daemon.ctl("get", "trigge", "t").returncode == 2
     assert 'description: "1: a"' in good(daemon.ctl("get", "triggers", "t", "-o", "yaml"))
     assert good(daemon.ctl("get", "triggers", "t", "-o", "name")) == "t\n"
     assert f"{daemon.manifests}/m.yaml:" in good(daemon.ctl("get", "triggers", "t", "-o", "wide"))
