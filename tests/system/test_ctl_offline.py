@@ -43,7 +43,7 @@ def lines(done: str) -> list[Any]:
     ([], "a verb is missing"),
     (["gett"], 'did you mean "get"?'),
     (["get"], "is missing"),
-    (["get", "trigger"], 'did you mean "triggers"?'),
+    (["get", "trigers"], 'did you mean "triggers"?'),
     (["get", "triggers", "a", "b"], "one argument too many"),
     (["get", "triggers", ""], "ID is empty"),
     (["get", "triggers", "--statu", "x"], 'did you mean "--status"?'),
