@@ -222,7 +222,7 @@ static void idle_leave(struct worker *w)
     w->idle = false;
 }
 
-/* It has no process any more, and no request. */
+/* It has no process any more, and no request. The caller looks whether its pool goes, too. */
 static void worker_free(struct worker *w)
 {
     struct worker_pool *pool = w->pool;
@@ -233,7 +233,6 @@ static void worker_free(struct worker *w)
     free(w->fault);
     free(w);
     pool->n_workers--;
-    pool_free(pool);
     loop_group_release(hold);
 }
 
