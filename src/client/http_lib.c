@@ -69,8 +69,10 @@ static bool take_part(struct http_lib *lib, CURLU *u, CURLUPart part, char *out,
         return false;
     size_t len = strlen(text);
     bool fits = len < cap;
-    for (size_t i = 0; fits && i <= len; i++)
-        out[i] = (char)tolower((unsigned char)text[i]);
+    if (fits)
+        memcpy(out, text, len + 1);
+    for (char *p = out; fits && *p; p++)
+        *p = (char)tolower((unsigned char)*p);
     lib->curl_free(text);
     return fits;
 }
