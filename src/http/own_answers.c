@@ -6,6 +6,10 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 int queue_response_find(struct http_server *s, struct error *err)
 {
@@ -45,4 +49,14 @@ __attribute__((visibility("default"))) enum MHD_Result MHD_queue_response(struct
     refuse_raw(c->door->server, c->fd, conn_tls(c), (int)status, detail_of(status));
     /* The connection is closed. (Had it been queued, some of them would be sent with their headers twice.) */
     return MHD_NO;
+}
+
+/* Around every answer libmicrohttpd sets options of TCP, until the socket says that it has none: it waits for ENOPROTOOPT,
+ * while a unix socket says EOPNOTSUPP, to each answer anew. */
+__attribute__((visibility("default"))) int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    int r = (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+    if (r < 0 && errno == EOPNOTSUPP && level == IPPROTO_TCP)
+        errno = ENOPROTOOPT;
+    return r;
 }
