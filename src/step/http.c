@@ -160,7 +160,7 @@ static void validate(const void *config, const cJSON *node, const char *path, st
 static const char rules[] =
     "[{'properties': {'method': {'pattern': '^[A-Z][A-Z-]*$', 'not': {'enum': ['CONNECT', 'TRACE']}},"
     "'url': {'pattern': '^([hH][tT][tT][pP][sS]?://|\\\\$\\\\{|\\\\{\\\\{)'},"
-    "'headers': {'propertyNames': {'pattern': '^[A-Za-z0-9!#$%&\\u0027*+.^_`|~-]+$', 'not': {'pattern': "
+    "'headers': {'propertyNames': {'pattern': '^[A-Za-z0-9!#\\\\$%&\\u0027*+.^_`|~-]+$', 'not': {'pattern': "
     "'^([cC][oO][nN][nN][eE][cC][tT][iI][oO][nN]|[cC][oO][nN][tT][eE][nN][tT]-[lL][eE][nN][gG][tT][hH]"
     "|[eE][xX][pP][eE][cC][tT]|[kK][eE][eE][pP]-[aA][lL][iI][vV][eE]|[tT][eE]|[tT][rR][aA][iI][lL][eE][rR]"
     "|[uU][pP][gG][rR][aA][dD][eE]|[tT][rR][aA][nN][sS][fF][eE][rR]-[eE][nN][cC][oO][dD][iI][nN][gG])$'}},"

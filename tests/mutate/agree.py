@@ -29,8 +29,9 @@ STEP = r"steps\[\d+\]"
 # has to find.
 CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL)) for what, field, message in (
     ("paths", rf"{MAPPING}|concurrency_key|{STEP}\.if|outputs\..*", r"not a (key or )?path: .*"),
-    ("templates", rf"{STEP}\.(exec|emit)\..*", r".* \(at character \d+\)|`\{\{.*"),
-    ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit))\..*", r"`\$\{.*"),
+    ("templates", rf"{STEP}\.(exec|emit|http|worker)\..*",
+     r".* \(at character \d+\)|`\{\{.*|a worker is started once for many runs: .*"),
+    ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit|http|worker))\..*", r"`\$\{.*"),
     ("globs", r"config\.path", r"(?!expected (an absolute path|segments)).*"),
     ("globs", r"config\.(ignore_patterns|source_pipeline_id)(\[\d+\])?", r"not a glob: .*"),
     ("cron", r"config\.cron", r"not a cron expression: .*"),
@@ -45,7 +46,7 @@ CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL
     ("ids twice", rf"{STEP}\.id", r'"[a-z0-9_.-]+" is also the id of steps\[\d+\]'),
     ("ids twice", r"id", r'(trigger|pipeline) ".*" is already defined at line \d+'),
     ("needs", rf"{STEP}\.needs(\[\d+\])?", r'there is no step ".*"|steps need each other in a circle: .*'),
-    ("steps that paths name", rf"outputs\..*|{STEP}\.(if|exec|emit)", r'.*: there is no step ".*"'),
+    ("steps that paths name", rf"outputs\..*|{STEP}\.(if|exec|emit|http)", r'.*: there is no step ".*"'),
 )]
 
 
