@@ -2,6 +2,7 @@
 
 #include "base/loop.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <strings.h>
 #include <utlist.h>
@@ -213,6 +214,7 @@ static void leave_multi(struct http_transfer *t)
     struct http_client *c = t->client;
     if (!t->added)
         return;
+    assert(c);
     c->lib->curl_multi_remove_handle(c->multi, t->easy);
     t->added = false;
     if (--c->under_way == 0)
@@ -239,6 +241,7 @@ static void transfer_free(struct http_transfer *t)
 static void leave(struct http_transfer *t)
 {
     struct http_client *c = t->client;
+    assert(c); /* once */
     leave_multi(t);
     loop_task_cancel(c->loop, &t->failed);
     DL_DELETE(c->transfers, t);
@@ -551,8 +554,9 @@ static void gone(void *ctx)
 
 void http_client_close(struct http_client *c, void (*done)(void *ctx), void *ctx)
 {
-    while (c->transfers)
-        http_transfer_cancel(c->transfers);
+    struct http_transfer *t, *next;
+    DL_FOREACH_SAFE (c->transfers, t, next)
+        http_transfer_cancel(t);
     close_multi(c);
     c->closed = done;
     c->closed_ctx = ctx;

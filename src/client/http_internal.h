@@ -39,7 +39,7 @@
 struct http_lib {
     pthread_mutex_t lock; /* of loading; what is loaded does not change */
     _Atomic bool loaded;
-#define MEMBER(f) __typeof__(&(f)) f;
+#define MEMBER(f) __typeof__ (&(f))(f);
     CURL_FUNCTIONS(MEMBER)
 #undef MEMBER
 };

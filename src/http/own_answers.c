@@ -53,9 +53,10 @@ __attribute__((visibility("default"))) enum MHD_Result MHD_queue_response(struct
 
 /* Around every answer libmicrohttpd sets options of TCP, until the socket says that it has none: it waits for ENOPROTOOPT,
  * while a unix socket says EOPNOTSUPP, to each answer anew. */
-__attribute__((visibility("default"))) int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+__attribute__((visibility("default"))) int setsockopt(int fd, int level, int optname, const void *optval,
+                                                      socklen_t optlen)
 {
-    int r = (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+    int r = (int)syscall(SYS_setsockopt, fd, level, optname, optval, optlen);
     if (r < 0 && errno == EOPNOTSUPP && level == IPPROTO_TCP)
         errno = ENOPROTOOPT;
     return r;
