@@ -42,7 +42,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define END_WAIT_MS 5
+#define END_WAIT_MS 2 /* as long as the daemon lets an end wait: with its commit it is recorded within 5 */
 #define REQUEST_MAX 65536
 
 enum kind { LISTENER, CONNECTION, WAKE, CHILD, DIRECTORY };
