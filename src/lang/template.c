@@ -166,6 +166,13 @@ bool template_is_constant(const struct template *t)
     return t->count == 0 || (t->count == 1 && t->parts[0].text);
 }
 
+void path_tell(void *ctx, const struct path *p, const char *where)
+{
+    const struct path_teller *t = ctx;
+    (void)where;
+    t->fn(t->ctx, path_text(p));
+}
+
 void template_each_path(const struct template *t, template_path_fn *fn, void *ctx)
 {
     for (size_t i = 0; i < t->count; i++)

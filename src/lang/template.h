@@ -65,6 +65,12 @@ int template_each_piece(const struct template *t, const cJSON *root, const struc
 /* Called for each path, in order, as often as it stands there. `where`: the place in the tree (`body.rows[0]`), "" for
  * the root or a single template. */
 typedef void template_path_fn(void *ctx, const struct path *p, const char *where);
+/* One that hands on the path's text alone; its ctx is a struct path_teller. */
+struct path_teller {
+    void (*fn)(void *ctx, const char *path);
+    void *ctx;
+};
+void path_tell(void *ctx, const struct path *p, const char *where);
 void template_each_path(const struct template *t, template_path_fn *fn, void *ctx);
 /* Called for each reference, `${…}` and all. */
 void template_each_reference(const struct template *t, void (*fn)(void *ctx, const char *text), void *ctx);

@@ -73,25 +73,13 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     return 0;
 }
 
-struct teller {
-    void (*fn)(void *ctx, const char *path);
-    void *ctx;
-};
-
-static void tell_path(void *ctx, const struct path *p, const char *where)
-{
-    struct teller *t = ctx;
-    (void)where;
-    t->fn(t->ctx, path_text(p));
-}
-
 static void each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx)
 {
     const struct program *p = program;
-    struct teller t = {fn, ctx};
-    template_each_path(p->endpoint, tell_path, &t);
+    struct path_teller t = {fn, ctx};
+    template_each_path(p->endpoint, path_tell, &t);
     if (p->data)
-        template_tree_each_path(p->data, tell_path, &t);
+        template_tree_each_path(p->data, path_tell, &t);
 }
 
 /* ---- running ---- */

@@ -247,28 +247,16 @@ void exec_program_free(void *program)
     free(p);
 }
 
-struct path_teller {
-    void (*fn)(void *ctx, const char *path);
-    void *ctx;
-};
-
-static void tell_path(void *ctx, const struct path *p, const char *where)
-{
-    struct path_teller *t = ctx;
-    (void)where;
-    t->fn(t->ctx, path_text(p));
-}
-
 void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx)
 {
     const struct exec_program *p = program;
     struct path_teller t = {fn, ctx};
     for (size_t i = 0; i < p->n_args; i++)
-        template_each_path(p->args[i], tell_path, &t);
+        template_each_path(p->args[i], path_tell, &t);
     if (p->cwd)
-        template_each_path(p->cwd, tell_path, &t);
+        template_each_path(p->cwd, path_tell, &t);
     for (size_t i = 0; i < p->n_env; i++)
-        template_each_path(p->env[i].value, tell_path, &t);
+        template_each_path(p->env[i].value, path_tell, &t);
 }
 
 void exec_each_reference(const void *program, void (*fn)(void *ctx, const char *text), void *ctx)

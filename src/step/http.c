@@ -228,29 +228,17 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     return 0;
 }
 
-struct teller {
-    void (*fn)(void *ctx, const char *path);
-    void *ctx;
-};
-
-static void tell_path(void *ctx, const struct path *p, const char *where)
-{
-    struct teller *t = ctx;
-    (void)where;
-    t->fn(t->ctx, path_text(p));
-}
-
 static void each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx)
 {
     const struct program *p = program;
-    struct teller t = {fn, ctx};
-    template_each_path(p->url, tell_path, &t);
+    struct path_teller t = {fn, ctx};
+    template_each_path(p->url, path_tell, &t);
     for (size_t i = 0; i < p->n_headers; i++)
-        template_each_path(p->headers[i].value, tell_path, &t);
+        template_each_path(p->headers[i].value, path_tell, &t);
     if (p->body)
-        template_tree_each_path(p->body, tell_path, &t);
+        template_tree_each_path(p->body, path_tell, &t);
     if (p->proxy)
-        template_each_path(p->proxy, tell_path, &t);
+        template_each_path(p->proxy, path_tell, &t);
 }
 
 static void each_reference(const void *program, void (*fn)(void *ctx, const char *text), void *ctx)
