@@ -73,6 +73,10 @@ struct source_type {
     void (*update)(struct source *s, const struct trigger *trigger);
     void (*ack)(struct source *s, uint64_t token);
     void (*nack)(struct source *s, uint64_t token, const char *why);
+    /* Of occurrences with until_end, once, after ack(): its event has ended (that is on disk), as `status` says;
+     * EVENT_SKIPPED where there is none, for it was filtered. Where the identity was known, the status of the event that
+     * has it, which is told when that ends; a failed event does not make its redelivery a duplicate. */
+    void (*ended)(struct source *s, uint64_t token, enum event_status status);
     /* The trigger is deleted, or of another type now: add to `g` the deletion of what the type keeps in the store under
      * its id. NULL: nothing. */
     void (*forget)(struct store_group *g, const char *trigger_id);
