@@ -1,0 +1,43 @@
+#!/bin/sh
+# Brings the message brokers that the system tests run against, where one is missing; as root or with sudo.
+#
+#   tests/install-brokers.sh [BROKER...]      all without one: redis
+#
+# What Debian has is installed from it, without a service of its own being started; the rest goes to $TRIGGERD_BROKERS
+# (build/brokers), a folder a broker, and stays there. What cannot be had (no network) is told, and its tests are skipped;
+# the exit status is 0 all the same.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+brokers=${TRIGGERD_BROKERS:-$here/../build/brokers}
+
+installed() { # PACKAGE
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+debian() { # PACKAGE...
+    for package; do
+        installed "$package" || missing="${missing:-} $package"
+    done
+    [ -n "${missing:-}" ] || return 0
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    # shellcheck disable=SC2086 # a list of words
+    $sudo apt-get -qq update && $sudo env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
+        apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >/dev/null
+}
+
+# Debian's redis-tools holds the server too, under another name; redis-server alone would be a service of the machine.
+install_redis() {
+    debian redis-tools &&
+        mkdir -p "$brokers/redis" &&
+        ln -sf /usr/bin/redis-check-rdb "$brokers/redis/redis-server" &&
+        "$brokers/redis/redis-server" --version >/dev/null
+}
+
+[ $# -gt 0 ] || set -- redis
+for broker; do
+    if ! (install_"$broker"); then
+        echo "without $broker: its tests are skipped"
+    fi
+done

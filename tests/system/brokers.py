@@ -1,0 +1,400 @@
+"""Real brokers for tests and benchmarks: each a process of its own on a free loopback port, in a directory of its own; and
+a proxy between a broker and its clients that makes the faults of a network.
+
+Standard library only. tests/install-brokers.sh brings the servers; what is not there skips its tests.
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness import ROOT, free_port, wait_for
+
+# Where the install script puts what Debian has no package of, a folder a broker.
+BROKERS = Path(os.environ.get("TRIGGERD_BROKERS", ROOT / "build" / "brokers"))
+START_TIMEOUT = 90.0
+
+T = TypeVar("T", bound="Server")
+
+
+def program(broker: str, name: str) -> str | None:
+    """The path of a broker's program: below BROKERS/<broker>, else Debian's; None if it is not installed."""
+    own = BROKERS / broker / name
+    return str(own) if own.exists() else shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+# ---- servers ----
+
+
+class Server:
+    """A broker's process. Its data lie below `root`, its port stays the same over restarts.
+
+    A subclass gives `name`, `command()`, `answers()` (it takes requests), and `installed()`; `prepare()` writes its config
+    before each start, `environment()` is what it runs with."""
+
+    name = ""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.data = self.root / "data"
+        self.log = self.root / f"{self.name}.log"
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def installed(cls) -> bool:
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        pass
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self: T, wait: bool = True) -> T:
+        assert not self.running()
+        self.data.mkdir(exist_ok=True)
+        self.prepare()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command(), cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment(), start_new_session=True)
+        if wait:
+            self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
+        def up() -> bool:
+            assert self.running(), f"{self.name} ended:\n{self.log.read_text(errors='replace')[-4000:]}"
+            return self.answers()
+
+        wait_for(up, START_TIMEOUT, f"{self.name} ready")
+
+    def stop(self, timeout: float = 30) -> None:
+        """As an operator stops it; what does not end in time is killed."""
+        if self.running():
+            assert self.process is not None
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout)
+        self.kill()
+
+    def kill(self) -> None:
+        """kill -9 of the server and of what it started (its session)."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def wipe(self) -> None:
+        """Lose all data; not while it runs."""
+        assert not self.running()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def restart(self, *, kill: bool = False, wipe: bool = False) -> None:
+        (self.kill if kill else self.stop)()
+        if wipe:
+            self.wipe()
+        self.start()
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing more."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError, AssertionError):
+            self.thaw()
+        self.stop(5)
+
+
+@contextmanager
+def serve(type: type[T], root: Path, **options: Any) -> Iterator[T]:
+    """A running server for the time of a with statement. Where it is not installed, the test is skipped."""
+    if not type.installed():
+        import pytest
+
+        pytest.skip(f"{type.name} is not installed (tests/install-brokers.sh)")
+    server = type(root, **options)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+# ---- a network with faults ----
+
+
+class Proxy:
+    """TCP between clients and 127.0.0.1:`target` (settable), on `port`, in a thread of its own.
+
+    cut()       resets every connection         hold()/flow()      both ways stand still, nothing is lost: half-open
+    refuse()    nobody connects any more        accept()           again, on the same port
+    delay       seconds that each piece waits, each way
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.delay = 0.0
+        self.accepted = 0  # connections, ever
+        self.forwarded = 0  # bytes, both ways
+        self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.port = free_port()
+        self.accept()
+
+    def _call(self, what: Callable[[], Any]) -> Any:
+        async def run() -> Any:
+            found = what()
+            return await found if asyncio.iscoroutine(found) else found
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            self._abort(writer)
+            return
+        pair = (writer, up_writer)
+        self._open.add(pair)
+        tasks = [self._loop.create_task(self._pump(reader, up_writer)),
+                 self._loop.create_task(self._pump(up_reader, writer))]
+        self._tasks.update(tasks)
+        await asyncio.wait(tasks)
+        self._tasks.difference_update(tasks)
+        self._open.discard(pair)
+        for end in pair:
+            with suppress(Exception):
+                end.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while True:
+                await self._flowing.wait()
+                piece = await reader.read(65536)
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                await self._flowing.wait()
+                if not piece:
+                    break
+                self.forwarded += len(piece)
+                writer.write(piece)
+                await writer.drain()
+        # The other side is told of this one's end, however it came.
+        with suppress(OSError, RuntimeError):
+            if writer.can_write_eof():
+                writer.write_eof()
+
+    @staticmethod
+    def _abort(writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    def connections(self) -> int:
+        return len(self._open)
+
+    def cut(self) -> int:
+        """Gives how many there were."""
+
+        def cut() -> int:
+            pairs = list(self._open)
+            for pair in pairs:
+                for writer in pair:
+                    self._abort(writer)
+            return len(pairs)
+
+        return self._call(cut)
+
+    def hold(self) -> None:
+        self._call(self._flowing.clear)
+
+    def flow(self) -> None:
+        self._call(self._flowing.set)
+
+    def refuse(self) -> None:
+        async def refuse() -> None:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+
+        self._call(refuse)
+        self.cut()
+
+    def accept(self) -> None:
+        async def accept() -> None:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True)
+
+        self._call(accept)
+
+    def close(self) -> None:
+        if not self._thread.is_alive():
+            return
+        self.refuse()
+
+        async def end() -> None:
+            self._flowing.set()
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+
+        self._call(end)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+# ---- Redis ----
+
+
+class RedisError(Exception):
+    pass
+
+
+class RedisClient:
+    """Just enough of RESP to look at a server: `call()` gives ints, bytes, None and lists."""
+
+    def __init__(self, address: int | Path, context: Any = None) -> None:
+        if isinstance(address, int):
+            self.sock = socket.create_connection(("127.0.0.1", address), 30)
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(30)
+            self.sock.connect(str(address))
+        if context is not None:
+            self.sock = context.wrap_socket(self.sock, server_hostname="127.0.0.1")
+        self.file = self.sock.makefile("rb")
+
+    @staticmethod
+    def encode(*words: Any) -> bytes:
+        raw = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        return b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in raw)
+
+    def read(self) -> Any:
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            raise RedisError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            if int(rest) < 0:
+                return None
+            data = self.file.read(int(rest) + 2)
+            return data[:-2]
+        assert kind == b"*", line
+        return None if int(rest) < 0 else [self.read() for _ in range(int(rest))]
+
+    def call(self, *words: Any) -> Any:
+        self.sock.sendall(self.encode(*words))
+        return self.read()
+
+    def pipeline(self, *calls: tuple[Any, ...]) -> list[Any]:
+        self.sock.sendall(b"".join(self.encode(*c) for c in calls))
+        return [self.read() for _ in calls]
+
+    def close(self) -> None:
+        self.file.close()
+        self.sock.close()
+
+
+class Redis(Server):
+    """redis-server; `args` are its options (`--requirepass`, …). Data survive every stop (appendonly, synced each time)."""
+
+    name = "redis"
+
+    def __init__(self, root: Path, *args: str, password: str | None = None, durable: bool = True) -> None:
+        super().__init__(root)
+        self.args = list(args)
+        self.password = password
+        self.durable = durable
+        self._client: RedisClient | None = None
+
+    @classmethod
+    def installed(cls) -> bool:
+        return program("redis", "redis-server") is not None
+
+    def command(self) -> list[str]:
+        durable = ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"]
+        password = ["--requirepass", self.password] if self.password else []
+        return [str(program("redis", "redis-server")), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.data),
+                "--save", "", *durable, *password, *self.args]
+
+    def client(self) -> RedisClient:
+        c = RedisClient(self.port)
+        if self.password:
+            c.call("AUTH", self.password)
+        return c
+
+    def answers(self) -> bool:
+        with suppress(OSError, RedisError):
+            c = self.client()
+            try:
+                return c.call("PING") == b"PONG"
+            finally:
+                c.close()
+        return False
+
+    def call(self, *words: Any) -> Any:
+        """One command, by a connection that is kept and made anew after a restart."""
+        for fresh in (False, True):
+            if self._client is None:
+                self._client = self.client()
+                fresh = True
+            try:
+                return self._client.call(*words)
+            except OSError:
+                self._client = None
+                if fresh:
+                    raise
+        raise AssertionError("not reached")
+
+    def lines(self, list: str) -> list[bytes]:
+        return self.call("LRANGE", list, 0, -1)
