@@ -1,6 +1,4 @@
-#include "client/http_internal.h"
-
-#include "base/loop.h"
+#include "client/http_multi.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,19 +12,12 @@ struct http_client {
     const struct self_mount *avoid;
     struct http_lib *lib;
     struct loop_group group; /* polls of sockets; held by work on the pool */
-    CURLM *multi;            /* NULL: nothing was sent for a while */
-    struct timer timer;      /* libcurl's */
+    struct http_multi multi; /* not open: nothing was sent for a while */
     struct timer idle;
     struct http_transfer *transfers; /* a utlist */
     size_t under_way;                /* of them, those that libcurl has */
     void (*closed)(void *ctx);
     void *closed_ctx;
-};
-
-/* A socket of libcurl's while it wants to hear of it. */
-struct sock {
-    struct http_client *client;
-    struct loop_poll poll;
 };
 
 struct http_transfer {
@@ -109,96 +100,22 @@ void http_request_fini(struct http_request *r)
     *r = (struct http_request){0};
 }
 
-/* ---- the multi handle on the loop ---- */
-
-static void check(struct http_client *c);
-
-static void act(struct http_client *c, curl_socket_t fd, int events)
-{
-    int running;
-    c->lib->curl_multi_socket_action(c->multi, fd, events, &running);
-    check(c);
-}
-
-static void sock_closed(void *ctx)
-{
-    free(ctx);
-}
-
-static void on_ready(void *ctx, int fd, int events, int status)
-{
-    struct sock *s = ctx;
-    int mask = status < 0 ? CURL_CSELECT_ERR : 0;
-    mask |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
-    mask |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
-    act(s->client, fd, mask);
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket)
-{
-    (void)easy;
-    struct http_client *c = ctx;
-    struct sock *s = socket;
-    if (what == CURL_POLL_REMOVE) {
-        if (s) {
-            c->lib->curl_multi_assign(c->multi, fd, NULL);
-            loop_close(&s->poll.handle, sock_closed, s); /* libuv lets go of the descriptor at once */
-        }
-        return 0;
-    }
-    if (!s) {
-        s = xcalloc(1, sizeof(*s));
-        s->client = c;
-        if (loop_poll_init(&c->group, &s->poll, fd, on_ready, s) < 0) {
-            free(s);
-            return 0; /* nobody hears of it: the connect time-out ends it */
-        }
-        c->lib->curl_multi_assign(c->multi, fd, s);
-    }
-    loop_poll_start(&s->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0));
-    return 0;
-}
-
-static void on_timer(struct timer *timer, void *ctx)
-{
-    (void)timer;
-    act(ctx, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static int set_timer(CURLM *multi, long ms, void *ctx)
-{
-    (void)multi;
-    struct http_client *c = ctx;
-    if (ms < 0)
-        loop_timer_stop(c->loop, &c->timer);
-    else
-        loop_timer_start(c->loop, &c->timer, ms); /* of 0 too: not from inside libcurl */
-    return 0;
-}
+/* ---- the multi handle ---- */
 
 static void open_multi(struct http_client *c)
 {
     loop_timer_stop(c->loop, &c->idle);
-    if (c->multi)
+    if (c->multi.handle)
         return;
-    c->multi = c->lib->curl_multi_init();
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, set_timer);
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)HTTP_CONNECTIONS_MAX);
-    c->lib->curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)HTTP_CONNECTIONS_KEPT);
+    http_multi_open(&c->multi);
+    c->lib->curl_multi_setopt(c->multi.handle, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)HTTP_CONNECTIONS_MAX);
+    c->lib->curl_multi_setopt(c->multi.handle, CURLMOPT_MAXCONNECTS, (long)HTTP_CONNECTIONS_KEPT);
 }
 
-/* With every connection that it kept. */
 static void close_multi(struct http_client *c)
 {
     loop_timer_stop(c->loop, &c->idle);
-    if (!c->multi)
-        return;
-    c->lib->curl_multi_cleanup(c->multi);
-    c->multi = NULL;
-    loop_timer_stop(c->loop, &c->timer);
+    http_multi_close(&c->multi);
 }
 
 static void on_idle(struct timer *timer, void *ctx)
@@ -215,7 +132,7 @@ static void leave_multi(struct http_transfer *t)
     if (!t->added)
         return;
     assert(c);
-    c->lib->curl_multi_remove_handle(c->multi, t->easy);
+    c->lib->curl_multi_remove_handle(c->multi.handle, t->easy);
     t->added = false;
     if (--c->under_way == 0)
         loop_timer_start(c->loop, &c->idle, HTTP_IDLE_MS);
@@ -285,29 +202,6 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
     return len;
 }
 
-static void set_blob(struct http_transfer *t, CURLoption option, const struct buf *text)
-{
-    struct curl_blob blob = {text->data, text->len, CURL_BLOB_NOCOPY};
-    if (text->len > 0)
-        t->lib->curl_easy_setopt(t->easy, option, &blob);
-}
-
-static void set_tls(struct http_transfer *t)
-{
-    struct http_lib *l = t->lib;
-    const struct tls_config *c = &t->tls;
-    l->curl_easy_setopt(t->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    l->curl_easy_setopt(t->easy, CURLOPT_CAPATH,
-                        NULL); /* the file has all, and then they are read once, not each time */
-    if (!t->own_tls)
-        return;
-    set_blob(t, CURLOPT_CAINFO_BLOB, &t->files.ca);
-    set_blob(t, CURLOPT_SSLCERT_BLOB, &t->files.cert);
-    set_blob(t, CURLOPT_SSLKEY_BLOB, t->files.key.len > 0 ? &t->files.key : &t->files.cert);
-    l->curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYPEER, (long)c->verify);
-    l->curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYHOST, c->verify ? 2L : 0L);
-}
-
 static void set_always(struct http_transfer *t)
 {
     struct http_lib *l = t->lib;
@@ -329,7 +223,7 @@ static void set_always(struct http_transfer *t)
     l->curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     if (!t->proxy || *t->proxy)
         l->curl_easy_setopt(e, CURLOPT_PROXY, t->proxy ? t->proxy : "");
-    set_tls(t);
+    http_set_tls(l, e, t->own_tls ? &t->tls : NULL, &t->files);
 }
 
 static void add_line(struct http_transfer *t, const char *line)
@@ -398,7 +292,7 @@ static int aim(struct http_transfer *t, const char *url, bool first, struct erro
     set_method(t);
     set_headers(t);
     open_multi(t->client);
-    CURLMcode code = l->curl_multi_add_handle(t->client->multi, t->easy);
+    CURLMcode code = l->curl_multi_add_handle(t->client->multi.handle, t->easy);
     if (code != CURLM_OK)
         return error_set(err, -EIO, "%s", l->curl_multi_strerror(code));
     t->added = true;
@@ -468,16 +362,12 @@ static void ended(struct http_transfer *t, CURLcode code)
     finish(t);
 }
 
-static void check(struct http_client *c)
+static void on_ended(void *ctx, CURL *easy, CURLcode code)
 {
-    int left;
-    const CURLMsg *m;
-    while (c->multi && (m = c->lib->curl_multi_info_read(c->multi, &left))) {
-        struct http_transfer *t = NULL;
-        CURLcode code = m->data.result; /* the message goes with the handle */
-        if (m->msg == CURLMSG_DONE && c->lib->curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t) == CURLE_OK)
-            ended(t, code);
-    }
+    struct http_client *c = ctx;
+    struct http_transfer *t = NULL;
+    if (c->lib->curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t) == CURLE_OK)
+        ended(t, code);
 }
 
 /* ---- before it ---- */
@@ -509,8 +399,7 @@ struct http_transfer *http_client_send(struct http_client *c, struct http_reques
     t->proxy = xstrdup0(r->proxy);
     if (r->tls) {
         t->own_tls = true;
-        t->tls = (struct tls_config){xstrdup0(r->tls->ca_file), xstrdup0(r->tls->cert_file), xstrdup0(r->tls->key_file),
-                                     r->tls->verify};
+        t->tls = tls_config_copy(r->tls);
     }
     *r = (struct http_request){0};
     loop_task_init(&t->failed, tell_failure, t);
@@ -537,9 +426,24 @@ struct http_client *http_client_create(struct loop *loop, const struct self_moun
     struct http_client *c = xcalloc(1, sizeof(*c));
     *c = (struct http_client){.loop = loop, .avoid = avoid, .lib = http_lib_create()};
     loop_group_init(&c->group, loop);
-    timer_init(&c->timer, on_timer, c);
+    http_multi_init(&c->multi, loop, &c->group, c->lib, on_ended, c);
     timer_init(&c->idle, on_idle, c);
     return c;
+}
+
+struct http_lib *http_client_lib(struct http_client *c)
+{
+    return c->lib;
+}
+
+struct loop_group *http_client_group(struct http_client *c)
+{
+    return &c->group;
+}
+
+const struct self_mount *http_client_avoid(const struct http_client *c)
+{
+    return c->avoid;
 }
 
 static void gone(void *ctx)

@@ -1,4 +1,5 @@
-/* Of the HTTP client alone: libcurl, loaded when it is needed, and what is read off a URL with it. */
+/* Of the HTTP client and what shares its library alone: libcurl, loaded when it is needed, and what is read off a URL
+ * with it. */
 #ifndef TRIGGERD_CLIENT_HTTP_INTERNAL_H
 #define TRIGGERD_CLIENT_HTTP_INTERNAL_H
 
@@ -25,6 +26,8 @@
     X(curl_easy_setopt)                                                                                                \
     X(curl_easy_getinfo)                                                                                               \
     X(curl_easy_cleanup)                                                                                               \
+    X(curl_easy_send)                                                                                                  \
+    X(curl_easy_recv)                                                                                                  \
     X(curl_easy_strerror)                                                                                              \
     X(curl_slist_append)                                                                                               \
     X(curl_slist_free_all)                                                                                             \
@@ -49,6 +52,12 @@ void http_lib_destroy(struct http_lib *lib); /* NULL is allowed */
 /* Any thread; it waits for the disk where it was not loaded yet. -ENOPKG: it cannot be; the next call tries again. */
 int http_lib_load(struct http_lib *lib, struct error *err);
 bool http_lib_loaded(const struct http_lib *lib);
+
+/* The client's, for those that share its library: a group that its closing waits for. */
+struct loop_group;
+struct http_lib *http_client_lib(struct http_client *c);
+struct loop_group *http_client_group(struct http_client *c);
+const struct self_mount *http_client_avoid(const struct http_client *c);
 
 struct http_origin {
     char scheme[8], host[256]; /* lower case */

@@ -48,6 +48,11 @@ void tls_validate(const struct tls_config *c, const cJSON *node, const char *pat
                       "a key without `cert_file`");
 }
 
+struct tls_config tls_config_copy(const struct tls_config *c)
+{
+    return (struct tls_config){xstrdup0(c->ca_file), xstrdup0(c->cert_file), xstrdup0(c->key_file), c->verify};
+}
+
 static int read_file(const char *path, const struct self_mount *avoid, struct buf *out, struct error *err)
 {
     char link[64];

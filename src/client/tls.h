@@ -21,6 +21,8 @@ extern const struct field_table tls_fields;
 /* What spans fields, for a validate() of the kind that has the table; `path` is that of the object. */
 void tls_validate(const struct tls_config *c, const cJSON *node, const char *path, struct issues *issues);
 
+struct tls_config tls_config_copy(const struct tls_config *c); /* for fields_fini(&tls_fields, …) */
+
 /* PEM texts; NULL: none. */
 struct tls_files {
     struct buf ca, cert, key;
