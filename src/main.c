@@ -28,6 +28,7 @@
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for
  * system calls on users' paths and for parsing manifests.
  */
+#include "api/changes.h"
 #include "api/feed.h"
 #include "base/inotify.h"
 #include "base/log.h"
@@ -83,6 +84,7 @@ struct daemon {
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
+    struct changes *changes;
     struct http_server *http;
     struct mount *mount; /* NULL: none was asked for */
     struct self_mount self_mount;
@@ -239,6 +241,13 @@ static void reconcile_gone(void *ctx)
         watcher_gone(d);
 }
 
+static void resources_changed(void *ctx)
+{
+    struct daemon *d = ctx;
+    if (d->changes)
+        changes_tell(d->changes, CHANGED_TRIGGERS | CHANGED_PIPELINES | CHANGED_MANIFESTS, NULL);
+}
+
 static void http_gone(void *ctx)
 {
     struct daemon *d = ctx;
@@ -247,6 +256,8 @@ static void http_gone(void *ctx)
     d->access = NULL;
     feed_destroy(d->feed);
     d->feed = NULL;
+    changes_destroy(d->changes);
+    d->changes = NULL;
     if (d->reconcile)
         reconcile_stop(d->reconcile, reconcile_gone, d);
     else
@@ -522,6 +533,7 @@ static int open_views(struct daemon *d, struct error *err)
                                         .dirs = (const char *const *)d->config.manifests.items,
                                         .n_dirs = d->config.manifests.n,
                                         .first = first_reconcile,
+                                        .changed = resources_changed,
                                         .ctx = d};
     int r = reconcile_create(&options, &d->reconcile, err);
     if (r < 0)
@@ -529,8 +541,10 @@ static int open_views(struct daemon *d, struct error *err)
     r = feed_create(&d->loop, d->engine, clock_system(), &d->feed);
     if (r < 0)
         return r;
+    d->changes = changes_create(&d->loop, d->engine);
     d->api = (struct api){.engine = d->engine,
                           .feed = d->feed,
+                          .changes = d->changes,
                           .loop = &d->loop,
                           .state_dir = d->config.state,
                           .store = d->store,

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "reconcile/reconcile.h"
 
+struct changes;
 struct feed;
 
 struct api {
@@ -18,6 +19,7 @@ struct api {
     struct store_port *store;
     struct reconcile *reconcile;
     struct feed *feed;
+    struct changes *changes;
     struct loop *loop;
     struct clock *clock;
     const char *state_dir;    /* as it is named in the settings */

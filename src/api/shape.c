@@ -1,6 +1,7 @@
 #include "api/shape.h"
 
 #include "api/api.h"
+#include "api/changes.h"
 #include "manifest/kinds.h"
 
 #include <ctype.h>
@@ -87,6 +88,7 @@ static const struct words {
     {"ConditionStatus", "The status of a condition", one_condition_status},
     {"ResourceKind", "A kind of resource", one_kind},
     {"CompletedStatus", "How a run ended", one_outcome},
+    {"ChangeKind", "A kind of what changes", change_kind_name},
     {"ChangeResult", "What became of a resource", one_change},
 };
 

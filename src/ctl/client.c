@@ -4,6 +4,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <strings.h>
 
@@ -140,15 +141,21 @@ static size_t take_header(char *data, size_t size, size_t n, void *ctx)
     return f->enough ? 0 : size * n;
 }
 
-static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
+/* As curl_easy_perform(), which wakes every second, whatever comes. */
+static CURLcode perform(CURL *curl)
 {
-    (void)total;
-    (void)now;
-    (void)up_total;
-    (void)up_now;
-    struct following *f = ctx;
-    f->enough = f->enough || !f->stream->tick(f->stream->ctx);
-    return f->enough;
+    CURLM *multi = curl_multi_init();
+    CURLcode code = CURLE_OUT_OF_MEMORY;
+    int running = 0, left;
+    CURLMcode r = multi ? curl_multi_add_handle(multi, curl) : CURLM_OUT_OF_MEMORY;
+    while (r == CURLM_OK && (r = curl_multi_perform(multi, &running)) == CURLM_OK && running)
+        r = curl_multi_poll(multi, NULL, 0, INT_MAX, NULL); /* it knows its own time-outs */
+    for (const CURLMsg *m; r == CURLM_OK && (m = curl_multi_info_read(multi, &left));)
+        code = m->data.result;
+    if (multi)
+        curl_multi_remove_handle(multi, curl);
+    curl_multi_cleanup(multi);
+    return code;
 }
 
 int client_follow(struct client *c, const struct client_stream *stream, struct client_reply *ret, bool *ret_began,
@@ -168,17 +175,13 @@ int client_follow(struct client *c, const struct client_stream *stream, struct c
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &f);
     curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
     curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, "GET");
-    curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L);
-    curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, stream->tick ? 0L : 1L);
-    curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, &f);
+    curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, stream->timeout_ms);
     curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, stream->began ? take_header : NULL);
     curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, stream->began ? &f : NULL);
-    CURLcode code = curl_easy_perform(c->curl);
+    CURLcode code = perform(c->curl);
     curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, NULL);
     curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, NULL);
     curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, CLIENT_ANSWER_SECONDS);
-    curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 1L);
     curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, NULL);
     curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
     *ret_began = f.began;

@@ -43,8 +43,7 @@ struct client_stream {
     bool (*began)(void *ctx);
     /* Pieces of such an answer. False: enough. */
     bool (*take)(void *ctx, const char *data, size_t len);
-    /* About once a second, whatever comes. False: enough. NULL: not needed. */
-    bool (*tick)(void *ctx);
+    long timeout_ms; /* 0: none */
     void *ctx;
 };
 /* 0: there was an answer; with a status other than 200 *ret has its body. Errors as above; *ret_began: there was a

@@ -4,6 +4,8 @@
 #include "ctl/print.h"
 #include "ctl/request.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
@@ -82,6 +84,8 @@ static bool take(void *ctx, const char *data, size_t len)
         data += n + (end != NULL);
         len -= n + (end != NULL);
     }
+    if (p->follow->drained)
+        p->enough = p->enough || !p->follow->drained(p->follow->ctx);
     return !p->enough;
 }
 
@@ -92,14 +96,26 @@ static bool began(void *ctx)
     return !p->enough;
 }
 
-static bool tick(void *ctx)
+/* ---- the connection ---- */
+
+static int64_t now_ms(void)
 {
-    struct parser *p = ctx;
-    p->enough = p->enough || !p->follow->tick(p->follow->ctx);
-    return !p->enough;
+    return clock_monotonic_ms(clock_system());
 }
 
-/* ---- the connection ---- */
+static bool is_over(const struct follow *f)
+{
+    return f->until_ms != 0 && now_ms() >= f->until_ms;
+}
+
+/* No longer than to the end. */
+static void rest(const struct follow *f, int64_t ms)
+{
+    if (f->until_ms != 0)
+        ms = MIN(ms, f->until_ms - now_ms());
+    if (ms > 0)
+        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
 
 /* One connection. -1: it began and broke off; else the exit code. `again`: nothing is told but what cannot be waited
  * for. */
@@ -107,22 +123,23 @@ static int connect_once(struct ctl *c, struct parser *p, bool again)
 {
     struct client_reply reply = {0};
     struct error err = ERROR_INIT;
-    bool there = false;
-    const struct client_stream stream = {.path = p->follow->path,
+    const struct follow *f = p->follow;
+    bool there = false, patient = again || f->patient;
+    const struct client_stream stream = {.path = f->path,
                                          .last_event_id = p->id,
-                                         .began = p->follow->began ? began : NULL,
+                                         .began = f->began ? began : NULL,
                                          .take = take,
-                                         .tick = p->follow->tick ? tick : NULL,
+                                         .timeout_ms = f->until_ms ? (long)MAX(f->until_ms - now_ms(), 1) : 0,
                                          .ctx = p};
     p->line.len = p->data.len = 0; /* half a message comes again */
     p->gap = false;
     int r = c->client ? 0 : client_create(c->socket, &c->client, &err);
     r = r < 0 ? r : client_follow(c->client, &stream, &reply, &there, &err);
-    int status = p->enough ? CTL_OK : -1;
-    if (r == 0 && reply.status != 200 && !(again && reply.status == 503)) {
+    int status = p->enough ? CTL_OK : is_over(f) ? CTL_TIMEOUT : -1;
+    if (r == 0 && reply.status != 200 && !(patient && reply.status == 503)) {
         ctl_tell_problem(&reply);
         status = CTL_FAILED;
-    } else if (r < 0 && !there && !again) {
+    } else if (r < 0 && status < 0 && !there && !again) {
         complain("%s", err.message);
         status = r == -ECONNREFUSED ? CTL_NO_DAEMON : CTL_FAILED;
     }
@@ -137,12 +154,73 @@ int ctl_follow(struct ctl *c, const struct follow *f)
     if (r < 0)
         complain("the daemon has gone; waiting for it");
     while (r < 0) {
-        nanosleep(&(struct timespec){.tv_nsec = AGAIN_MS * 1000000L}, NULL);
-        r = connect_once(c, &p, true);
+        rest(f, AGAIN_MS);
+        r = is_over(f) ? CTL_TIMEOUT : connect_once(c, &p, true);
     }
     buf_fini(&p.line);
     buf_fini(&p.data);
     free(p.id);
     free(p.next_id);
     return r;
+}
+
+/* ---- what changes ---- */
+
+#define REST_FACTOR 10 /* a look may take a tenth of the time */
+
+struct watch_state {
+    const struct watching *watching;
+    const struct follow *follow;
+    struct ctl asking;
+    int64_t ended_ms, took_ms; /* of the last look */
+    bool changed;              /* since */
+    int status;
+};
+
+static bool look(void *ctx)
+{
+    struct watch_state *s = ctx;
+    int64_t begin = now_ms();
+    s->changed = false;
+    s->status = s->watching->look(s->watching->ctx, &s->asking);
+    s->ended_ms = now_ms();
+    s->took_ms = s->ended_ms - begin;
+    return s->status < 0;
+}
+
+static bool note_change(void *ctx, const cJSON *data)
+{
+    struct watch_state *s = ctx;
+    s->changed = s->changed || value_get(data, "changed");
+    return true;
+}
+
+static bool look_if_changed(void *ctx)
+{
+    struct watch_state *s = ctx;
+    if (!s->changed)
+        return true;
+    rest(s->follow, s->ended_ms + REST_FACTOR * s->took_ms - now_ms());
+    return look(s);
+}
+
+int ctl_watch(struct ctl *c, const struct watching *w)
+{
+    struct buf path = {0};
+    url_add(&path, "/api/v1/changes");
+    url_param(&path, "kind", w->kind);
+    url_param(&path, "id", w->id);
+    struct watch_state s = {.watching = w, .asking = {.socket = c->socket, .colour = c->colour}, .status = -1};
+    const struct follow follow = {.path = path.data,
+                                  .began = look,
+                                  .message = note_change,
+                                  .drained = look_if_changed,
+                                  .until_ms = w->until_ms,
+                                  .patient = w->patient,
+                                  .ctx = &s};
+    s.follow = &follow;
+    int r = ctl_follow(c, &follow);
+    client_destroy(s.asking.client);
+    buf_fini(&path);
+    return r == CTL_OK ? s.status : r;
 }

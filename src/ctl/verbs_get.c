@@ -1,5 +1,4 @@
 /* get and events: lists of what there is, one of them by its id, and what comes and changes. */
-#include "base/clock.h"
 #include "ctl/args.h"
 #include "ctl/follow.h"
 #include "ctl/print.h"
@@ -392,8 +391,6 @@ struct watch {
     bool headed;
     struct row *rows;
     uint64_t round;
-    int64_t ended_ms, took_ms; /* of the last look */
-    bool dirty;                /* something happened since */
     int status;
 };
 
@@ -506,33 +503,19 @@ static void turn_round(cJSON *items)
     }
 }
 
-/* False: it failed, and was told. */
-static bool look_again(struct watch *w)
+/* -1; or the exit code of what failed, which was told. */
+static int look_again(void *ctx, struct ctl *asking)
 {
+    struct watch *w = ctx;
     double total;
-    int64_t begin = clock_monotonic_ms(clock_system());
     _cleanup_(cjson_deletep) cJSON *items = cJSON_CreateArray();
-    w->dirty = false;
-    w->status = w->id ? get_one(&w->asking, w->listing, w->id, items)
-                      : fetch(&w->asking, w->listing, w->query, w->limit, items, &total);
+    w->status = w->id ? get_one(asking, w->listing, w->id, items)
+                      : fetch(asking, w->listing, w->query, w->limit, items, &total);
     if (w->listing->bounded)
         turn_round(items);
     if (w->status == CTL_OK)
         show_changes(w, items);
-    w->ended_ms = clock_monotonic_ms(clock_system());
-    w->took_ms = w->ended_ms - begin;
-    return w->status == CTL_OK;
-}
-
-/* Not all that is shown comes with events (pauses, edits): all is looked at again now and then, the less often the more
- * there is to look at. */
-static bool watch_tick(void *ctx)
-{
-    struct watch *w = ctx;
-    int64_t rest = MAX(w->dirty ? 100 : 1000, 10 * w->took_ms);
-    if (clock_monotonic_ms(clock_system()) - w->ended_ms < rest)
-        return true;
-    return look_again(w);
+    return w->status == CTL_OK && !ferror(stdout) ? -1 : w->status;
 }
 
 /* What was listed just before may come once more. */
@@ -555,23 +538,18 @@ static bool was_shown(struct watch *w, const cJSON *item)
 static bool watch_message(void *ctx, const cJSON *event)
 {
     struct watch *w = ctx;
-    if (streq(w->listing->word, "events")) {
-        if (!was_shown(w, event))
-            show_row(w, event);
-        return fflush(stdout) == 0;
-    }
-    w->dirty = true;
-    return watch_tick(w);
+    if (!was_shown(w, event))
+        show_row(w, event);
+    return fflush(stdout) == 0;
 }
 
-/* The list is asked for when the stream stands, so that nothing falls between the two; later, what changed while it did
- * not stand. */
+/* The list is asked for when the stream stands, so that nothing falls between the two. */
 static bool watch_began(void *ctx)
 {
     struct watch *w = ctx;
-    bool list = w->list_first || !streq(w->listing->word, "events");
+    bool list = w->list_first;
     w->list_first = false;
-    return !list || look_again(w);
+    return !list || look_again(w, &w->asking) < 0;
 }
 
 static void watch_fini(struct watch *w)
@@ -585,16 +563,15 @@ static void watch_fini(struct watch *w)
     client_destroy(w->asking.client);
 }
 
+/* Events come by themselves; of all else we hear that something changed, and look. */
 static int watch(struct watch *w, const struct buf *stream)
 {
-    bool events = streq(w->listing->word, "events");
-    const struct follow follow = {.path = stream->data,
-                                  .began = watch_began,
-                                  .message = watch_message,
-                                  .tick = events ? NULL : watch_tick,
-                                  .ctx = w};
+    const struct follow follow = {.path = stream->data, .began = watch_began, .message = watch_message, .ctx = w};
+    const struct watching watching = {
+        .kind = w->listing->word, .id = w->listing->no_pages ? NULL : w->id, .look = look_again, .ctx = w};
+    bool events = streq(w->listing->word, "events") && !w->id;
     w->asking = (struct ctl){.socket = w->ctl->socket, .colour = w->ctl->colour};
-    int r = ctl_follow(w->ctl, &follow);
+    int r = events ? ctl_follow(w->ctl, &follow) : ctl_watch(w->ctl, &watching);
     r = r == CTL_OK ? w->status : r;
     watch_fini(w);
     return r;

@@ -1,12 +1,12 @@
 /* stats, status, version, logs. */
 #include "ctl/args.h"
+#include "ctl/follow.h"
 #include "ctl/print.h"
 #include "ctl/request.h"
 #include "ctl/views.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 int verb_stats(struct ctl *c, const struct args *a)
 {
@@ -98,8 +98,6 @@ int verb_version(struct ctl *c, const struct args *a)
 
 /* ---- logs ---- */
 
-#define LOGS_POLL_MS 150
-
 /* One output of a step, as far as it was printed. */
 struct output {
     char *step;
@@ -110,6 +108,7 @@ struct output {
 
 struct logs {
     struct ctl *ctl;
+    const char *path;       /* of the run */
     const char *run, *only; /* `only` NULL: all steps, with titles */
     struct output *outputs;
     size_t n;
@@ -205,18 +204,24 @@ static int print_outputs(struct logs *l, const char *path, bool *ret_ended)
     return r;
 }
 
+static int look_at_outputs(void *ctx, struct ctl *asking)
+{
+    struct logs *l = ctx;
+    bool ended = false;
+    l->ctl = asking;
+    int r = print_outputs(l, l->path, &ended);
+    return r == CTL_OK && !ended && fflush(stdout) == 0 ? -1 : r;
+}
+
 int verb_logs(struct ctl *c, const struct args *a)
 {
-    struct logs l = {.ctl = c, .run = a->words[0], .only = a->values[OPT_STEP]};
+    struct logs l = {.run = a->words[0], .only = a->values[OPT_STEP]};
     struct buf url = {0};
-    bool ended = false;
     url_add(&url, "/api/v1/runs/");
     url_part(&url, l.run);
-    int r = print_outputs(&l, url.data, &ended);
-    while (r == CTL_OK && a->values[OPT_FOLLOW] && !ended && fflush(stdout) == 0) {
-        nanosleep(&(struct timespec){.tv_nsec = LOGS_POLL_MS * 1000000L}, NULL);
-        r = print_outputs(&l, url.data, &ended);
-    }
+    l.path = url.data;
+    const struct watching watching = {.kind = "runs", .id = l.run, .look = look_at_outputs, .ctx = &l};
+    int r = a->values[OPT_FOLLOW] ? ctl_watch(c, &watching) : MAX(look_at_outputs(&l, c), CTL_OK);
     if (!l.only && l.line_open)
         printf("\n");
     for (size_t i = 0; i < l.n; i++)

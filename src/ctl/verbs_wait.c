@@ -1,28 +1,27 @@
-/* wait: until a trigger, a run or an event is in a state. The daemon is asked every 100 ms. */
+/* wait: until a trigger, a run or an event is in a state. */
 #include "base/clock.h"
 #include "ctl/args.h"
+#include "ctl/follow.h"
 #include "ctl/print.h"
 #include "ctl/request.h"
 #include "ctl/views.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
-#define POLL_MS 100
 #define TIMEOUT_MAX_SECONDS 31536000.0
 
 static const struct waitable {
-    const char *kind, *path;
+    const char *kind, *changes, *path;
     const char *const *states;
     size_t open;        /* the first `open` states are not final */
     const char *wanted; /* without --for */
     bool may_come;      /* one that does not exist is waited for */
     void (*show)(const struct args *a, const cJSON *v);
 } waitables[] = {
-    {"trigger", "/api/v1/triggers/", trigger_states, SIZE_MAX, "active", true, NULL},
-    {"run", "/api/v1/runs/", run_states, STATES_OPEN, "completed", false, show_run},
-    {"event", "/api/v1/triggers/events/", event_states, STATES_OPEN, "completed", false, show_event},
+    {"trigger", "triggers", "/api/v1/triggers/", trigger_states, SIZE_MAX, "active", true, NULL},
+    {"run", "runs", "/api/v1/runs/", run_states, STATES_OPEN, "completed", false, show_run},
+    {"event", "events", "/api/v1/triggers/events/", event_states, STATES_OPEN, "completed", false, show_event},
 };
 
 static bool is_final(const struct waitable *w, const char *status)
@@ -66,32 +65,42 @@ static int look(struct ctl *c, const struct waitable *w, const char *path, cJSON
     return r;
 }
 
-/* Ask until the state is `wanted` or final. CTL_TIMEOUT: *ret is as it was last, NULL: it did not come to exist. */
+struct waiting {
+    const struct waitable *waitable;
+    const char *path, *wanted;
+    cJSON *last; /* as it was seen last */
+};
+
+static int look_at_state(void *ctx, struct ctl *asking)
+{
+    struct waiting *w = ctx;
+    cJSON_Delete(steal(&w->last));
+    int r = look(asking, w->waitable, w->path, &w->last);
+    const char *status = value_get_string(w->last, "status");
+    bool ended = status && (streq(status, w->wanted) || is_final(w->waitable, status));
+    return r == CTL_OK && !ended ? -1 : r;
+}
+
+/* Until the state is `wanted` or final. CTL_TIMEOUT: *ret is as it was last, NULL: it did not come to exist. */
 static int wait_state(struct ctl *c, const struct waitable *w, const char *id, const char *wanted, int64_t timeout_ms,
                       cJSON **ret)
 {
     struct buf url = {0};
-    int64_t begin = clock_monotonic_ms(clock_system());
-    int r;
     url_add(&url, w->path);
     url_part(&url, id);
-    for (;;) {
-        cJSON *v = NULL;
-        r = look(c, w, url.data, &v);
-        if (r != CTL_OK)
-            break;
-        const char *status = value_get_string(v, "status");
-        int64_t left = timeout_ms < 0 ? POLL_MS : timeout_ms - (clock_monotonic_ms(clock_system()) - begin);
-        bool ended = v && (streq(status, wanted) || is_final(w, status));
-        if (ended || left <= 0) {
-            *ret = v;
-            r = ended ? CTL_OK : CTL_TIMEOUT;
-            break;
-        }
-        cJSON_Delete(v);
-        int64_t pause = MIN(left, POLL_MS);
-        nanosleep(&(struct timespec){.tv_nsec = (long)pause * 1000000}, NULL);
-    }
+    struct waiting waiting = {.waitable = w, .path = url.data, .wanted = wanted};
+    const struct watching watching = {
+        .kind = w->changes,
+        .id = id,
+        .look = look_at_state,
+        .until_ms = timeout_ms < 0 ? 0 : clock_monotonic_ms(clock_system()) + timeout_ms,
+        .patient = w->may_come,
+        .ctx = &waiting,
+    };
+    int r = ctl_watch(c, &watching);
+    if (r == CTL_OK || r == CTL_TIMEOUT)
+        *ret = steal(&waiting.last);
+    cJSON_Delete(waiting.last);
     buf_fini(&url);
     return r;
 }

@@ -183,6 +183,17 @@ struct feed_listener {
 void engine_listen(struct engine *e, struct feed_listener *l);
 void engine_unlisten(struct engine *e, struct feed_listener *l);
 
+/* ---- changes: something that views show is not as it was ---- */
+
+enum watched { WATCHED_TRIGGER, WATCHED_PIPELINE, WATCHED_RUN };
+/* Called from inside of what changes it, so it must not call the engine; events are told by the feed above. `id` is
+ * borrowed. A run has changed also when one of its steps printed something. */
+struct change_listener {
+    void (*fn)(struct change_listener *l, enum watched what, const char *id);
+};
+/* One at most; NULL: nobody. */
+void engine_watch(struct engine *e, struct change_listener *l);
+
 /* How long events waited for their run to start, and runs took, since the start; borrowed. */
 const struct histogram *engine_start_times(const struct engine *e);
 const struct histogram *engine_run_times(const struct engine *e);

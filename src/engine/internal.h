@@ -321,9 +321,10 @@ struct engine {
     struct channel *channels, *globs;
     struct dedup_flight *flights;
     struct feed_listener *listeners;
-    struct waiter *waiters; /* for the engine's own slots */
-    struct lane *ready;     /* lanes to pump; a utlist by ready_prev, ready_next */
-    struct waiter *woken;   /* runs by hand whose turn it may be */
+    struct change_listener *watcher; /* NULL: nobody */
+    struct waiter *waiters;          /* for the engine's own slots */
+    struct lane *ready;              /* lanes to pump; a utlist by ready_prev, ready_next */
+    struct waiter *woken;            /* runs by hand whose turn it may be */
     bool pumping;
     struct saved_state *saved;   /* states read at load, until their trigger turns up */
     struct live_event *orphaned; /* open events read at load, until engine_start() */
@@ -564,6 +565,7 @@ void recover_start(struct engine *e);
 cJSON *saved_take(struct engine *e, const char *scope, const char *id);
 void saved_free(struct engine *e);
 void feed_tell(struct engine *e, const struct event *ev);
+void change_tell(struct engine *e, enum watched what, const char *id);
 void drain_progress(struct engine *e);
 
 #endif

@@ -155,6 +155,22 @@ void engine_unlisten(struct engine *e, struct feed_listener *l)
     DL_DELETE(e->listeners, l);
 }
 
+void engine_watch(struct engine *e, struct change_listener *l)
+{
+    e->watcher = l;
+}
+
+void change_tell(struct engine *e, enum watched what, const char *id)
+{
+    if (e->watcher)
+        e->watcher->fn(e->watcher, what, id);
+}
+
+void step_printed(struct step_call *call)
+{
+    change_tell(container_of(call, struct attempt, call)->step->run->engine, WATCHED_RUN, call->run_id);
+}
+
 void feed_tell(struct engine *e, const struct event *ev)
 {
     struct feed_listener *l, *tmp;

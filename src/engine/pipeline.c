@@ -120,6 +120,7 @@ static void fit(struct live_pipeline *p)
                       p->observed_generation);
     else
         condition_remove(&p->conditions, "Runnable");
+    change_tell(p->engine, WATCHED_PIPELINE, p->id);
 }
 
 void engine_fit_pipelines(struct engine *e)
@@ -226,6 +227,7 @@ static void hand_recorded(struct batch *b, int result)
         return;
     }
     started(run->started_ctx, 0, run->row.id, NULL);
+    change_tell(run->engine, WATCHED_RUN, run->row.id);
     run_try(run);
 }
 

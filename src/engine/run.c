@@ -83,6 +83,8 @@ void run_free(struct live_run *run)
     if (!run->finished || run->writes > 0)
         return;
     struct engine *e = run->engine;
+    change_tell(e, WATCHED_RUN, run->row.id);
+    change_tell(e, WATCHED_PIPELINE, run->row.pipeline_id);
     HASH_DELETE(hh, e->runs, run);
     timer_stop(e->timers, &run->timeout);
     for (size_t i = 0; i < run->n_steps; i++) {
@@ -209,6 +211,7 @@ static void start_attempt(struct live_step *s)
     if (!s->started_once)
         s->row.started_ms = engine_wall(e);
     s->started_once = true;
+    change_tell(e, WATCHED_RUN, run->row.id);
     if (s->spec->timeout_seconds > 0)
         timer_start(e->timers, &s->timer, engine_now(e) + (int64_t)ceil(s->spec->timeout_seconds * 1000));
     attempt_start(a);
@@ -410,6 +413,7 @@ void run_advance(struct live_run *run)
 {
     if (run->finished)
         return;
+    change_tell(run->engine, WATCHED_RUN, run->row.id);
     bool open = false, moved = true;
     while (moved && run->ending == RUN_RUNNING && !run->interrupted) {
         moved = false;
@@ -508,6 +512,8 @@ static void start_recorded(struct batch *b, int result)
     struct store_port *store = b->engine->store;
     if (result < 0)
         return; /* the store closes: the note, if there is one, stays for the next life */
+    change_tell(run->engine, WATCHED_RUN, run->row.id);
+    change_tell(run->engine, WATCHED_PIPELINE, run->row.pipeline_id);
     if (run->note >= 0)
         store->clear_start(store, run->note);
     else

@@ -113,6 +113,9 @@ int step_context_expanded(struct step_call *call, const cJSON **ret_context, con
 /* The end of an attempt; implemented by the engine (or by a test that stands in for it). Frees `call`. */
 void step_done(struct step_call *call, struct step_result *result);
 
+/* It printed something: peek() has more. Implemented by the engine. */
+void step_printed(struct step_call *call);
+
 /* The variables that every child of a step gets: TRIGGERD_RUN_ID, TRIGGERD_ATTEMPT, …; in engine/step_env.c. */
 void step_env_each(const struct step_call *call, void (*fn)(void *ctx, const char *name, const char *value), void *ctx);
 /* Is it one of them that a manifest must not set: by these a child is found again. */

@@ -43,8 +43,9 @@ char *content_hash(const char *text)
 
 static void set(struct live_trigger *t, const char *type, bool status, const char *reason, const char *message)
 {
-    condition_set(&t->conditions, type, status ? CONDITION_TRUE : CONDITION_FALSE, reason, message,
-                  engine_wall(t->engine), t->observed_generation);
+    if (condition_set(&t->conditions, type, status ? CONDITION_TRUE : CONDITION_FALSE, reason, message,
+                      engine_wall(t->engine), t->observed_generation))
+        change_tell(t->engine, WATCHED_TRIGGER, t->id);
 }
 
 static void refresh_connected(struct live_trigger *t)
@@ -112,8 +113,9 @@ void engine_trigger_condition(struct engine *e, const char *id, const char *type
 {
     struct live_trigger *only = id ? engine_find_trigger(e, id) : NULL;
     for (struct live_trigger *t = id ? only : e->triggers; t; t = id ? NULL : t->hh.next)
-        if (!t->removed)
-            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation);
+        if (!t->removed &&
+            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation))
+            change_tell(e, WATCHED_TRIGGER, t->id);
 }
 
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message)

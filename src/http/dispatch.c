@@ -160,6 +160,8 @@ const struct param http_params[] = {
     {"trigger_type", PARAM_TEXT, AT(trigger_type), 0, 0, NULL, "Of this type of trigger"},
     {"status", PARAM_TEXT, AT(list.status), 0, 0, NULL, "In this status"},
     {"decision", PARAM_TEXT, AT(list.decision), 0, 0, NULL, "Of this decision"},
+    {"kind", PARAM_TEXT, AT(kind), 0, 0, NULL, "Of this kind of resource; all, if it is left out"},
+    {"id", PARAM_TEXT, AT(id), 0, 0, NULL, "Of the resource with this id"},
     {"since", PARAM_TIME, AT(list.since_ms), 0, 0, "a time (2024-01-01T00:00:00Z) or a duration (15m)",
      "Not before this time, or this long ago"},
     {"until", PARAM_TIME, AT(list.until_ms), 0, 0, "a time (2024-01-01T00:00:00Z) or a duration (15m)",

@@ -89,3 +89,58 @@ void event_stream_open(struct feed *f, const struct feed_filter *filter, struct 
     s->stream = http_reply_stream(r, "text/event-stream", on_closed, s);
     http_stream_pull(s->stream, on_pull);
 }
+
+/* ---- changes ---- */
+
+struct change_stream {
+    struct http_stream *stream;
+    struct change_reader *reader;
+    char text[128]; /* the message on its way */
+    size_t len, sent;
+};
+
+/* A message is made when the client takes it: what changes until then is in it. */
+static void next_changes(struct change_stream *s)
+{
+    unsigned changed = change_reader_take(s->reader);
+    s->len = s->sent = 0;
+    if (!changed)
+        return;
+    for (int i = 0; change_kind_name(i); i++)
+        if (changed & 1u << i)
+            s->len += (size_t)snprintf(s->text + s->len, sizeof(s->text) - s->len, "%s\"%s\"",
+                                       s->len ? ", " : "data: {\"changed\": [", change_kind_name(i));
+    s->len += (size_t)snprintf(s->text + s->len, sizeof(s->text) - s->len, "]}%s", tail);
+}
+
+static ssize_t on_pull_changes(void *ctx, char *to, size_t max)
+{
+    struct change_stream *s = ctx;
+    if (s->sent == s->len)
+        next_changes(s);
+    size_t n = MIN(s->len - s->sent, max);
+    memcpy(to, s->text + s->sent, n);
+    s->sent += n;
+    return (ssize_t)n;
+}
+
+static void on_change(void *ctx)
+{
+    struct change_stream *s = ctx;
+    http_stream_wake(s->stream);
+}
+
+static void on_changes_closed(void *ctx)
+{
+    struct change_stream *s = ctx;
+    change_reader_close(s->reader);
+    free(s);
+}
+
+void change_stream_open(struct changes *c, unsigned kinds, const char *id, struct http_request *r)
+{
+    struct change_stream *s = xcalloc(1, sizeof(*s));
+    s->reader = change_reader_open(c, kinds, id, on_change, s);
+    s->stream = http_reply_stream(r, "text/event-stream", on_changes_closed, s);
+    http_stream_pull(s->stream, on_pull_changes);
+}

@@ -22,7 +22,7 @@ struct exchange {
     struct api_list list;
     bool enabled_only, dry_run, discard;
     int64_t offset;
-    const char *trigger_type;
+    const char *trigger_type, *kind, *id;
 };
 
 void exchange_free(struct exchange *x);

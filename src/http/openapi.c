@@ -69,7 +69,7 @@ static void header_parameters(cJSON *list, const struct route *r)
                   shape_type("string"));
     if (occurs && !strstr(r->pattern, "cancel"))
         parameter(list, "traceparent", "header", "W3C trace context", shape_type("string"));
-    if (r->answer && streq(r->answer, ANSWER_STREAM))
+    if (streq(r->pattern, "api/v1/events/stream"))
         parameter(list, "Last-Event-ID", "header", "Go on after this position", shape_type("string"));
 }
 

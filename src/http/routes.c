@@ -271,6 +271,20 @@ static void stream_events(struct exchange *x)
     exchange_free(x);
 }
 
+static void stream_changes(struct exchange *x)
+{
+    unsigned kinds = x->kind ? 0 : CHANGED_ALL;
+    for (int i = 0; x->kind && change_kind_name(i); i++)
+        if (streq(x->kind, change_kind_name(i)))
+            kinds = 1u << i;
+    if (!kinds) {
+        api_problem_at(call_of(x), 400, "kind", "kind: expected one of triggers, pipelines, runs, events, manifests");
+        return;
+    }
+    change_stream_open(x->api->changes, kinds, x->id, x->request);
+    exchange_free(x);
+}
+
 static void list_pipelines(struct exchange *x)
 {
     api_list_pipelines(x->api, x->list.page, x->list.page_size, call_of(x));
@@ -445,6 +459,8 @@ const struct route http_routes[] = {
     {"GET", "api/v1/events/stream", stream_events, BODY_NONE,
      "trigger_id pipeline_id event_type status=EventStatus decision=Decision", ACCESS_READ,
      "Events as server-sent events, one a change of status", NULL, NULL, ANSWER_STREAM, NULL},
+    {"GET", "api/v1/changes", stream_changes, BODY_NONE, "kind=ChangeKind id", ACCESS_READ,
+     "That something has changed, as server-sent events: ask again for what is shown", NULL, NULL, ANSWER_STREAM, NULL},
     {"GET", "api/v1/pipelines", list_pipelines, BODY_NONE, PAGE, ACCESS_READ, "Pipelines", NULL, NULL, "PipelineList",
      NULL},
     {"POST", "api/v1/pipelines", create_pipeline, BODY_REQUIRED, NULL, ACCESS_ADMIN,

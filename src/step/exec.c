@@ -117,6 +117,8 @@ static void read_some(struct exec *x, struct pipe_end *p)
         return;
     }
     keep(x, p, chunk, (size_t)n);
+    if (x->call)
+        step_printed(x->call);
 }
 
 /* Read what there is, without waiting; closes what is at its end. */

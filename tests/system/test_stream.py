@@ -30,12 +30,12 @@ def sockets(daemon: Daemon) -> int:
 class Stream:
     """One connection, read by hand so that a test can stop reading."""
 
-    def __init__(self, daemon: Daemon, query: str = "", last: str | None = None) -> None:
+    def __init__(self, daemon: Daemon, query: str = "", last: str | None = None, path: str = "/api/v1/events/stream") -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(str(daemon.socket))
         header = f"Last-Event-ID: {last}\r\n" if last is not None else ""
-        self.sock.sendall(f"GET /api/v1/events/stream{query} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
+        self.sock.sendall(f"GET {path}{query} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
         self.raw = b""
         self.body = b""
         while b"\r\n\r\n" not in self.raw:
@@ -218,6 +218,98 @@ def test_readers_cost_no_threads(daemon: Daemon) -> None:
     wait_for(lambda: sockets(daemon) < 50, what="the readers' sockets closed")
 
 
+# ---- that something has changed ----
+
+
+def changed(stream: Stream) -> set[str]:
+    message = stream.next()
+    assert message.keys() == {"event", "data"} and message["data"].keys() == {"changed"}
+    kinds = message["data"]["changed"]
+    assert kinds and len(kinds) == len(set(kinds))
+    return set(kinds)
+
+
+def hear(stream: Stream, *kinds: str) -> None:
+    """All of these, in one message or several."""
+    missing = set(kinds)
+    while missing:
+        missing -= changed(stream)
+
+
+def quiet(stream: Stream) -> None:
+    """What was to be told was told."""
+    while not stream.silent(0.2):
+        stream.next()
+
+
+def test_changes(daemon: Daemon) -> None:
+    path = "/api/v1/changes"
+    gate = Gate(daemon.data)
+    every, triggers, a = Stream(daemon, path=path), Stream(daemon, "?kind=triggers", path=path), \
+        Stream(daemon, "?kind=triggers&id=a", path=path)
+    manifests, runs = Stream(daemon, "?kind=manifests", path=path), Stream(daemon, "?kind=runs", path=path)
+    assert every.silent(), "nothing has happened"
+    daemon.put("m.yaml", pipeline("p", gate.step(then="echo more")), custom("a"), custom("b"))
+    hear(every, "triggers", "pipelines", "manifests")
+    assert changed(manifests) == {"manifests"} and changed(triggers) == {"triggers"} and changed(a) == {"triggers"}
+    for s in (every, triggers, a, manifests):
+        quiet(s)
+    daemon.post("/api/v1/triggers/b/pause")
+    assert changed(triggers) == changed(every) == {"triggers"}
+    daemon.write("bad.yaml", "name: 7\n")
+    hear(every, "manifests")
+    quiet(a)
+    event = daemon.emit1("a")
+    hear(every, "triggers", "events", "runs", "pipelines")
+    hear(a, "triggers")
+    hear(runs, "runs")
+    run = wait_for(lambda: daemon.event(event["id"])["run_id"])
+    one, other = Stream(daemon, f"?kind=runs&id={run}", path=path), Stream(daemon, "?kind=runs&id=run_x", path=path)
+    gate.open()
+    while daemon.run(run)["status"] != "completed":
+        hear(one, "runs")
+    assert other.silent()
+    daemon.http("GET", f"{path}?kind=smoke").problem(400)
+    daemon.http("GET", f"{path}?kinds=runs").problem(400)
+    for s in (every, triggers, a, manifests, runs, one, other):
+        s.close()
+
+
+def test_changes_are_gathered(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t", enabled=False))
+    stream = Stream(daemon, "?kind=events", path="/api/v1/changes")
+    begin = time.monotonic()
+    for _ in range(300):
+        daemon.emit("t")
+    spent = time.monotonic() - begin
+    hear(stream, "events")
+    told = 1
+    while not stream.silent(0.3):
+        hear(stream, "events")
+        told += 1
+    assert told <= spent / 0.05 + 2, "at most one in 50 ms"
+    stream.close()
+
+
+def test_output_as_it_comes(daemon: Daemon) -> None:
+    """Each line that a step prints can be read when its change is told, and the step waits for that."""
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step(then="echo one; while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; echo two >&2")),
+               custom("t"))
+    event = daemon.emit1("t")
+    run = wait_for(lambda: daemon.event(event["id"])["run_id"])
+    stream = Stream(daemon, f"?kind=runs&id={run}", path="/api/v1/changes")
+    gate.open()
+    while daemon.http("GET", f"/api/v1/runs/{run}/steps/s/stdout").body != b"one\n":
+        hear(stream, "runs")
+    quiet(stream)
+    gate.file.with_name("gate.2").touch()
+    while daemon.run(run)["status"] != "completed":
+        hear(stream, "runs")
+    assert daemon.http("GET", f"/api/v1/runs/{run}/steps/s/stderr").body == b"two\n"
+    stream.close()
+
+
 # ---- triggerctl ----
 
 
@@ -384,3 +476,53 @@ def test_an_events_data_is_shown_once(daemon: Daemon) -> None:
     id = daemon.emit1("t", {"needle": 1})["id"]
     daemon.settle()
     assert daemon.ctl("describe", "event", id).stdout.count("needle") == 1
+
+
+def sleeps(pid: int) -> int:
+    """How often the threads of a process went to sleep: one that is woken for nothing goes to sleep once more."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += int(task.joinpath("status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return found
+
+
+def test_who_waits_asks_nothing(daemon: Daemon) -> None:
+    daemon.put("m.yaml", pipeline("p", {"id": "s", "exec": {"command": ["sleep", "600"]}}), custom("t"))
+    event = daemon.emit1("t")["id"]
+    run = wait_for(lambda: daemon.event(event)["run_id"])
+    wait_for(lambda: daemon.run(run)["status"] == "running")
+    with following(daemon, "get", "triggers", "-w") as a, following(daemon, "get", "runs", "-w") as b, \
+            following(daemon, "logs", run, "-f") as c, following(daemon, "wait", "run", run) as d, \
+            following(daemon, "wait", "trigger", "t", "--for", "paused", "--timeout", "600") as e:
+        a.has("t ")
+        b.has(run)
+
+        def idle() -> bool:
+            before = [sleeps(f.process.pid) for f in (a, b, c, d, e)] + [sleeps(daemon.pid)]
+            time.sleep(1.5)
+            return before == [sleeps(f.process.pid) for f in (a, b, c, d, e)] + [sleeps(daemon.pid)]
+
+        wait_for(idle, 60, "nobody wakes while nothing happens")
+        daemon.post("/api/v1/triggers/t/pause")
+        assert e.process.wait(20) == 0
+        daemon.http("POST", f"/api/v1/runs/{run}/cancel").ok()
+        assert c.process.wait(20) == 0 and d.process.wait(20) == 1
+
+
+def test_waiting_outlives_the_daemon(daemon: Daemon) -> None:
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step()), custom("t"))
+    event = daemon.emit1("t")["id"]
+    run = wait_for(lambda: daemon.event(event)["run_id"])
+    wait_for(lambda: daemon.run(run)["status"] == "running")
+    before = sockets(daemon)
+    with following(daemon, "wait", "run", run, "--timeout", "60") as f:
+        wait_for(lambda: sockets(daemon) == before + 2, what="it follows, and has asked")
+        daemon.kill9()
+        wait_for(lambda: "gone" in f.err.read_text())
+        gate.open()
+        daemon.start()
+        assert f.process.wait(20) == 0
+    daemon.stop()
+    assert daemon.ctl("wait", "run", run).returncode == 3
+    daemon.start()
