@@ -10,6 +10,7 @@
  *   amqp://[USER:PASSWORD@]HOST[:5672][/VHOST]      amqps:// over TLS, port 5671; guest and `/` by default
  *   kafka://HOST[:9092][,HOST[:PORT]]…              credentials and TLS in `security`
  *   sqs://[KEY:SECRET@]REGION                       or the https:// URL of a service, or `endpoint_url`
+ *   ${env:NAME}, ${file:PATH}                       alone: what it stands for is one of these, without references
  *
  * References are found in the text after it is taken apart, and what they stand for is taken literally, so a password
  * may hold any character. Literal userinfo, paths and names are percent-decoded.
@@ -40,6 +41,7 @@ enum queue_start { START_EARLIEST, START_LATEST };
 enum redis_pop { POP_LEFT, POP_RIGHT };
 
 extern const char *const queue_type_words[]; /* `redis`, …; NULL-terminated, in the order of the enum */
+extern const char *const queue_protocol_words[], *const queue_mechanism_words[]; /* of struct queue_security */
 
 /* Kafka's `security`. */
 struct queue_security {
@@ -52,7 +54,7 @@ struct queue_bind {
     char *exchange, *routing_key;
 };
 
-/* All keys of all brokers, of source and step; which one knows which is in the tables (queue_keys_check()). */
+/* All keys of all brokers, of source and step; which one knows which is checked by …_validate(). */
 struct queue_config {
     int queue_type;
     char *connection_url;
@@ -91,6 +93,11 @@ struct queue_config {
     cJSON *headers;
 };
 
+extern const struct field_table queue_source_fields, queue_step_fields;
+/* What spans keys, whatever the broker. Pure. */
+void queue_source_validate(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues);
+void queue_step_validate(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues);
+
 /* ---- ready to connect ---- */
 
 struct queue_host_port {
@@ -99,6 +106,7 @@ struct queue_host_port {
 };
 struct queue_url {
     enum queue_type type;
+    bool reference; /* the whole text is one reference: nothing else is known before it is filled in */
     bool tls;
     char *user, *password; /* NULL: none given */
     struct queue_host_port *hosts;
@@ -106,7 +114,9 @@ struct queue_url {
     char *path; /* of a unix socket; NULL: none */
     int64_t db;
     char *vhost;
-    char *region, *endpoint; /* sqs */
+    char *region;   /* sqs */
+    char *endpoint; /* sqs: scheme://HOST[:PORT] with no path; in a setup it is always there */
+    char *token;    /* sqs: AWS_SESSION_TOKEN; NULL: none */
 };
 
 /* Counted, so that a connection may outlive who asked for it. Everything in it is filled in and constant. */
