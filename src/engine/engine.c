@@ -170,6 +170,7 @@ void engine_destroy(struct engine *e)
     saved_free(e);
     timer_stop(e->timers, &e->drain_check);
     timer_stop(e->timers, &e->drain_deadline);
+    conditions_fini(&e->everywhere);
     free(e->source_kinds);
     free(e->step_kinds);
     free(e);

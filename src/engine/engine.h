@@ -70,7 +70,8 @@ void engine_fit_pipelines(struct engine *e);
 /* A trigger's manifest was rejected: what runs goes on (`Accepted=False` with `message`; NULL: accepted again). */
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message);
 void engine_pipeline_rejected(struct engine *e, const char *id, const char *message);
-/* A condition of the daemon's own on every trigger or one (`ManifestsReachable`): id NULL: all. */
+/* A condition of the daemon's own on one trigger (`ManifestsReachable`), or with id NULL on all, those that come later
+ * too. */
 void engine_trigger_condition(struct engine *e, const char *id, const char *type, enum condition_status status,
                               const char *reason, const char *message);
 

@@ -339,6 +339,7 @@ struct engine {
     void *drained_ctx;
     struct timer drain_deadline, drain_check;
     struct histogram start_times, run_times;
+    struct conditions everywhere; /* of the daemon's own, on every trigger */
 };
 
 static inline int64_t engine_wall(struct engine *e)

@@ -116,6 +116,17 @@ void engine_trigger_condition(struct engine *e, const char *id, const char *type
         if (!t->removed &&
             condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation))
             change_tell(e, WATCHED_TRIGGER, t->id);
+    if (!id)
+        condition_set(&e->everywhere, type, status, reason, message, engine_wall(e), 0);
+}
+
+/* A trigger that comes later shows them too. */
+static void set_conditions_of_all(struct live_trigger *t)
+{
+    const struct conditions *all = &t->engine->everywhere;
+    for (unsigned i = 0; i < all->n; i++)
+        condition_set(&t->conditions, all->items[i].type, all->items[i].status, all->items[i].reason,
+                      all->items[i].message, all->items[i].transition_ms, t->observed_generation);
 }
 
 void engine_trigger_rejected(struct engine *e, const char *id, const char *message)
@@ -510,6 +521,8 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, struct origin *o
     set_origin(&t->origin, origin);
     t->line = line;
     set(t, "Accepted", true, "Valid", NULL);
+    if (created)
+        set_conditions_of_all(t);
     trigger_refresh(t);
     if (!changed)
         return;

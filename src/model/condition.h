@@ -18,7 +18,7 @@ struct condition {
     int64_t observed_generation;
 };
 
-#define CONDITIONS_MAX 8
+#define CONDITIONS_MAX 12
 struct conditions {
     struct condition *items; /* at most CONDITIONS_MAX */
     unsigned n;
