@@ -87,7 +87,7 @@ enum node_kind {
     NODE_EMIT,
     NODE_ENDPOINT,
     NODE_SCHEMAS,
-    NODE_SCHEMA,
+    NODE_SCHEMA, /* schemas/KIND.json */
     /* below manifests/ */
     NODE_MANIFESTS, /* holds the directories, where there are several */
     NODE_DIR,
@@ -258,6 +258,7 @@ struct fs {
     struct departed *departed;
     unsigned commits;       /* under way */
     struct ticket *tickets; /* changes on their way */
+    unsigned own_tickets;   /* of them: of resources' own manifests */
     uint64_t ticket_number;
     uint64_t commits_ended;
     struct settled_call *settled; /* who waits for them; a utlist */

@@ -217,6 +217,7 @@ void manifest_judge(struct node *parent, const char *name, const char *besides, 
 /* A change on its way: judged good, and not yet in force or dropped. */
 struct ticket {
     uint64_t number;
+    bool own;
     struct ticket *prev, *next; /* of fs->tickets, by number */
 };
 
@@ -257,10 +258,12 @@ static void call_all_settled(struct fs *fs)
         call_settled(c);
 }
 
-struct ticket *ticket_new(struct fs *fs)
+struct ticket *ticket_new(struct fs *fs, bool own)
 {
     struct ticket *t = xcalloc(1, sizeof(*t));
     t->number = ++fs->ticket_number;
+    t->own = own;
+    fs->own_tickets += own;
     DL_APPEND(fs->tickets, t);
     return t;
 }
@@ -268,6 +271,7 @@ struct ticket *ticket_new(struct fs *fs)
 void ticket_end(struct fs *fs, struct ticket *t)
 {
     DL_DELETE(fs->tickets, t);
+    fs->own_tickets -= t->own;
     free(t);
     call_all_settled(fs);
 }
@@ -342,15 +346,14 @@ void manifest_commit(struct node *parent, const char *name, const char *text, si
 {
     struct verdict *v = verdict_new(parent, name, text, len, done, ctx);
     struct reconcile *r = v->fs->api->reconcile;
-    v->ticket = ticket ? ticket : ticket_new(v->fs);
+    v->ticket = ticket ? ticket : ticket_new(v->fs, v->id != NULL);
     v->fs->commits++;
     if (v->id && resource_there(v->fs, v->kind, v->id)) {
         reconcile_put_resource(r, v->kind, v->id, text, len, 0, commit_done, v);
     } else if (v->id) {
         const char *dir = v->fs->api->manifest_dir ? v->fs->api->manifest_dir : reconcile_writable_dir(r);
-        _cleanup_(freep) char *path = dir ? reconcile_free_path(r, dir, v->id) : NULL;
-        if (path)
-            reconcile_put_file(r, path, text, len, commit_done, v);
+        if (dir)
+            reconcile_create_file(r, dir, v->id, text, len, commit_done, v);
         else
             commit_done(v, &(struct put_result){.code = -EROFS, .message = "no manifest directory is writable"});
     } else if (v->path) {

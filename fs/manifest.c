@@ -41,7 +41,7 @@ static void set_pending(struct mfile *mf, struct text *t, struct handle *by)
 {
     mf->pending = t;
     mf->by = by;
-    mf->ticket = ticket_new(mf->node->fs);
+    mf->ticket = ticket_new(mf->node->fs, mf->node->kind == NODE_OWN_MANIFEST);
 }
 
 static void drop_pending(struct mfile *mf)

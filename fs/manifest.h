@@ -85,8 +85,8 @@ typedef void judged_fn(void *ctx, int code);
 void manifest_judge(struct node *parent, const char *name, const char *besides, const char *text, size_t len,
                     judged_fn *done, void *ctx);
 /* A change on its way, from the verdict that it is good until it is in force or dropped: who looks waits for those that
- * were there before. */
-struct ticket *ticket_new(struct fs *fs);
+ * were there before. `own`: of a resource's own manifest, whose file shows nothing of it yet. */
+struct ticket *ticket_new(struct fs *fs, bool own);
 void ticket_end(struct fs *fs, struct ticket *t);
 /* Put it in force; takes the ticket (NULL: it had none yet). */
 void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,

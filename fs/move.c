@@ -3,6 +3,7 @@
 #include "fs/manifest.h"
 #include "fs/real.h"
 #include "fs/scratch.h"
+#include "model/field.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -61,6 +62,22 @@ static void create_scratch(fuse_req_t req, struct node *parent, const char *name
     answer_create(req, n, &st, fi, h);
 }
 
+/* Where nobody listens an event can be emitted all the same: it reaches nobody, as over REST. The name stays nobody's. */
+static void create_endpoint(fuse_req_t req, struct node *parent, const char *name, struct fuse_file_info *fi)
+{
+    struct stat st;
+    if (!endpoint_text_valid(name)) {
+        answer_error(req, -EINVAL);
+        return;
+    }
+    struct node *n = node_get(parent, name, NODE_ENDPOINT, 0);
+    struct handle *h = handle_new(n, fi);
+    fi->direct_io = 1;
+    node_stat(n, &st);
+    answer_create(req, n, &st, fi, h);
+    node_unref(n);
+}
+
 void move_create(fuse_req_t req, struct node *parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
     enum name_sort sort = sort_of(parent, name);
@@ -72,8 +89,10 @@ void move_create(fuse_req_t req, struct node *parent, const char *name, mode_t m
         create_scratch(req, parent, name, mode, fi);
     else if (sort == SORT_REAL)
         real_create(req, parent, name, mode, fi);
-    else /* what is not there is not made by writing to it */
-        answer_error(req, parent->kind == NODE_EMIT ? -ENOENT : -EPERM);
+    else if (parent->kind == NODE_EMIT)
+        create_endpoint(req, parent, name, fi);
+    else
+        answer_error(req, -EPERM);
 }
 
 void move_symlink(fuse_req_t req, struct node *parent, const char *name, const char *to)

@@ -82,9 +82,10 @@ static int64_t seen_change(const struct node *n, const struct buf *b)
     return s->changed_ms;
 }
 
-static void render_schema(struct buf *b)
+static void render_schema(const struct node *n, struct buf *b)
 {
-    cJSON *schema = manifest_schema("manifest");
+    _cleanup_(freep) char *kind = xstrndup(n->name, strlen(n->name) - 5); /* .json */
+    cJSON *schema = manifest_schema(kind);
     _cleanup_(freep) char *text = value_print_pretty(schema);
     buf_printf(b, "%s\n", text);
     cJSON_Delete(schema);
@@ -172,7 +173,7 @@ static int render_now(const struct node *n, struct buf *b, int64_t *ret_ms)
         *ret_ms = seen_change(n, b);
         return 0;
     case NODE_SCHEMA:
-        render_schema(b);
+        render_schema(n, b);
         return 0;
     case NODE_CTL:
     case NODE_RUN_CTL:
@@ -318,6 +319,8 @@ struct waiting_text {
 static uint64_t mark_of(const struct node *n)
 {
     enum resource_kind kind;
+    if (n->kind == NODE_SCHEMA)
+        return 1;
     const char *id = n->kind == NODE_STATUS_JSON ? node_resource(n, &kind) : NULL;
     return id && kind == RESOURCE_TRIGGER ? api_trigger_mark(n->fs->api, id) : 0;
 }

@@ -4,6 +4,8 @@
 #include "fs/scratch.h"
 #include "fs/stream.h"
 
+#include "manifest/schema.h"
+
 /* ---- names that are always there ---- */
 
 struct fixed {
@@ -50,7 +52,6 @@ static const struct fixed fixed[] = {
     {NODE_RUN, "steps", NODE_STEPS},
     {NODE_STEP, "stdout", NODE_STDOUT},
     {NODE_STEP, "stderr", NODE_STDERR},
-    {NODE_SCHEMAS, "manifest.json", NODE_SCHEMA},
 };
 
 static bool has_log(const struct node *events)
@@ -146,6 +147,14 @@ static bool is_word(const char *word, const char *const *words, size_t n)
     return false;
 }
 
+static bool is_schema(const char *name)
+{
+    for (const char *const *kind = manifest_schema_kinds; *kind; kind++)
+        if (strncmp(name, *kind, strlen(*kind)) == 0 && streq(name + strlen(*kind), ".json"))
+            return true;
+    return false;
+}
+
 /* What is known without waiting: 0 and the kind, or -ENOENT. */
 static int find_now(const struct node *parent, const char *name, enum node_kind *ret_kind, uint64_t *ret_incarnation)
 {
@@ -181,6 +190,9 @@ static int find_now(const struct node *parent, const char *name, enum node_kind 
     case NODE_EMIT:
         *ret_kind = NODE_ENDPOINT;
         return any_trigger(fs, search_endpoint, name) ? 0 : -ENOENT;
+    case NODE_SCHEMAS:
+        *ret_kind = NODE_SCHEMA;
+        return is_schema(name) ? 0 : -ENOENT;
     default:
         return -ENOENT;
     }
@@ -410,6 +422,9 @@ static bool waits(const struct node *parent)
     case NODE_PIPELINE:
     case NODE_NEW:
         return parent->fs->tickets != NULL;
+    case NODE_MANIFESTS:
+    case NODE_DIR: /* what is written here by the name that it has here is shown at once */
+        return parent->fs->own_tickets > 0;
     default:
         return false;
     }
@@ -526,6 +541,14 @@ static void list_endpoint(void *ctx, const struct api_trigger_look *t)
         add(ctx, t->endpoint, NODE_ENDPOINT, 0);
 }
 
+static void list_schemas(struct listing_at *at)
+{
+    for (const char *const *kind = manifest_schema_kinds; *kind; kind++) {
+        _cleanup_(freep) char *name = xasprintf("%s.json", *kind);
+        add(at, name, NODE_SCHEMA, 0);
+    }
+}
+
 static void list_now(struct listing_at *at)
 {
     struct api *a = at->n->fs->api;
@@ -556,6 +579,9 @@ static void list_now(struct listing_at *at)
         break;
     case NODE_EMIT:
         api_each_trigger(a, list_endpoint, at);
+        break;
+    case NODE_SCHEMAS:
+        list_schemas(at);
         break;
     default:
         break;

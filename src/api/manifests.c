@@ -272,8 +272,7 @@ void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *bo
     if (!explicit_id && !streq(slug, id))
         value_set(doc, "id", cJSON_CreateString(id));
     _cleanup_(freep) char *text = yaml_print(doc);
-    _cleanup_(freep) char *path = reconcile_free_path(a->reconcile, dir, id);
-    reconcile_put_file(a->reconcile, path, text, strlen(text), written, writing_new(a, call, kind, id, 201));
+    reconcile_create_file(a->reconcile, dir, id, text, strlen(text), written, writing_new(a, call, kind, id, 201));
 }
 
 /* The document as it is now, parsed, with its text. False: answered. */

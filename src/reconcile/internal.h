@@ -396,7 +396,8 @@ void tell_refused(const struct resource *res, const char *message);
 /* put.c */
 void put_abandon(struct reconcile *r);
 bool put_name_ok(const char *name); /* below a manifest directory: one that the watch reads */
-bool put_queued_for(const struct reconcile *r, const char *path);
+/* `DIR/ID.END`, or `DIR/ID-NUMBER.END` from *number on, that no file has, here or on its way; as far as is known. */
+char *put_free_path(struct reconcile *r, const char *dir, const char *id, const char *end, unsigned *number);
 void put_set_queue(struct reconcile *r, struct put_set *set);
 void put_set_ended(struct reconcile *r); /* its set was answered and freed */
 

@@ -26,9 +26,10 @@ struct put {
     struct put *prev, *next;
     enum put_sort sort;
     /* asked: a file, or where `id` is set a resource */
-    char *path;    /* of a resource: its file, found when its turn comes */
-    char *besides; /* a file whose ids are not taken */
-    char *text;    /* NULL: delete */
+    char *path;       /* of a resource, or a new file: found when its turn comes */
+    char *dir, *stem; /* of a new file */
+    char *besides;    /* a file whose ids are not taken */
+    char *text;       /* NULL: delete */
     size_t len;
     enum resource_kind kind;
     char *id;
@@ -49,7 +50,7 @@ struct put {
     size_t entry;            /* of the resource in it */
     bool base_known;         /* the text that a resource's edit began with */
     uint64_t base_hash;
-    unsigned tries;
+    unsigned tries, number; /* of a new file's names */
     int code;
     char *message;
 };
@@ -66,6 +67,8 @@ static void put_free(struct put *p)
         manifest_fini(&p->manifest);
     manifest_fini(&p->applied);
     free(p->path);
+    free(p->dir);
+    free(p->stem);
     free(p->besides);
     free(p->text);
     free(p->id);
@@ -378,6 +381,27 @@ static void looked(struct put *p)
 
 static void prepared(void *ctx);
 
+static void name_file(struct put *p)
+{
+    free(p->path);
+    p->path = NULL; /* not on its way any more */
+    p->path = put_free_path(p->r, p->dir, p->stem, "yaml", &p->number);
+}
+
+static void put_start(struct put *p)
+{
+    struct reconcile *r = p->r;
+    if (p->sort != PUT_LOOK && p->path) {
+        p->file = file_get(r, p->path);
+        p->file->busy++;
+        p->target = (struct write_target){.path = p->path,
+                                          .top = p->file->dir->path,
+                                          .is_link = p->file->present && p->file->is_link,
+                                          .fresh = p->dir != NULL};
+    }
+    loop_work_submit(r->loop, &p->work, prepare, prepared, p);
+}
+
 static void written(void *ctx)
 {
     struct put *p = ctx;
@@ -387,6 +411,14 @@ static void written(void *ctx)
     if (p->code == -EAGAIN && ++p->tries < TRIES_MAX) {
         p->code = 0;
         loop_work_submit(r->loop, &p->work, prepare, prepared, p);
+        return;
+    }
+    if (p->code == -EEXIST && p->dir && ++p->tries < TRIES_MAX) { /* somebody has just made it */
+        p->code = 0;
+        p->number++;
+        release_file(p);
+        name_file(p);
+        put_start(p);
         return;
     }
     if (p->code == 0)
@@ -480,6 +512,8 @@ static bool begin(struct put *p)
     struct reconcile *r = p->r;
     if (p->sort == PUT_LOOK)
         return begin_look(p);
+    if (p->dir)
+        name_file(p);
     if (!p->id)
         return check_path(p) == 0;
     struct resource *res = resource_find(r, p->kind, p->id);
@@ -520,14 +554,8 @@ void put_run(void *ctx)
         put_answer(p);
         return;
     }
-    if (p->sort != PUT_LOOK && p->path) {
-        p->file = file_get(r, p->path);
-        p->file->busy++;
-        p->target = (struct write_target){
-            .path = p->path, .top = p->file->dir->path, .is_link = p->file->present && p->file->is_link};
-    }
     loop_group_hold(&r->group);
-    loop_work_submit(r->loop, &p->work, prepare, prepared, p);
+    put_start(p);
 }
 
 static void put_queue(struct reconcile *r, struct put *p)
@@ -556,6 +584,16 @@ void reconcile_put_file(struct reconcile *r, const char *path, const char *text,
 {
     struct put *p = put_new(r, text, len, done, ctx);
     p->path = xstrdup(path);
+    put_queue(r, p);
+}
+
+void reconcile_create_file(struct reconcile *r, const char *dir, const char *id, const char *text, size_t len,
+                           put_done_fn *done, void *ctx)
+{
+    struct put *p = put_new(r, text, len, done, ctx);
+    p->dir = xstrdup(dir);
+    p->stem = xstrdup(id);
+    p->number = 1;
     put_queue(r, p);
 }
 
@@ -610,13 +648,25 @@ void reconcile_look(struct reconcile *r, const char *path, const char *other, pu
     put_queue(r, p);
 }
 
-bool put_queued_for(const struct reconcile *r, const char *path)
+static bool queued_for(const struct reconcile *r, const char *path)
 {
     const struct put *p;
     DL_FOREACH (r->puts, p)
         if ((p->path && streq(p->path, path)) || (p->set && put_set_has(p->set, path)))
             return true;
     return false;
+}
+
+char *put_free_path(struct reconcile *r, const char *dir, const char *id, const char *end, unsigned *number)
+{
+    for (;; ++*number) {
+        char *path =
+            *number == 1 ? xasprintf("%s/%s.%s", dir, id, end) : xasprintf("%s/%s-%u.%s", dir, id, *number, end);
+        const struct file *f = file_find(r, path);
+        if (!(f && (f->present || f->owned)) && !queued_for(r, path))
+            return path;
+        free(path);
+    }
 }
 
 void put_abandon(struct reconcile *r)

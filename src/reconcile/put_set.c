@@ -258,19 +258,6 @@ bool put_set_has(const struct put_set *s, const char *path)
     return p != NULL;
 }
 
-/* A name that no file has, here or on its way. */
-static char *new_path(const struct put_set *s, const struct item *it, const char *dir)
-{
-    const char *end = it->format == DOCUMENT_JSON ? "json" : "yaml";
-    for (unsigned i = 1;; i++) {
-        char *path = i == 1 ? xasprintf("%s/%s.%s", dir, it->id, end) : xasprintf("%s/%s-%u.%s", dir, it->id, i, end);
-        const struct file *f = file_find(s->r, path);
-        if (!(f && (f->present || f->dirty || f->owned)) && !put_queued_for(s->r, path))
-            return path;
-        free(path);
-    }
-}
-
 static int place(struct put_set *s, struct item *it)
 {
     struct resource *res = resource_find(s->r, it->kind, it->id);
@@ -287,7 +274,9 @@ static int place(struct put_set *s, struct item *it)
         const char *dir = s->new_dir ? s->new_dir : reconcile_writable_dir(s->r);
         if (!dir)
             return fail(s, NULL, -EROFS, "no manifest directory is writable");
-        _cleanup_(freep) char *path = new_path(s, it, dir);
+        unsigned number = 1;
+        _cleanup_(freep) char *path =
+            put_free_path(s->r, dir, it->id, it->format == DOCUMENT_JSON ? "json" : "yaml", &number);
         it->part = part_get(s, path);
         it->is_new = true;
     }
@@ -340,8 +329,10 @@ static int plan(struct put_set *s)
     for (struct part *p = s->parts; p; p = p->hh.next) {
         p->file = file_get(s->r, p->path);
         p->file->busy++;
-        p->target = (struct write_target){
-            .path = p->path, .top = p->file->dir->path, .is_link = p->file->present && p->file->is_link};
+        p->target = (struct write_target){.path = p->path,
+                                          .top = p->file->dir->path,
+                                          .is_link = p->file->present && p->file->is_link,
+                                          .fresh = p->items && p->items->is_new};
     }
     return 0;
 }

@@ -378,19 +378,3 @@ const char *reconcile_writable_dir(struct reconcile *r)
             return r->dirs[i].path;
     return NULL;
 }
-
-static bool path_taken(struct reconcile *r, const char *path)
-{
-    const struct file *f = file_find(r, path);
-    return (f && (f->present || f->dirty || f->owned)) || put_queued_for(r, path);
-}
-
-char *reconcile_free_path(struct reconcile *r, const char *dir, const char *id)
-{
-    char *path = xasprintf("%s/%s.yaml", dir, id);
-    for (unsigned i = 2; path_taken(r, path); i++) {
-        free(path);
-        path = xasprintf("%s/%s-%u.yaml", dir, id, i);
-    }
-    return path;
-}

@@ -82,6 +82,9 @@ typedef void put_done_fn(void *ctx, const struct put_result *result);
  * it, sync, rename, apply; `done` when it is in force. `text` NULL deletes the file (no grace). Never from inside. */
 void reconcile_put_file(struct reconcile *r, const char *path, const char *text, size_t len, put_done_fn *done,
                         void *ctx);
+/* The same with a file that is not there: `DIR/ID.yaml`, or with a number behind the id where that is another's. */
+void reconcile_create_file(struct reconcile *r, const char *dir, const char *id, const char *text, size_t len,
+                           put_done_fn *done, void *ctx);
 /* Replace one resource's document in its file, keeping the rest; text NULL: remove it. `base`: the digest that the
  * document must still have when its turn comes, else -ESTALE; 0: any. -ENOENT, -EROFS at once through done. */
 void reconcile_put_resource(struct reconcile *r, enum resource_kind kind, const char *id, const char *text, size_t len,
@@ -149,8 +152,5 @@ bool reconcile_watches(struct reconcile *r, const char *path);
 
 /* The first writable manifest directory, or NULL. */
 const char *reconcile_writable_dir(struct reconcile *r);
-
-/* `DIR/ID.yaml`, or with a number behind the id where that file is there already (as last seen); free() it. */
-char *reconcile_free_path(struct reconcile *r, const char *dir, const char *id);
 
 #endif

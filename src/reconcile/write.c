@@ -90,7 +90,7 @@ int write_begin(const struct write_target *target, const char *text, size_t len,
         free(temporary);
         return rc;
     }
-    *ret = (struct write_pending){.temporary = temporary, .path = xstrdup(path)};
+    *ret = (struct write_pending){.temporary = temporary, .path = xstrdup(path), .fresh = target->fresh};
     return 0;
 }
 
@@ -103,9 +103,16 @@ void write_abandon(struct write_pending *p)
     *p = (struct write_pending){0};
 }
 
+/* Some file systems cannot say no; there it is as it always was. */
+static int put_in_place(const struct write_pending *p)
+{
+    int r = renameat2(AT_FDCWD, p->temporary, AT_FDCWD, p->path, p->fresh ? RENAME_NOREPLACE : 0);
+    return r < 0 && p->fresh && errno == EINVAL ? rename(p->temporary, p->path) : r;
+}
+
 int write_commit(struct write_pending *p, struct error *err)
 {
-    if (rename(p->temporary, p->path) < 0) {
+    if (put_in_place(p) < 0) {
         int rc = fail(err, p->path);
         write_abandon(p);
         return rc;

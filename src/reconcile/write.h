@@ -13,6 +13,7 @@ struct write_target {
     const char *path; /* absolute */
     const char *top;  /* the manifest directory that it is below: what is missing under it is made */
     bool is_link;     /* then what it leads to is written, and the link stays */
+    bool fresh;       /* nothing must be there: -EEXIST */
 };
 
 /* Keeps the mode that the file has. */
@@ -23,7 +24,8 @@ int write_delete(const struct write_target *target, struct error *err);
  * rights fails in the first. Zeroed memory is nothing pending. */
 struct write_pending {
     char *temporary, *path; /* the text, and where it goes */
-    bool renamed;           /* it is there, also where the commit failed after that */
+    bool fresh;
+    bool renamed; /* it is there, also where the commit failed after that */
 };
 int write_begin(const struct write_target *target, const char *text, size_t len, struct write_pending *ret,
                 struct error *err);

@@ -26,7 +26,10 @@ def test_the_root(d: Mounted) -> None:
     assert len((d.m / "README").read_text().splitlines()) == 30
     assert json.loads((d.m / "stats.json").read_text()) == d.get("/api/v1/triggers/stats")
     assert "triggerd_queue_depth{" in (d.m / "metrics").read_text()
-    assert json.loads((d.m / "schemas/manifest.json").read_text())["$schema"].startswith("http://json-schema.org/draft-07")
+    schemas = Path(__file__).parents[2] / "schemas"
+    assert sorted(os.listdir(d.m / "schemas")) == sorted(os.listdir(schemas))
+    for name in os.listdir(schemas):
+        assert json.loads((d.m / "schemas" / name).read_text()) == json.loads((schemas / name).read_text())
 
 
 def test_sizes_are_what_is_read_and_texts_end_in_a_newline(d: Mounted) -> None:
@@ -77,7 +80,6 @@ def test_what_is_not_there(d: Mounted) -> None:
     for path in ("triggers/b", "pipelines/x", "by-type/x", "by-status/x", "events/evt_x.json", "emit/nobody", "x",
                  "events/evt_01M87Z4ME3HHW5216V0QB2P719.json", "pipelines/p/runs/x", "triggers/a/x"):
         assert not (d.m / path).exists(), path
-    assert d.sh("echo '{}' > emit/nobody").stderr.endswith("No such file or directory\n")
     assert "Permission denied" in d.sh("echo x > health").stderr
 
 
@@ -144,6 +146,19 @@ def test_emit(d: Mounted) -> None:
     answer = json.loads(ask(d.m / "emit/orders", '{"n": 5}', size=7))
     assert answer["triggered_count"] == 1
     assert [e["event_data"] for e in d.wait_events(5, "a")] == [{"n": 1}, {"n": 2}, {"n": 3}, 7, {"n": 5}]
+
+
+def test_an_emit_where_nobody_listens_reaches_nobody(d: Mounted) -> None:
+    """As over REST; but no file says that somebody listens."""
+    assert not (d.m / "emit/nobody").exists() and os.listdir(d.m / "emit") == ["orders"]
+    d.ok("echo '{}' > emit/nobody")
+    fd = os.open(d.m / "emit/nobody", os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"{}")
+    assert json.loads(os.read(fd, 65536)) == d.emit("nobody") == {"triggered_count": 0, "events": []}
+    os.close(fd)
+    assert not (d.m / "emit/nobody").exists() and os.listdir(d.m / "emit") == ["orders"]
+    assert "Invalid argument" in d.sh("echo '{}' > emit/.hidden").stderr
+    assert "Invalid argument" in d.sh("echo nonsense > emit/nobody").stderr
 
 
 def test_documents_are_gathered_over_writes(d: Mounted) -> None:
@@ -229,8 +244,11 @@ def test_a_mount_that_fails_stops_nothing_else(make_mounted: Callable[..., Mount
     d.start()
     assert d.condition("a", "Mounted")["status"] == "False"
     assert d.fire("a")["status"] == "completed"
+    d.put("b.yaml", custom("b"))
+    assert d.condition("b", "Mounted") == {**d.condition("a", "Mounted"), "observed_generation": 1}
     d.m.unlink()
     wait_for(lambda: d.condition("a", "Mounted")["status"] == "True", what="mounted after all")
+    assert d.condition("b", "Mounted")["status"] == "True"
 
 
 def test_a_trigger_does_not_watch_the_mount_itself(make_mounted: Callable[..., Mounted]) -> None:

@@ -70,6 +70,19 @@ def test_a_good_write_is_in_force_when_it_returns(e: Mounted, file: Path) -> Non
     assert "uid=0 gid=0 pid=" in next(line for line in e.output().splitlines() if ": written" in line)
 
 
+def test_a_write_by_one_name_is_seen_by_the_other(e: Mounted) -> None:
+    names = [e.m / "triggers/b/manifest.yaml", e.m / "manifests/b.yaml"]
+    for i in range(20):
+        names[i % 2].write_text(text("b", f"n{i}"))
+        assert names[1 - i % 2].read_text() == text("b", f"n{i}")
+        assert names[i % 2].stat().st_size == names[1 - i % 2].stat().st_size
+    (e.m / "triggers/new").mkdir()
+    (e.m / "triggers/new/manifest.yaml").write_text(text("new"))
+    assert sorted(os.listdir(e.m / "manifests")) == ["b.yaml", "new.yaml", "p.yaml"]
+    (e.m / "triggers/new").rmdir()
+    assert sorted(os.listdir(e.m / "manifests")) == ["b.yaml", "p.yaml"]
+
+
 def test_an_invalid_write_is_einval_at_close_and_harms_nothing(e: Mounted, file: Path) -> None:
     before = e.trigger("b")
     for tool in (["cp", "-f", "/dev/stdin", str(file)], ["bash", "-c", f"cat > {file}"],
@@ -274,6 +287,9 @@ def test_mkdir_and_rmdir_of_triggers(e: Mounted) -> None:
         os.mkdir(e.m / "triggers/n")
     os.rmdir(e.m / "triggers/n")
     assert not e.exists("n") and not (e.manifests / "n.yaml").exists() and not (e.m / "triggers/n").exists()
+    for _ in range(3):  # its file has its name each time
+        e.ok(f"mkdir triggers/n && cp {e.data}/n.yaml triggers/n/manifest.yaml && test -f manifests/n.yaml && rmdir triggers/n")
+    assert sorted(os.listdir(e.manifests)) == ["b.yaml", "p.yaml"]
     os.mkdir(e.m / "triggers/n")
     e.ok(f"cp {e.data}/n.yaml triggers/n/")  # by its own name
     assert e.exists("n")

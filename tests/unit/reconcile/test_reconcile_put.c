@@ -238,12 +238,10 @@ static void test_puts_go_one_by_one(void **state)
         _cleanup_(freep) char *extra = xasprintf("description: \"%d\"\n", i), *text = trigger_text("a", extra);
         reconcile_put_file(f->r, path, text, strlen(text), put_done, &seen[i]);
     }
-    /* Two creations that were given free names before either was there. */
-    _cleanup_(freep) char *first = reconcile_free_path(f->r, f->dir, "b"), *b = trigger_text("b", "");
+    _cleanup_(freep) char *b = trigger_text("b", "");
     struct put_seen one = {0}, two = {0};
-    reconcile_put_file(f->r, first, b, strlen(b), put_done, &one);
-    _cleanup_(freep) char *second = reconcile_free_path(f->r, f->dir, "b");
-    reconcile_put_file(f->r, second, b, strlen(b), put_done, &two);
+    reconcile_create_file(f->r, f->dir, "b", b, strlen(b), put_done, &one);
+    reconcile_create_file(f->r, f->dir, "b", b, strlen(b), put_done, &two);
     WAIT(f, two.calls > 0);
     for (int i = 0; i < PUTS; i++) {
         assert_int_equal(seen[i].calls, 1);
@@ -253,8 +251,38 @@ static void test_puts_go_one_by_one(void **state)
     assert_int_equal(view_of(f, "a").generation, PUTS);
     assert_int_equal(one.code, 0);
     assert_int_equal(two.code, -EEXIST);
-    assert_string_equal(strrchr(first, '/'), "/b.yaml");
-    assert_string_equal(strrchr(second, '/'), "/b-2.yaml");
+    assert_string_equal(file_of(f, "b"), "b.yaml");
+    stop(f);
+    fixture_free(f);
+}
+
+static int create(struct fixture *f, const char *id)
+{
+    struct put_seen seen = {0};
+    _cleanup_(freep) char *text = trigger_text(id, "");
+    reconcile_create_file(f->r, f->dir, id, text, strlen(text), put_done, &seen);
+    WAIT(f, seen.calls > 0);
+    return seen.code;
+}
+
+/* A new file has the name of its resource, also where one of that name has just gone; what somebody else has just put
+ * there stays. */
+static void test_a_new_file_gets_a_free_name(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    start(f);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(create(f, "b"), 0);
+        assert_string_equal(file_of(f, "b"), "b.yaml");
+        assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "b", NULL).code, 0);
+    }
+    write_trigger(f->dir, "c.yaml", "other", ""); /* not read yet */
+    write_trigger(f->dir, "c-2.yaml", "another", "");
+    assert_int_equal(create(f, "c"), 0);
+    assert_string_equal(file_of(f, "c"), "c-3.yaml");
+    WAIT(f, engine_find_trigger(f->engine, "other") && engine_find_trigger(f->engine, "another"));
+    assert_string_equal(file_of(f, "other"), "c.yaml");
     stop(f);
     fixture_free(f);
 }
@@ -383,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_put_json),
         cmocka_unit_test(test_put_through_a_link),
         cmocka_unit_test(test_puts_go_one_by_one),
+        cmocka_unit_test(test_a_new_file_gets_a_free_name),
         cmocka_unit_test(test_stop_answers_puts),
         cmocka_unit_test(test_put_into_what_is_gone),
         cmocka_unit_test(test_check),
