@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <utlist.h>
 
+#define HEARD_MAX 100 /* headers of an answer that are kept */
 #define USER_AGENT "triggerd/" TRIGGERD_VERSION
 
 struct http_client {
@@ -42,6 +43,10 @@ struct http_transfer {
     bool foreign;          /* it was led to another origin */
     int64_t redirects;
     struct http_answer answer;
+    struct http_header *heard; /* of an answer that is told as it comes */
+    size_t n_heard;
+    bool headed, held;
+    struct loop_task go_on;
     char text[CURL_ERROR_SIZE];
     struct http_transfer *prev, *next;
 };
@@ -138,8 +143,20 @@ static void leave_multi(struct http_transfer *t)
         loop_timer_start(c->loop, &c->idle, HTTP_IDLE_MS);
 }
 
+static void forget_headers(struct http_transfer *t)
+{
+    for (size_t i = 0; i < t->n_heard; i++) {
+        free(t->heard[i].name);
+        free(t->heard[i].value);
+    }
+    free(t->heard);
+    t->heard = NULL;
+    t->n_heard = 0;
+}
+
 static void transfer_free(struct http_transfer *t)
 {
+    forget_headers(t);
     if (t->easy)
         t->lib->curl_easy_cleanup(t->easy);
     if (t->headers)
@@ -161,6 +178,7 @@ static void leave(struct http_transfer *t)
     assert(c); /* once */
     leave_multi(t);
     loop_task_cancel(c->loop, &t->failed);
+    loop_task_cancel(c->loop, &t->go_on);
     DL_DELETE(c->transfers, t);
     t->client = NULL;
 }
@@ -177,13 +195,64 @@ static void tell_failure(void *ctx)
     finish(ctx);
 }
 
+static bool moved(const struct http_transfer *t, long status)
+{
+    return t->request.max_redirects > 0 &&
+           (status == 301 || status == 302 || status == 303 || status == 307 || status == 308);
+}
+
+/* An answer that is told as it comes has its headers; it is none if it leads elsewhere. */
+static void tell_head(struct http_transfer *t)
+{
+    struct http_head head = {.headers = t->heard, .n_headers = t->n_heard};
+    t->lib->curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &head.status);
+    if (t->headed || head.status < 200 || (moved(t, head.status) && http_head_get(&head, "Location")))
+        return;
+    t->headed = true;
+    t->request.stream->head(t->ctx, &head);
+}
+
+static size_t on_stream(struct http_transfer *t, const char *data, size_t len)
+{
+    if (t->held)
+        return CURL_WRITEFUNC_PAUSE; /* it comes again */
+    if (t->headed)
+        t->request.stream->data(t->ctx, data, len);
+    return len;
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 {
     struct http_transfer *t = ctx;
+    if (t->request.stream)
+        return on_stream(t, data, size * n);
     size_t len = size * n, room = t->request.max_body_bytes - t->answer.body.len;
     buf_add(&t->answer.body, data, MIN(len, room));
     t->answer.cut = len > room;
     return t->answer.cut ? CURL_WRITEFUNC_ERROR : len;
+}
+
+const char *http_head_get(const struct http_head *h, const char *name)
+{
+    for (size_t i = 0; i < h->n_headers; i++)
+        if (strcasecmp(h->headers[i].name, name) == 0)
+            return h->headers[i].value;
+    return NULL;
+}
+
+static void hear(struct http_transfer *t, const char *line, size_t len)
+{
+    const char *colon = memchr(line, ':', len), *end = line + len;
+    if (!colon || t->n_heard >= HEARD_MAX)
+        return;
+    const char *value = colon + 1;
+    while (end > value && strchr(" \t\r\n", end[-1]))
+        end--;
+    while (value < end && (*value == ' ' || *value == '\t'))
+        value++;
+    t->heard = xreallocarray(t->heard, t->n_heard + 1, sizeof(*t->heard));
+    t->heard[t->n_heard++] = (struct http_header){.name = xstrndup(line, (size_t)(colon - line)),
+                                                  .value = xstrndup(value, (size_t)(end - value))};
 }
 
 /* The status line has the reason. */
@@ -191,8 +260,14 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
 {
     struct http_transfer *t = ctx;
     size_t len = size * n, put = 0;
-    if (len < 5 || strncmp(data, "HTTP/", 5) != 0)
+    if (len < 5 || strncmp(data, "HTTP/", 5) != 0) {
+        if (t->request.stream && len <= 2 && strchr("\r\n", *data))
+            tell_head(t);
+        else if (t->request.stream)
+            hear(t, data, len);
         return len;
+    }
+    forget_headers(t);
     const char *end = data + len, *p = memchr(data, ' ', len);
     p = p ? memchr(p + 1, ' ', (size_t)(end - p - 1)) : NULL;
     for (; p && p < end && put + 1 < sizeof(t->answer.reason); p++)
@@ -315,8 +390,7 @@ static bool redirected(struct http_transfer *t)
     char *location = NULL;
     long status = t->answer.status;
     t->lib->curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &location);
-    if (!location || t->request.max_redirects == 0 ||
-        !(status == 301 || status == 302 || status == 303 || status == 307 || status == 308))
+    if (!location || !moved(t, status))
         return false;
     struct error *err = &t->answer.error;
     if (++t->redirects > t->request.max_redirects) {
@@ -392,6 +466,14 @@ static void prepared(void *ctx)
     loop_group_release(group);
 }
 
+static void go_on(void *ctx)
+{
+    struct http_transfer *t = ctx;
+    if (t->held || !t->added)
+        return;
+    t->lib->curl_easy_pause(t->easy, CURLPAUSE_CONT);
+}
+
 struct http_transfer *http_client_send(struct http_client *c, struct http_request *r, http_done_fn *done, void *ctx)
 {
     struct http_transfer *t = xcalloc(1, sizeof(*t));
@@ -403,6 +485,7 @@ struct http_transfer *http_client_send(struct http_client *c, struct http_reques
     }
     *r = (struct http_request){0};
     loop_task_init(&t->failed, tell_failure, t);
+    loop_task_init(&t->go_on, go_on, t);
     DL_APPEND(c->transfers, t);
     if (t->own_tls || !http_lib_loaded(c->lib)) {
         t->holding = &c->group;
@@ -419,6 +502,15 @@ void http_transfer_cancel(struct http_transfer *t)
     leave(t);
     if (!t->holding)
         transfer_free(t);
+}
+
+void http_transfer_hold(struct http_transfer *t, bool hold)
+{
+    if (t->held == hold)
+        return;
+    t->held = hold;
+    if (!hold)
+        loop_defer(t->client->loop, &t->go_on);
 }
 
 struct http_client *http_client_create(struct loop *loop, const struct self_mount *avoid)

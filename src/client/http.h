@@ -4,6 +4,8 @@
  *                      ─► under way ─► redirected ─► under way … ─► done(), exactly once
  *   http_transfer_cancel(): at any point before; done() is not called
  *
+ * An answer is gathered, or told as it comes (struct http_stream).
+ *
  * libcurl and what it brings (TLS, compression, Kerberos, LDAP, …) take about 6 MiB of resident memory, so it is loaded
  * with the first request, on the pool, and stays. While nothing is under way there are no timers and no polls, but one
  * that closes the kept connections once, HTTP_IDLE_MS after the last transfer.
@@ -42,6 +44,18 @@ struct http_header {
     unsigned flags;
 };
 
+/* An answer as it comes: the head once, then its bytes as they arrive. Of redirects that are followed nothing is told. */
+struct http_head {
+    long status;
+    const struct http_header *headers;
+    size_t n_headers;
+};
+const char *http_head_get(const struct http_head *h, const char *name); /* the first of that name; NULL: none */
+struct http_stream {
+    void (*head)(void *ctx, const struct http_head *head);
+    void (*data)(void *ctx, const char *data, size_t len);
+};
+
 /* What is asked; http_client_send() takes it all and leaves it empty. */
 struct http_request {
     char *method; /* GET, HEAD, POST, … */
@@ -55,6 +69,9 @@ struct http_request {
     double connect_timeout_seconds;
     int64_t max_redirects; /* 0: a redirect is an answer like others */
     size_t max_body_bytes;
+    const struct http_stream
+        *stream; /* borrowed until the end; the body is then told by it, whatever its length, and the
+                                         answer has none. NULL: the answer has it */
 };
 void http_request_header(struct http_request *r, const char *name, const char *value, unsigned flags);
 void http_request_fini(struct http_request *r); /* wipes */
@@ -76,8 +93,10 @@ void http_client_close(struct http_client *c, void (*done)(void *ctx), void *ctx
 
 /* Never completes from inside the call. */
 struct http_transfer *http_client_send(struct http_client *c, struct http_request *r, http_done_fn *done, void *ctx);
-/* Not from inside its own done(). */
+/* Not from inside its own done(), nor from inside what its stream tells. */
 void http_transfer_cancel(struct http_transfer *t);
+/* Of a stream: no more data (but what was read already) until it is let go on. */
+void http_transfer_hold(struct http_transfer *t, bool hold);
 
 /* ---- what may stand in a request ---- */
 

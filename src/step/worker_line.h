@@ -33,20 +33,4 @@ struct worker_answer {
 int worker_answer_parse(const char *line, size_t len, struct worker_answer *ret, struct error *err);
 void worker_answer_fini(struct worker_answer *a);
 
-/* Lines out of bytes as they come. Zero-initialised is empty. */
-struct worker_lines {
-    struct buf held;
-    size_t seen; /* bytes of `held` without a newline */
-    size_t from; /* where the next line begins */
-};
-/* Room for `room` bytes more, and how many of them were filled. What was told before is dropped. */
-char *worker_lines_room(struct worker_lines *l, size_t room);
-void worker_lines_filled(struct worker_lines *l, size_t len);
-/* 1: the next line, without its newline, borrowed until worker_lines_room(); 0: there is none that is whole yet;
- * -EMSGSIZE: one is longer than WORKER_LINE_MAX. */
-int worker_lines_next(struct worker_lines *l, const char **ret, size_t *ret_len);
-/* Bytes of a line that is not whole. */
-size_t worker_lines_rest(const struct worker_lines *l);
-void worker_lines_fini(struct worker_lines *l);
-
 #endif

@@ -2,10 +2,10 @@
 
 #include "base/log.h"
 #include "engine/secret_read.h"
+#include "spawn/line_process.h"
 #include "spawn/orphans.h"
 #include "step/process.h"
 #include "step/worker_line.h"
-#include "step/worker_process.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -52,8 +52,8 @@ struct request {
 /* A process, from the reading of its secrets on. */
 struct worker {
     struct worker_pool *pool;
-    struct worker_process *process; /* NULL: before its start */
-    struct secrets *secrets;        /* NULL: its config refers to none */
+    struct line_process *process; /* NULL: before its start */
+    struct secrets *secrets;      /* NULL: its config refers to none */
     struct secret_read *reading;
     struct request *request; /* NULL: idle, or ending */
     char *fault;             /* why it is being ended */
@@ -236,12 +236,12 @@ static void worker_free(struct worker *w)
     loop_group_release(hold);
 }
 
-static void worker_retire(struct worker *w, enum worker_process_how how)
+static void worker_retire(struct worker *w, enum line_process_how how)
 {
     idle_leave(w);
     w->retired = true;
     timer_stop(w->pool->env->timers, &w->timer);
-    worker_process_end(w->process, how);
+    line_process_end(w->process, how);
 }
 
 /* It cannot go on: its request fails when it has ended. */
@@ -255,18 +255,18 @@ __attribute__((format(printf, 2, 3))) static void worker_fault(struct worker *w,
     va_end(args);
     if (!w->request)
         say(w->pool, "a worker without a request is replaced: %s", w->fault);
-    if (worker_process_alive(w->process))
-        worker_retire(w, WORKER_PROCESS_TERM);
+    if (line_process_alive(w->process))
+        worker_retire(w, LINE_PROCESS_TERM);
 }
 
 static void worker_rest(struct worker *w)
 {
     struct worker_pool *pool = w->pool;
     bool worn = pool->max_requests > 0 && w->answered >= pool->max_requests;
-    if (!worker_process_running(w->process))
+    if (!line_process_running(w->process))
         return;
     if (worn || pool->closed) {
-        worker_retire(w, WORKER_PROCESS_ASK);
+        worker_retire(w, LINE_PROCESS_ASK);
         return;
     }
     DL_PREPEND(pool->idle, w);
@@ -285,7 +285,7 @@ static void on_worker_timer(struct timer *timer, void *ctx)
     if (w->answered == 0) {
         char seconds[32];
         snprintf(seconds, sizeof(seconds), "%g", (double)pool->start_ms / 1000);
-        if (w->request && worker_process_ignored(w->process))
+        if (w->request && line_process_ignored(w->process))
             worker_fault(w, "the worker did not read its first request within %s s of its start", seconds);
         return;
     }
@@ -295,7 +295,7 @@ static void on_worker_timer(struct timer *timer, void *ctx)
     if (due > now_ms(pool))
         timer_start(pool->env->timers, timer, due);
     else
-        worker_retire(w, WORKER_PROCESS_ASK);
+        worker_retire(w, LINE_PROCESS_ASK);
 }
 
 static void worker_give(struct worker *w, struct request *r)
@@ -315,7 +315,7 @@ static void worker_give(struct worker *w, struct request *r)
                                                   .inputs_text = r->inputs_text},
                          &line);
     size_t len = line.len;
-    worker_process_send(w->process, buf_take(&line), len);
+    line_process_send(w->process, buf_take(&line), len);
 }
 
 /* ---- what processes tell ---- */
@@ -393,7 +393,7 @@ static void note_bad_start(struct worker_pool *pool)
 }
 
 /* Why its request came to no answer. */
-static char *why_ended(const struct worker *w, const struct worker_process_end *end, const struct buf *printed)
+static char *why_ended(const struct worker *w, const struct line_process_end *end, const struct buf *printed)
 {
     char how[CHILD_STATUS_TEXT_SIZE];
     if (w->fault && w->retired)
@@ -409,7 +409,7 @@ static char *why_ended(const struct worker *w, const struct worker_process_end *
                      tail);
 }
 
-static void request_lost(struct worker *w, struct request *r, const struct worker_process_end *end)
+static void request_lost(struct worker *w, struct request *r, const struct line_process_end *end)
 {
     struct step_result result = STEP_RESULT_INIT;
     result.status = r->cancelled ? STEP_CANCELLED : STEP_FAILED;
@@ -424,14 +424,14 @@ static void request_lost(struct worker *w, struct request *r, const struct worke
     request_done(r, &result);
 }
 
-static void on_ended(void *ctx, const struct worker_process_end *end)
+static void on_ended(void *ctx, const struct line_process_end *end)
 {
     struct worker *w = ctx;
     struct worker_pool *pool = w->pool;
     struct request *r = steal(&w->request);
     bool served = w->answered > 0;
     bool handed_on =
-        r && served && !r->cancelled && !w->fault && r->ignored < IGNORED_MAX && worker_process_ignored(w->process);
+        r && served && !r->cancelled && !w->fault && r->ignored < IGNORED_MAX && line_process_ignored(w->process);
     if (!served && !(r && r->cancelled))
         note_bad_start(pool);
     if (!r && !w->retired && !w->fault) {
@@ -454,7 +454,8 @@ static void on_ended(void *ctx, const struct worker_process_end *end)
     pool_free(pool);
 }
 
-static const struct worker_process_events events = {on_line, on_printed, on_fault, on_ended};
+static const struct line_process_events events = {
+    .line = on_line, .printed = on_printed, .fault = on_fault, .ended = on_ended};
 
 /* ---- starting one ---- */
 
@@ -492,6 +493,7 @@ static int launch(struct worker *w, struct error *err)
     const struct worker_program *p = call->program;
     struct template_secrets with = {w->secrets, pool->dir};
     struct spawn_request *r = spawn_request_new();
+    const struct process_env env = {pool->env->loop, pool->env->spawner, pool->env->ledger, pool->env->sweeper};
     char mark[MARK_SIZE];
     process_base_env(r);
     step_env_each(call, set_variable, r);
@@ -501,7 +503,7 @@ static int launch(struct worker *w, struct error *err)
     }
     snprintf(mark, sizeof(mark), ORPHANS_TAG_VARIABLE "=worker/%s/%s/%" PRId64, pool->pipeline_id, pool->step_id,
              ++pool->pools->started);
-    int e = worker_process_start(pool->env, &pool->pools->group, r, mark, &events, w, &w->process, err);
+    int e = line_process_start(&env, &pool->pools->group, r, mark, WORKER_LINE_MAX, &events, w, &w->process, err);
     if (e < 0)
         return e;
     timer_start(pool->env->timers, &w->timer, now_ms(pool) + pool->start_ms);
@@ -556,7 +558,7 @@ static void dispatch(struct worker_pool *pool)
     struct request *r;
     while ((r = pool->waiting)) {
         struct worker *w = pool->idle;
-        while (w && !worker_process_running(w->process)) { /* its end is about to be told */
+        while (w && !line_process_running(w->process)) { /* its end is about to be told */
             idle_leave(w);
             w = pool->idle;
         }
@@ -618,7 +620,7 @@ void worker_pool_cancel(struct step_call *call)
         secret_read_abandon(steal(&w->reading));
         loop_defer(r->pool->env->loop, &w->failed);
     } else if (w->process) {
-        worker_retire(w, WORKER_PROCESS_TERM);
+        worker_retire(w, LINE_PROCESS_TERM);
     }
 }
 
@@ -633,7 +635,7 @@ size_t worker_pool_peek(struct step_call *call, bool standard_error, size_t offs
 
 /* ---- pools ---- */
 
-static void pool_close(struct worker_pool *pool, enum worker_process_how how)
+static void pool_close(struct worker_pool *pool, enum line_process_how how)
 {
     struct worker *w, *tmp;
     pool->closed = true;
@@ -678,7 +680,7 @@ void worker_pool_unref(struct worker_pool *pool)
         return;
     if (pool->pools)
         HASH_DELETE(hh, pool->pools->open, pool);
-    pool_close(pool, WORKER_PROCESS_ASK);
+    pool_close(pool, LINE_PROCESS_ASK);
     pool_free(pool);
 }
 
@@ -710,7 +712,7 @@ void worker_pools_close(struct worker_pools *pools, void (*done)(void *ctx), voi
     pools->done = done;
     pools->ctx = ctx;
     HASH_ITER (hh, pools->open, pool, tmp) {
-        pool_close(pool, WORKER_PROCESS_TERM);
+        pool_close(pool, LINE_PROCESS_TERM);
     }
     loop_group_close(&pools->group, pools_gone, pools);
 }

@@ -90,66 +90,13 @@ static void long_errors_are_cut(void **state)
     buf_fini(&b);
 }
 
-/* The same lines however the bytes come. */
-static void lines_in_pieces(void **state)
-{
-    (void)state;
-    static const char text[] = "one\n\ntwo and more\nthree";
-    static const char *const want[] = {"one", "", "two and more"};
-    for (size_t piece = 1; piece <= sizeof(text); piece++) {
-        struct worker_lines l = {0};
-        size_t n = 0, len;
-        const char *line;
-        for (size_t at = 0; at < strlen(text); at += piece) {
-            size_t take = MIN(piece, strlen(text) - at);
-            memcpy(worker_lines_room(&l, take), text + at, take);
-            worker_lines_filled(&l, take);
-            while (worker_lines_next(&l, &line, &len) > 0) {
-                assert_int_equal(len, strlen(want[n]));
-                assert_memory_equal(line, want[n++], len);
-            }
-        }
-        assert_int_equal(n, ARRAY_SIZE(want));
-        assert_int_equal(worker_lines_rest(&l), strlen("three"));
-        worker_lines_fini(&l);
-    }
-}
-
-static int fill(struct worker_lines *l, size_t len, bool newline)
-{
-    const char *line;
-    size_t n;
-    int r = 0;
-    for (size_t at = 0; r == 0 && at < len; at += 8192) {
-        size_t take = MIN((size_t)8192, len - at);
-        memset(worker_lines_room(l, take), 'x', take);
-        worker_lines_filled(l, take);
-        r = worker_lines_next(l, &line, &n);
-    }
-    if (r == 0 && newline) {
-        *worker_lines_room(l, 1) = '\n';
-        worker_lines_filled(l, 1);
-        r = worker_lines_next(l, &line, &n);
-    }
-    return r;
-}
-
-static void lines_are_bounded(void **state)
-{
-    (void)state;
-    struct worker_lines l = {0};
-    assert_int_equal(fill(&l, WORKER_LINE_MAX, true), 1);
-    assert_int_equal(fill(&l, WORKER_LINE_MAX, true), 1);
-    assert_int_equal(fill(&l, WORKER_LINE_MAX + 1, false), -EMSGSIZE);
-    worker_lines_fini(&l);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(requests),        cmocka_unit_test(answers),
-        cmocka_unit_test(no_answers),      cmocka_unit_test(long_errors_are_cut),
-        cmocka_unit_test(lines_in_pieces), cmocka_unit_test(lines_are_bounded),
+        cmocka_unit_test(requests),
+        cmocka_unit_test(answers),
+        cmocka_unit_test(no_answers),
+        cmocka_unit_test(long_errors_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

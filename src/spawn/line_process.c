@@ -1,9 +1,9 @@
-#include "step/worker_process.h"
+#include "spawn/line_process.h"
 
+#include "base/mask.h"
+#include "spawn/lines.h"
 #include "spawn/orphans.h"
 #include "spawn/sweeper.h"
-#include "step/process.h"
-#include "step/worker_line.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +25,9 @@ struct pipe_end {
 
 enum ending { RUNS, ASKED, TERMINATED, KILLED };
 
-struct worker_process {
-    const struct step_env *env;
-    struct worker_process_events events;
+struct line_process {
+    struct process_env env;
+    struct line_process_events events;
     void *ctx;
     struct loop_group group, *hold;
     struct spawn_request *starting; /* not known to run; it may be dead already */
@@ -35,12 +35,13 @@ struct worker_process {
     pid_t pid;
     int pidfd, slot;
     struct pipe_end in, out, err;
-    struct worker_lines lines;
+    struct lines lines;
     char *line; /* what is being sent */
     size_t len, sent;
     enum ending ending;
     struct timer timer; /* the next step of its end */
-    bool dead, killing, refused;
+    bool dead, killing, refused, held;
+    struct loop_task go_on; /* lines that came before it was held */
     char *mark;
 };
 
@@ -55,7 +56,7 @@ static void end_close(struct pipe_end *p)
     p->fd = -1;
 }
 
-static void read_err(struct worker_process *p, int reads)
+static void read_err(struct line_process *p, int reads)
 {
     char chunk[READ_SIZE];
     while (reads-- > 0 && p->err.fd >= 0) {
@@ -73,44 +74,49 @@ static void read_err(struct worker_process *p, int reads)
     }
 }
 
-/* False: reading is over. */
-static bool tell_lines(struct worker_process *p)
+/* False: reading is over, or held up. */
+static bool tell_lines(struct line_process *p)
 {
     const char *line;
     size_t len;
-    int r;
-    while ((r = worker_lines_next(&p->lines, &line, &len)) > 0) {
-        read_err(p, READS_AT_ONCE); /* what it printed before belongs to what it answers */
-        p->events.line(p->ctx, line, len, worker_lines_rest(&p->lines) > 0);
+    int r = 0;
+    while ((!p->held || p->dead) && (r = lines_next(&p->lines, &line, &len)) != 0) {
+        if (r > 0) {
+            read_err(p, READS_AT_ONCE); /* what it printed before belongs to what it answers */
+            p->events.line(p->ctx, line, len, lines_rest(&p->lines) > 0);
+        } else if (p->events.too_long) {
+            p->events.too_long(p->ctx);
+            lines_skip(&p->lines);
+        } else {
+            p->events.fault(p->ctx, "it wrote a line of more than 1 MiB to standard output");
+            end_close(&p->out);
+            return false;
+        }
     }
-    if (r == 0)
-        return true;
-    p->events.fault(p->ctx, "it wrote a line of more than 1 MiB to standard output");
-    end_close(&p->out);
-    return false;
+    return !p->held || p->dead;
 }
 
-static void read_out(struct worker_process *p, int reads)
+static void read_out(struct line_process *p, int reads)
 {
-    while (reads-- > 0 && p->out.fd >= 0) {
-        ssize_t n = read(p->out.fd, worker_lines_room(&p->lines, READ_SIZE), READ_SIZE);
+    while (reads-- > 0 && p->out.fd >= 0 && tell_lines(p)) {
+        ssize_t n = read(p->out.fd, lines_room(&p->lines, READ_SIZE), READ_SIZE);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
             end_close(&p->out);
-            if (worker_process_alive(p)) /* its death comes with it, as a rule a moment later */
+            if (line_process_alive(p)) /* its death comes with it, as a rule a moment later */
                 loop_timer_start(p->group.loop, &p->timer, CLOSED_MS);
             return;
         }
-        worker_lines_filled(&p->lines, (size_t)n);
+        lines_filled(&p->lines, (size_t)n);
         if (!tell_lines(p) || n < READ_SIZE)
             return;
     }
 }
 
-static void send_line(struct worker_process *p)
+static void send_line(struct line_process *p)
 {
     while (p->in.fd >= 0 && p->line) {
         ssize_t n = write(p->in.fd, p->line + p->sent, p->len - p->sent);
@@ -118,7 +124,7 @@ static void send_line(struct worker_process *p)
             continue;
         if (n < 0 && errno != EAGAIN) { /* nobody reads any more: its end comes, or is made to */
             p->refused = true;
-            worker_process_end(p, WORKER_PROCESS_TERM);
+            line_process_end(p, LINE_PROCESS_TERM);
             return;
         }
         p->sent += n > 0 ? (size_t)n : 0;
@@ -135,7 +141,7 @@ static void send_line(struct worker_process *p)
 static void on_pipe(void *ctx, int fd, int events, int status)
 {
     (void)events, (void)status;
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     if (fd == p->in.fd)
         send_line(p);
     else if (fd == p->out.fd)
@@ -144,13 +150,13 @@ static void on_pipe(void *ctx, int fd, int events, int status)
         read_err(p, 4);
 }
 
-static int listen_to(struct worker_process *p, struct pipe_end *e, int events)
+static int listen_to(struct line_process *p, struct pipe_end *e, int events)
 {
     int r = loop_poll_init(&p->group, &e->poll, e->fd, on_pipe, p);
     return r < 0 ? r : loop_poll_start(&e->poll, events);
 }
 
-void worker_process_send(struct worker_process *p, char *line, size_t len)
+void line_process_send(struct line_process *p, char *line, size_t len)
 {
     secret_free(p->line);
     p->line = line;
@@ -159,39 +165,77 @@ void worker_process_send(struct worker_process *p, char *line, size_t len)
     send_line(p);
 }
 
-bool worker_process_ignored(const struct worker_process *p)
+size_t line_process_queue(struct line_process *p, char *line, size_t len)
+{
+    if (!p->line) {
+        line_process_send(p, line, len);
+    } else {
+        size_t rest = p->len - p->sent;
+        char *both = xmalloc(rest + len + 1);
+        memcpy(both, p->line + p->sent, rest);
+        memcpy(both + rest, line, len);
+        both[rest + len] = '\0';
+        secret_free(line);
+        secret_free(p->line);
+        p->line = both;
+        p->len = rest + len;
+        p->sent = 0;
+    }
+    return p->line ? p->len - p->sent : 0;
+}
+
+static void go_on(void *ctx)
+{
+    struct line_process *p = ctx;
+    if (!p->held && tell_lines(p) && loop_is_open(&p->out.poll.handle))
+        loop_poll_start(&p->out.poll, UV_READABLE);
+}
+
+void line_process_hold(struct line_process *p, bool hold)
+{
+    if (p->held == hold)
+        return;
+    p->held = hold;
+    if (!hold)
+        loop_defer(p->group.loop, &p->go_on);
+    else if (loop_is_open(&p->out.poll.handle))
+        loop_poll_start(&p->out.poll, 0);
+}
+
+bool line_process_ignored(const struct line_process *p)
 {
     int unread = 0;
     return p->in.fd >= 0 && ioctl(p->in.fd, FIONREAD, &unread) == 0 && (size_t)unread >= p->sent;
 }
 
-bool worker_process_alive(const struct worker_process *p)
+bool line_process_alive(const struct line_process *p)
 {
     return !p->dead && p->ending == RUNS;
 }
 
-bool worker_process_running(const struct worker_process *p)
+bool line_process_running(const struct line_process *p)
 {
-    return worker_process_alive(p) && p->out.fd >= 0;
+    return line_process_alive(p) && p->out.fd >= 0;
 }
 
 /* ---- its end ---- */
 
 static void gone(void *ctx)
 {
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     struct loop_group *hold = p->hold;
     if (p->pidfd >= 0)
         close(p->pidfd);
-    worker_lines_fini(&p->lines);
+    lines_fini(&p->lines);
     free(p->mark);
     free(p);
     loop_group_release(hold);
 }
 
-static void tell_end(struct worker_process *p, const struct worker_process_end *end)
+static void tell_end(struct line_process *p, const struct line_process_end *end)
 {
-    timer_stop(p->env->timers, &p->timer);
+    loop_timer_stop(p->group.loop, &p->timer);
+    loop_task_cancel(p->group.loop, &p->go_on);
     p->events.ended(p->ctx, end);
     end_close(&p->in);
     end_close(&p->out);
@@ -202,25 +246,25 @@ static void tell_end(struct worker_process *p, const struct worker_process_end *
 }
 
 /* It is dead, and its number is still its own. */
-static void ended(struct worker_process *p)
+static void ended(struct line_process *p)
 {
-    struct worker_process_end end = {0};
+    struct line_process_end end = {0};
     if (child_reap(p->pidfd, p->pid, CHILD_REAP_GROUP | CHILD_REAP_DEAD, &end.status) < 0)
         return;
-    if (p->env->ledger && p->slot != SPAWN_NO_SLOT)
-        ledger_release(p->env->ledger, (unsigned)p->slot);
-    if (p->env->sweeper)
-        sweeper_note(p->env->sweeper, strchr(p->mark, '=') + 1);
+    if (p->env.ledger && p->slot != SPAWN_NO_SLOT)
+        ledger_release(p->env.ledger, (unsigned)p->slot);
+    if (p->env.sweeper)
+        sweeper_note(p->env.sweeper, strchr(p->mark, '=') + 1);
     read_out(p, READS_AT_ONCE);
     read_err(p, READS_AT_ONCE);
-    end.rest = worker_lines_rest(&p->lines);
+    end.rest = lines_rest(&p->lines);
     end.refused = p->refused;
     tell_end(p, &end);
 }
 
 static void on_dead(void *ctx)
 {
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     p->dead = true;
     if (!p->killing) /* while a thread looks for the rest of its tree the pid must stay the zombie's */
         ended(p);
@@ -228,7 +272,7 @@ static void on_dead(void *ctx)
 
 static void killed(void *ctx)
 {
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     p->killing = false;
     if (p->dead)
         ended(p);
@@ -236,7 +280,7 @@ static void killed(void *ctx)
 }
 
 /* The step that its end has come to, where it is known to run. */
-static void pursue(struct worker_process *p)
+static void pursue(struct line_process *p)
 {
     if (p->dead || p->killing)
         return;
@@ -254,27 +298,27 @@ static void pursue(struct worker_process *p)
     }
 }
 
-void worker_process_end(struct worker_process *p, enum worker_process_how how)
+void line_process_end(struct line_process *p, enum line_process_how how)
 {
-    enum ending want = how == WORKER_PROCESS_ASK ? ASKED : TERMINATED;
+    enum ending want = how == LINE_PROCESS_ASK ? ASKED : TERMINATED;
     if (p->ending >= want)
         return;
     p->ending = want;
-    if (how == WORKER_PROCESS_ASK)
+    if (how == LINE_PROCESS_ASK)
         end_close(&p->in);
     else if (p->starting)
-        spawner_cancel(p->env->spawner, p->starting); /* or it is soon told that it runs */
+        spawner_cancel(p->env.spawner, p->starting); /* or it is soon told that it runs */
     pursue(p);
 }
 
 static void on_timer(struct timer *timer, void *ctx)
 {
     (void)timer;
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     if (p->ending == RUNS) {
         p->events.fault(p->ctx, "it closed its standard output");
     } else if (p->ending == ASKED) {
-        worker_process_end(p, WORKER_PROCESS_TERM);
+        line_process_end(p, LINE_PROCESS_TERM);
     } else if (p->ending == TERMINATED) {
         p->ending = KILLED;
         pursue(p);
@@ -283,11 +327,11 @@ static void on_timer(struct timer *timer, void *ctx)
 
 static void started(void *ctx, const struct spawn_result *result)
 {
-    struct worker_process *p = ctx;
+    struct line_process *p = ctx;
     p->starting = NULL;
     if (result->error.code != 0) {
         p->dead = true;
-        tell_end(p, &(struct worker_process_end){.error = result->error.message});
+        tell_end(p, &(struct line_process_end){.error = result->error.message});
         return;
     }
     p->pid = result->pid;
@@ -299,12 +343,12 @@ static void started(void *ctx, const struct spawn_result *result)
 
 /* ---- its start ---- */
 
-int worker_process_start(const struct step_env *env, struct loop_group *hold, struct spawn_request *request,
-                         const char *mark, const struct worker_process_events *events, void *ctx,
-                         struct worker_process **ret, struct error *err)
+int line_process_start(const struct process_env *env, struct loop_group *hold, struct spawn_request *request,
+                       const char *mark, size_t line_max, const struct line_process_events *events, void *ctx,
+                       struct line_process **ret, struct error *err)
 {
-    struct worker_process *p = xcalloc(1, sizeof(*p));
-    p->env = env;
+    struct line_process *p = xcalloc(1, sizeof(*p));
+    p->env = *env;
     p->events = *events;
     p->ctx = ctx;
     p->hold = hold;
@@ -314,6 +358,8 @@ int worker_process_start(const struct step_env *env, struct loop_group *hold, st
     loop_group_hold(hold);
     loop_group_init(&p->group, env->loop);
     timer_init(&p->timer, on_timer, p);
+    loop_task_init(&p->go_on, go_on, p);
+    p->lines.max = line_max;
     int r = process_pipes((int *[]){&p->in.fd, &p->out.fd, &p->err.fd}, request, err);
     if (r == 0) {
         r = loop_poll_init(&p->group, &p->in.poll, p->in.fd, on_pipe, p);
