@@ -50,13 +50,14 @@ static void take_stat(struct check_item *item, const struct statx *st)
         .ino = st->stx_ino,
         .size = (int64_t)st->stx_size,
         .mtime_ns = nanoseconds(&st->stx_mtime),
+        .ctime_ns = nanoseconds(&st->stx_ctime),
         .is_dir = S_ISDIR(st->stx_mode),
     };
     item->born_ns = st->stx_mask & STATX_BTIME ? nanoseconds(&st->stx_btime) : INT64_MIN;
 }
 
 /* A lease for reading is refused while anybody has the file open for writing. Whoever opens it for writing while we
- * have it waits until we let go, which is at once; the signal that tells us so must be one that is ignored (SIGIO,
+ * have it waits until we let go, which is soon; the signal that tells us so must be one that is ignored (SIGIO,
  * which it is by default, ends the process). */
 static enum writer find_writer(int fd)
 {
@@ -64,8 +65,7 @@ static enum writer find_writer(int fd)
         return WRITER_UNKNOWN;
     if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
         return errno == EAGAIN ? WRITER_SOME : WRITER_UNKNOWN;
-    fcntl(fd, F_SETLEASE, F_UNLCK);
-    return WRITER_NONE;
+    return WRITER_NONE; /* the lease goes with the descriptor */
 }
 
 static void check_item(struct check_item *item)
@@ -83,10 +83,10 @@ static void check_item(struct check_item *item)
     int fd = open(item->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return;
-    if (look(fd, "", AT_EMPTY_PATH, &st) && S_ISREG(st.stx_mode)) {
-        item->writer = find_writer(fd);
-        if (look(fd, "", AT_EMPTY_PATH, &st)) /* as the last writer has left it */
-            take_stat(item, &st);
+    enum writer writer = find_writer(fd);
+    if (look(fd, "", AT_EMPTY_PATH, &st) && S_ISREG(st.stx_mode)) { /* as the last writer has left it */
+        item->writer = writer;
+        take_stat(item, &st);
     }
     close(fd);
 }

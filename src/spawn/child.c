@@ -67,11 +67,11 @@ IN_CHILD static void enter_ledger(const struct child_plan *plan)
 }
 
 /* A handler of the daemon's must not run in here, and ignored signals would stay ignored across exec. */
-IN_CHILD static void reset_signals(void)
+IN_CHILD static void reset_signals(const struct child_plan *plan)
 {
     static const uint64_t default_action[8]; /* a struct of the kernel's, all zero: SIG_DFL, no flags, empty mask */
-    for (int signal = 1; signal <= KERNEL_SIGNALS; signal++)
-        syscall(SYS_rt_sigaction, signal, default_action, NULL, KERNEL_SIGSET_SIZE);
+    for (uint64_t left = plan->signals; left != 0; left &= left - 1)
+        syscall(SYS_rt_sigaction, __builtin_ctzll(left) + 1, default_action, NULL, KERNEL_SIGSET_SIZE);
 }
 
 /* A table of descriptors of its own, with only those up to the highest parked one, so that the cost does not grow with
@@ -180,7 +180,7 @@ IN_CHILD int child_main(void *arg)
 
     enter_ledger(plan);
     leave_shared_descriptors(plan);
-    reset_signals();
+    reset_signals(plan);
     syscall(SYS_setsid);
     if (plan->enter_cgroup && syscall(SYS_write, plan->parked[CHILD_CGROUP], "0", 1) < 0)
         fail(plan, SPAWN_STAGE_CGROUP, errno);
@@ -196,6 +196,17 @@ IN_CHILD int child_main(void *arg)
         fail(plan, SPAWN_STAGE_PRIVILEGES, errno);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_signals, NULL, KERNEL_SIGSET_SIZE);
     exec_candidates(plan);
+}
+
+uint64_t child_signals(void)
+{
+    uint64_t found = 0;
+    for (int signal = 1; signal <= KERNEL_SIGNALS; signal++) {
+        struct sigaction action;
+        if (sigaction(signal, NULL, &action) < 0 || action.sa_handler != SIG_DFL) /* of its own, libc tells nothing */
+            found |= UINT64_C(1) << (signal - 1);
+    }
+    return found;
 }
 
 /* ---- why it failed ------------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ struct child_plan {
     const char *cwd;          /* NULL: stay */
     int parked[CHILD_PARKED]; /* standard input, output, error, cgroup.procs: all above 2, shared with the daemon */
     bool enter_cgroup;
-    int umask; /* -1: stay */
+    int umask;        /* -1: stay */
+    uint64_t signals; /* those to be set to their default action: bit n - 1 of signal n (child_signals()) */
     struct spawn_limits limits;
     uint64_t default_open_soft, default_open_hard; /* RLIMIT_NOFILE without limits.open_files; 0: stay */
     bool change_user;
@@ -75,6 +76,9 @@ struct child_plan {
     size_t candidate;  /* EXEC: the one that the error is about */
     const char *limit; /* LIMITS: its name */
 };
+
+/* The signals that this process ignores or handles. */
+uint64_t child_signals(void);
 
 /* The child. Never returns; `arg` is its struct child_plan. For clone(CLONE_VM | CLONE_VFORK | CLONE_FILES) only. */
 int child_main(void *arg);

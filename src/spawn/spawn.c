@@ -46,6 +46,7 @@ struct worker {
     pthread_t thread;
     char *stack; /* the child's; its first page is the guard */
     size_t stack_mapped;
+    uint64_t signals;         /* the spawner's */
     int parked[CHILD_PARKED]; /* low numbers, held for good: /dev/null, but for the time of a start the request's */
 };
 
@@ -59,6 +60,7 @@ struct spawner {
 
     pthread_mutex_t lock; /* guards what follows, and the state of every request */
     pthread_cond_t work;
+    uint64_t signals;            /* child_signals(), looked at before the first start; 0: not yet */
     struct spawn_request *queue; /* QUEUED */
     struct spawn_request *ended; /* ENDED */
     bool woken;                  /* wake was called since spawner_collect() last looked */
@@ -231,6 +233,7 @@ static void fill_plan(const struct worker *w, const struct spawn_request *reques
         .groups = request->groups,
         .n_groups = request->n_groups,
         .ticks_per_second = s->ticks_per_second,
+        .signals = w->signals,
     };
     memcpy(plan->parked, w->parked, sizeof(plan->parked));
 }
@@ -418,6 +421,9 @@ static void *run(void *arg)
         struct spawn_request *request = s->queue;
         DL_DELETE(s->queue, request);
         request->state = SPAWN_STARTING;
+        if (!s->signals)
+            s->signals = child_signals() | UINT64_C(1) << (SIGPIPE - 1);
+        w->signals = s->signals;
         pthread_mutex_unlock(&s->lock);
         start(w, request);
         struct spawn_exit *exit = request->result.error.code == 0 ? request->exit : NULL;

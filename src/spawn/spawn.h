@@ -114,7 +114,8 @@ struct spawner;
 /* Holds two descriptors, and four a thread. Errors: of opening them, starting a thread, mapping its child's stack. */
 int spawner_create(const struct spawner_options *options, struct spawner **ret, struct error *err);
 
-/* The owner's thread. Takes ownership of the request, which lives until its `done` has returned. */
+/* The owner's thread. Children get the default action of every signal; which of them this process ignores or handles is
+ * looked at once, before the first start: set them up before it. Takes ownership of the request, which lives until its `done` has returned. */
 void spawner_submit(struct spawner *spawner, struct spawn_request *request);
 
 /* Readable when the end of a process is to be collected. The spawner's; do not read it. */
