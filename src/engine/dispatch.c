@@ -337,8 +337,9 @@ static size_t pump(struct lane *l)
         struct live_event *ev = l->pending;
         if (!e->started || e->draining)
             break;
-        if (cooldown_left(t) > 0) { /* whatever its policy made of later ones: two fires are never closer */
-            timer_start(e->timers, &t->cooldown, engine_now(e) + cooldown_left(t));
+        int64_t left = MAX(cooldown_left(t), rounds_left(t));
+        if (left > 0) { /* whatever its policy made of later ones: two fires are never closer */
+            timer_start(e->timers, &t->cooldown, engine_now(e) + left);
             break;
         }
         struct live_pipeline *p = engine_find_pipeline(e, t->spec->pipeline_id);
@@ -490,6 +491,7 @@ void cooldown_over(struct timer *timer, void *ctx)
     (void)timer;
     struct live_trigger *t = ctx;
     t->pins++;
+    rounds_judge(t);
     if (cooldown_left(t) > 0)
         cooldown_arm(t);
     else

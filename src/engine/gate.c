@@ -87,9 +87,8 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                t->engine->max_chain_depth, chain_words(o->chain, t->id, words));
         return true;
     }
-    if (o->round > ROUNDS_MAX && !t->spec->allow_loops) {
-        decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED,
-               "each of the last %d runs caused the next event of its own trigger within a minute", ROUNDS_MAX);
+    if (o->round.n > ROUNDS_MAX && !o->round.suspected) {
+        decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED, ROUNDS_REASON, ROUNDS_MAX);
         return true;
     }
     if (o->internal && !t->spec->allow_loops && chain_holds(o->chain, t->id)) {
@@ -97,52 +96,12 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                chain_words(o->chain, t->id, words));
         return true;
     }
+    if (rounds_left(t) > 0 && v->outcome == OUTCOME_RUN)
+        decide(
+            v, OUTCOME_WAIT, DECISION_LOOP_BLOCKED,
+            "waits: each of the last runs seems to have written the next file of its own trigger; it is a loop if none "
+            "comes while nothing runs");
     return false;
-}
-
-/* A run that writes what its own trigger watches causes the next event, and so on. Who wrote a file cannot be told, so
- * only what looks like nothing else counts: while the run for a file lasts, that same file changes again, or one
- * appears whose path goes on from it (`a.csv`, `a.csv.out`). A file that others keep busy gives more than one event a
- * run, and does not count either. */
-int rounds_count(struct live_trigger *t, const struct occurrence *o)
-{
-    struct rounds *r = t->rounds;
-    const char *path = r && t->type->own_writes ? value_get_string(o->data, "path") : NULL;
-    if (!path || !r->path || strncmp(path, r->path, strlen(r->path)) != 0)
-        return 0;
-    bool during = o->occurred_ms >= r->started_ms && (r->run || o->occurred_ms <= r->ended_ms + ROUNDS_SLACK_MS);
-    if (!during || r->caused++ > 0)
-        return 0;
-    int round = r->round + 1;
-    if (round == 1 || o->occurred_ms - r->since_ms > ROUNDS_WINDOW_MS) {
-        r->since_ms = o->occurred_ms;
-        round = 1;
-    }
-    return round;
-}
-
-void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev)
-{
-    if (!t->type->own_writes)
-        return;
-    if (!t->rounds)
-        t->rounds = xcalloc(1, sizeof(*t->rounds));
-    struct rounds *r = t->rounds;
-    free(r->path);
-    r->path = steal(&ev->path);
-    r->run = run;
-    r->started_ms = run->row.started_ms;
-    r->ended_ms = 0;
-    r->round = ev->round;
-    r->caused = 0;
-}
-
-void rounds_run_ended(struct live_trigger *t, const struct live_run *run)
-{
-    if (!t->rounds || t->rounds->run != run)
-        return;
-    t->rounds->run = NULL;
-    t->rounds->ended_ms = engine_wall(t->engine);
 }
 
 /* Gate 5. True: decided. */

@@ -519,7 +519,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     const char *text = intake_text(in, &o);
     t->seen++;
     bool wanted = trigger_wants(t, o.data, NULL, 0);
-    o.round = wanted ? rounds_count(t, &o) : 0;
+    o.round = wanted ? rounds_count(t, &o) : (struct round){0};
     if (!wanted) {
         trigger_decided(t, DECISION_FILTERED);
         recent_add(&t->recent, t->seen, &o, text);

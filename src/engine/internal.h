@@ -36,7 +36,7 @@
 #define STORM_WINDOW_MS 2000
 #define ROUNDS_MAX 5           /* runs in a row that cause the next event of their own trigger … */
 #define ROUNDS_WINDOW_MS 60000 /* … within this time; then it is a loop */
-#define ROUNDS_SLACK_MS 100    /* how long after a run's end a change may still be its doing */
+#define ROUNDS_REASON "each of the last %d runs caused the next event of its own trigger within a minute"
 #define CREATE_RETRY_MIN_MS 500
 #define CREATE_RETRY_MAX_MS 8000
 #define RECENT_MAX 256 /* occurrences a channel remembers, for the reasons of non-matches */
@@ -139,6 +139,8 @@ struct waiter {
     struct waiter *prev, *next;
 };
 
+struct rounds;
+
 struct lane {
     struct live_trigger *trigger;
     char *key;                            /* value of the concurrency key; "" where there is none */
@@ -157,16 +159,6 @@ enum live_source_state {
     LIVE_SOURCE_UP,
     LIVE_SOURCE_WAITING,
     LIVE_SOURCE_FAILED
-};
-
-/* Of a source with own_writes: the run that was started last, and what it seems to have caused. Wall clock. */
-struct rounds {
-    const struct live_run *run; /* NULL: it has ended, or there was none */
-    char *path;                 /* of the file that it ran for; NULL: not known */
-    int64_t started_ms, ended_ms;
-    int64_t since_ms; /* of the first round in a row */
-    int round;        /* of the event that it ran for */
-    unsigned caused;
 };
 
 struct live_trigger {
@@ -216,7 +208,7 @@ struct live_trigger {
     struct timer cooldown;
     struct live_event *latest; /* cooldown_policy latest: the one that waits; in no lane yet, but counted as pending */
     int64_t storm_start_ms, storm_count;
-    struct rounds *rounds;                      /* NULL: no run yet of a source with own_writes */
+    struct rounds *rounds;                      /* rounds.c; NULL: no run yet of a source with own_writes */
     struct live_pipeline *slot;                 /* of the pipeline that it names, present or not … */
     struct live_trigger *slot_prev, *slot_next; /* … and its fellows there */
     UT_hash_handle hh;
@@ -256,7 +248,7 @@ struct live_event {
     bool loading;
     bool ended; /* while it was loading */
     bool internal;
-    int round;
+    struct round round;
     char *path;   /* of the file, where the source has own_writes, until its run starts */
     size_t bytes; /* of data and inputs in memory while pending */
     struct live_run *run;
@@ -479,10 +471,17 @@ struct verdict {
 /* Decide in memory; changes nothing. `v` is filled, verdict_fini() it. */
 void gate_decide(struct live_trigger *t, const struct occurrence *o, const char *text, struct verdict *v);
 void verdict_fini(struct verdict *v);
-/* The round of an event that its source reports now. */
-int rounds_count(struct live_trigger *t, const struct occurrence *o);
+/* rounds.c: runs that cause the next event of their own trigger */
+
+/* The round of an event that its source reports now; may begin to hold the trigger. */
+struct round rounds_count(struct live_trigger *t, const struct occurrence *o);
 void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev); /* takes ev->path */
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
+/* For how long it is held yet, in milliseconds; 0: it is not. */
+int64_t rounds_left(const struct live_trigger *t);
+/* The time of the hold may be over: then what waited for it is ended, unless files came meanwhile. */
+void rounds_judge(struct live_trigger *t);
+void rounds_free(struct rounds *r);
 /* Act on it: the event, with its slot or its place in the queue. Takes `text` and what v owns. */
 struct live_event *gate_reserve(struct live_trigger *t, const struct occurrence *o, char *text, struct verdict *v);
 /* What it did to the cooldown is on disk, or never happened. */

@@ -7,6 +7,13 @@
 
 struct store_group;
 
+/* How many runs in a row seem to have caused the next event of their own trigger. */
+struct round {
+    int n;            /* 0: none did */
+    bool suspected;   /* by circumstance alone */
+    int64_t since_ms; /* the first of them; wall clock */
+};
+
 struct occurrence {
     const char *event_type; /* `file_created`, `custom_user_events`, … */
     const cJSON *data;      /* the event data, parsed */
@@ -26,7 +33,8 @@ struct occurrence {
     const char *chain; /* trigger ids so far: `/a/b/` */
     int depth;
     bool internal;         /* made by triggerd itself (a completion, an `emit` step): never refused for a full queue */
-    int round;             /* of a source whose runs may cause its events: how many runs in a row did (gate.c) */
+    int64_t written_ms;    /* of a source with own_writes: when it was written, as its file system says; 0: not known */
+    struct round round;    /* likewise: the engine's (rounds.c) */
     bool test;             /* of `test`: past the filter, also on a disabled trigger */
     const char *replay_of; /* the event that this one repeats; NULL: none */
     /* May this trigger have it, of those that listen on the channel? Asked before the call returns; NULL: every one. */

@@ -610,9 +610,7 @@ void trigger_free(struct live_trigger *t)
     channel_leave(t);
     pipeline_leave(t);
     recent_fini(&t->recent);
-    if (t->rounds)
-        free(t->rounds->path);
-    free(t->rounds);
+    rounds_free(t->rounds);
     free(t->decisions);
     conditions_fini(&t->conditions);
     trigger_program_free(t->program);

@@ -62,6 +62,7 @@ enum net_change { NET_NONE, NET_CREATED, NET_MODIFIED, NET_DELETED, NET_MOVED };
 struct file_stamp {
     uint64_t ino;
     int64_t size, mtime_ns;
+    int64_t ctime_ns; /* 0: not known; not compared, nor kept in the store */
     bool is_dir;
 };
 

@@ -407,7 +407,8 @@ void file_track_moved(struct source *s, const char *old_path, const char *path, 
 
 static struct file_stamp stamp_of(const struct watch_stat *stat)
 {
-    return (struct file_stamp){stat->ino, stat->size, stat->mtime_ns, S_ISDIR(stat->mode)};
+    return (struct file_stamp){
+        .ino = stat->ino, .size = stat->size, .mtime_ns = stat->mtime_ns, .is_dir = S_ISDIR(stat->mode)};
 }
 
 void file_track_found(struct source *s, const char *path, const struct watch_stat *stat)

@@ -325,6 +325,46 @@ def test_a_pipeline_that_writes_what_it_watches(daemon: Daemon) -> None:
     assert 4 <= len(fired) <= 7
 
 
+def test_a_pipeline_that_writes_new_files_where_it_watches(daemon: Daemon) -> None:
+    daemon.put("m.yaml", pipeline("p", script(f'cp "$INPUT_PATH" {daemon.data}/$TRIGGERD_RUN_ID')),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0, "input_mapping": {"path": "$.path"}}))
+    (daemon.data / "a").write_text("x")
+    blocked = wait_for(lambda: [e for e in daemon.events("w") if e["decision"] == "loop_blocked"
+                                and e["status"] == "skipped"], 30)
+    assert len(blocked) == 1 and "none came while nothing ran" in blocked[0]["reason"]
+    assert 5 <= sum(e["decision"] == "fired" for e in daemon.events("w")) <= 8
+    (daemon.data / "b").write_text("x")  # by somebody else: it fires
+    wait_for(lambda: any(e["decision"] == "fired" and e["event_data"]["name"] == "b" for e in daemon.events("w")), 30)
+
+
+def test_files_that_come_while_runs_last_are_no_loop(daemon: Daemon) -> None:
+    go = daemon.root / "go"
+    go.mkdir()
+    daemon.put("m.yaml", pipeline("p", script(f'until [ -e "{go}/$INPUT_NAME" ]; do sleep 0.02; done')),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0, "input_mapping": {"name": "$.name"}}))
+
+    def drop(name: str) -> None:
+        (daemon.data / name).write_text("x")
+
+    def statuses() -> dict[str, tuple[str, str]]:
+        return {e["event_data"]["name"]: (e["status"], e["decision"]) for e in daemon.events("w")}
+
+    drop("0")
+    for n in range(6):  # each while the one before it runs
+        wait_for(lambda: statuses().get(str(n)) == ("executing", "fired"))
+        drop(str(n + 1))
+        wait_for(lambda: statuses().get(str(n + 1), ("", ""))[0] == "pending")
+        if n < 5:
+            (go / str(n)).touch()
+    assert statuses()["6"] == ("pending", "loop_blocked")
+    (go / "5").touch()
+    wait_for(lambda: statuses()["5"] == ("completed", "fired"))
+    drop("7")  # while nothing runs
+    (go / "6").touch()
+    (go / "7").touch()
+    wait_for(lambda: [statuses().get(n) for n in ("6", "7")] == [("completed", "fired")] * 2)
+
+
 def test_inotify_watches_are_given_back(daemon: Daemon) -> None:
     def watches() -> int:
         texts = [p.read_text() for p in Path(f"/proc/{daemon.pid}/fdinfo").iterdir()]
