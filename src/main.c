@@ -10,7 +10,7 @@
  *               globs, JSON Schema, references to secrets
  *   store/      what happened: SQLite, one writer thread with group commit, reader threads
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
- *               the sandbox
+ *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a stream of bytes, by it too); tls
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
@@ -43,6 +43,7 @@
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
+#include "spawn/cgroup.h"
 #include "spawn/orphans.h"
 #include "spawn/sandbox.h"
 #include "spawn/spawn.h"
@@ -58,7 +59,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define DESCRIPTORS_PER_RUN 8 /* pipes of both sides, the pidfd, and what a start needs for a moment */
+#define DESCRIPTORS_PER_RUN 11 /* pipes of both sides, the pidfd, of a control group; what a start needs for a moment */
 #define DESCRIPTORS_OF_OUR_OWN 1200
 #define SPAWN_THREADS 2
 /* After the start: when what it recorded is on disk, and when the store has let go of its cache (retention.c). */
@@ -76,6 +77,8 @@ struct daemon {
     struct store_port *store;
     struct ledger *ledger;
     struct spawner *spawner;
+    struct cgroups *cgroups; /* NULL: none were given to us */
+    char *cgroup_text;       /* where they are, or why there are none */
     struct sweeper *sweeper;
     struct sandbox *sandbox;
     struct worker_pools *workers;
@@ -196,6 +199,8 @@ static void sweeper_gone(void *ctx)
     d->store = NULL;
     engine_destroy(d->engine);
     d->engine = NULL;
+    cgroups_destroy(d->cgroups);
+    d->cgroups = NULL;
     ledger_destroy(d->ledger);
     d->ledger = NULL;
     loop_group_close(&d->group, group_gone, d);
@@ -421,8 +426,21 @@ static int open_store(struct daemon *d, struct error *err)
     return 0;
 }
 
+/* Without them steps run all the same: what gets away from them is looked for. */
+static void open_cgroups(struct daemon *d)
+{
+    struct error err = ERROR_INIT;
+    int r = cgroups_create(&d->loop, store_node_id(d->store), &d->cgroups, &err);
+    d->cgroup_text = r < 0 ? xstrdup(err.message) : xstrdup(cgroups_text(d->cgroups));
+    if (r == 0)
+        log_info("main", "steps run in control groups of their own in %s", d->cgroup_text);
+    else if (r != -ENOTSUP)
+        log_warning("main", "steps run without control groups of their own: %s", err.message);
+}
+
 static int open_spawner(struct daemon *d, struct error *err)
 {
+    open_cgroups(d);
     _cleanup_(freep) char *path = xasprintf("%s/children", d->config.state);
     int killed = orphans_kill(path, store_node_id(d->store), err);
     if (killed < 0)
@@ -489,6 +507,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .spawner = d->spawner,
                      .ledger = d->ledger,
                      .sweeper = d->sweeper,
+                     .cgroups = d->cgroups,
                      .sandbox = d->sandbox,
                      .http = d->client,
                      .workers = d->workers,
@@ -547,6 +566,7 @@ static int open_views(struct daemon *d, struct error *err)
                           .changes = d->changes,
                           .loop = &d->loop,
                           .state_dir = d->config.state,
+                          .cgroup = d->cgroup_text,
                           .store = d->store,
                           .reconcile = d->reconcile,
                           .clock = clock_system(),
@@ -665,6 +685,7 @@ int main(int argc, char **argv)
     }
     loop_run(&d.loop);
     r = loop_fini(&d.loop);
+    free(d.cgroup_text);
     config_fini(&d.config);
     if (r < 0) { /* a thread of the pool sits in a file system, or a FIFO: libuv would wait for it */
         log_warning("main", "a system call that does not return is left behind");

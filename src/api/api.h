@@ -23,6 +23,7 @@ struct api {
     struct loop *loop;
     struct clock *clock;
     const char *state_dir;    /* as it is named in the settings */
+    const char *cgroup;       /* where steps have control groups of their own, or why they have none */
     const char *manifest_dir; /* of what is created; NULL: the first that is writable */
     bool firing;              /* false: FLOWMASON_TRIGGERS_ENABLED=false */
     bool started;             /* the first reconcile was applied: resources are known */

@@ -18,7 +18,8 @@ SHAPE(ProblemError, "One of the errors", {"path", "string", "Of the member, para
 
 SHAPE(DaemonStatus, "The daemon", {"version", "string", NULL}, {"ready", "boolean", NULL},
       {"enabled", "boolean", "False: nothing fires"}, {"store_writable", "boolean", NULL}, {"pid", "integer", NULL},
-      {"state_dir", "string", NULL});
+      {"state_dir", "string", NULL},
+      {"cgroup", "string", "Where steps have control groups of their own, or why they have none"});
 
 /* ---- words ---- */
 

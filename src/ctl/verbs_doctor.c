@@ -249,7 +249,13 @@ static void check_sandbox(struct doctor *d)
 
 static void check_cgroup(struct doctor *d)
 {
-    if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0)
+    const char *told = value_get_string(d->status, "cgroup");
+    if (told && told[0] == '/')
+        found(d, "cgroup", VERDICT_OK, NULL, "steps have groups of their own in %s", told);
+    else if (told)
+        found(d, "cgroup", VERDICT_WARN, "Delegate=yes in the unit, or a cgroup version 2 that can be written to",
+              "%s: what leaves its process group is found by its environment", told);
+    else if (access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0)
         found(d, "cgroup", VERDICT_OK, NULL, "version 2");
     else
         found(d, "cgroup", VERDICT_WARN, "boot with systemd.unified_cgroup_hierarchy=1",

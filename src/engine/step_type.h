@@ -23,6 +23,7 @@ struct engine;
 struct spawner;
 struct ledger;
 struct sweeper;
+struct cgroups;
 struct sandbox;
 struct http_client;
 struct worker_pools;
@@ -38,6 +39,7 @@ struct step_env {
     struct ledger *ledger;                  /* where children are noted, NULL: nowhere */
     struct engine *engine;                  /* for the `emit` step */
     struct sweeper *sweeper;                /* ends what steps left behind, NULL: nobody */
+    struct cgroups *cgroups;                /* one for each tree of processes, NULL: there are none */
     struct sandbox *sandbox;                /* for steps that ask for one, NULL: they are refused */
     struct http_client *http;               /* for the `http` step; NULL in the simulator */
     struct worker_pools *workers;           /* of the `worker` step */

@@ -397,6 +397,7 @@ static void status(struct exchange *x)
     json_bool(&b, "store_writable", x->api->store->writable(x->api->store));
     json_int(&b, "pid", getpid());
     json_string(&b, "state_dir", x->api->state_dir);
+    json_string(&b, "cgroup", x->api->cgroup);
     json_close(&b, '}');
     api_answer_text(call_of(x), 200, &b);
 }

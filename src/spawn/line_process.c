@@ -34,6 +34,7 @@ struct line_process {
     struct spawn_exit exit;
     pid_t pid;
     int pidfd, slot;
+    struct cgroup *cgroup; /* NULL: none of its own */
     struct pipe_end in, out, err;
     struct lines lines;
     char *line; /* what is being sent */
@@ -234,6 +235,7 @@ static void gone(void *ctx)
 
 static void tell_end(struct line_process *p, const struct line_process_end *end)
 {
+    cgroup_release(steal(&p->cgroup));
     loop_timer_stop(p->group.loop, &p->timer);
     loop_task_cancel(p->group.loop, &p->go_on);
     p->events.ended(p->ctx, end);
@@ -253,7 +255,9 @@ static void ended(struct line_process *p)
         return;
     if (p->env.ledger && p->slot != SPAWN_NO_SLOT)
         ledger_release(p->env.ledger, (unsigned)p->slot);
-    if (p->env.sweeper)
+    if (p->cgroup && end.status.exit_code != 0)
+        cgroup_look(p->cgroup, &end.facts);
+    if (!p->cgroup && p->env.sweeper)
         sweeper_note(p->env.sweeper, strchr(p->mark, '=') + 1);
     read_out(p, READS_AT_ONCE);
     read_err(p, READS_AT_ONCE);
@@ -291,6 +295,8 @@ static void pursue(struct line_process *p)
     if (p->ending == TERMINATED) {
         kill(-p->pid, SIGTERM);
         loop_timer_start(p->group.loop, &p->timer, TERM_GRACE_MS);
+    } else if (p->ending == KILLED && p->cgroup) {
+        cgroup_kill(p->cgroup);
     } else if (p->ending == KILLED) {
         p->killing = true;
         loop_group_hold(&p->group);
@@ -382,6 +388,7 @@ int line_process_start(const struct process_env *env, struct loop_group *hold, s
     request->done = started;
     request->ctx = p;
     request->exit = &p->exit;
+    p->cgroup = process_cgroup(env->cgroups, request);
     p->starting = request;
     spawner_submit(env->spawner, request);
     *ret = p;

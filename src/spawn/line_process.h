@@ -20,6 +20,7 @@ struct line_process;
 struct line_process_end {
     const char *error; /* why it did not start; NULL: it did, and `status` tells how it ended */
     struct child_status status;
+    struct cgroup_facts facts;
     size_t rest;  /* bytes of a line that it did not end */
     bool refused; /* its standard input was closed, which is why it was sent SIGTERM */
 };

@@ -18,6 +18,11 @@ void process_base_env(struct spawn_request *r)
     spawn_request_env(r, "LANG", "C.UTF-8");
 }
 
+struct cgroup *process_cgroup(struct cgroups *all, struct spawn_request *r)
+{
+    return all ? cgroup_take(all, &r->limits, &r->cgroup_fd) : NULL;
+}
+
 int process_pipes(int *ours[3], struct spawn_request *r, struct error *err)
 {
     for (int i = 0; i < 3; i++) {

@@ -4,6 +4,7 @@
 #define TRIGGERD_SPAWN_PROCESS_H
 
 #include "base/loop.h"
+#include "spawn/cgroup.h"
 #include "spawn/spawn.h"
 
 struct sweeper;
@@ -14,6 +15,7 @@ struct process_env {
     struct spawner *spawner;
     struct ledger *ledger;   /* where it is noted; NULL: nowhere */
     struct sweeper *sweeper; /* ends what it left behind; NULL: nobody */
+    struct cgroups *cgroups; /* one for each tree; NULL: there are none */
 };
 
 /* PATH, HOME and LANG. */
@@ -22,6 +24,10 @@ void process_base_env(struct spawn_request *r);
 /* Pipes for standard input, output and error: our ends, in that order, and theirs in the request. Where it fails those
  * that were opened are in place, to be closed. */
 int process_pipes(int *ours[3], struct spawn_request *r, struct error *err);
+
+/* A control group for the request, where there are any; the limits that it keeps leave the request. The last before the
+ * start: when the request is not submitted the group has to be released. NULL: it does without. */
+struct cgroup *process_cgroup(struct cgroups *all, struct spawn_request *r);
 
 /* SIGKILL to its group at once, and by a look through all processes to what left the group and has `mark` (NAME=value)
  * in its environment. `done` comes later from the loop; until then the process must not be reaped. */

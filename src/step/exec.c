@@ -34,6 +34,7 @@
 #define READS_AT_ONCE 64 /* 1 MiB: somebody may write without end */
 #define TERM_GRACE_MS 5000
 #define DRAIN_MS 1000
+#define CPU_LOOK_MIN_MS 50
 #define INPUT_VARIABLE_MAX (32 * 1024)
 
 struct pipe_end {
@@ -54,12 +55,15 @@ struct exec {
     struct sandbox_wait wait;      /* before that, while it is not known whether there are sandboxes */
     pid_t pid;
     int pidfd, slot;
+    struct cgroup *cgroup; /* from its start until it is dead; NULL: none of its own */
+    struct cgroup_facts facts;
+    struct timer cpu_timer; /* of a group: until its time could be used up */
     struct spawn_exit exit;
     struct pipe_end in, out, err;
     char *input;
     size_t input_len, input_sent;
     struct timer timer; /* listen, then the kill after a cancel, then the end of draining */
-    bool running, cancelled, dead, reaped, killing, awaiting, refused;
+    bool running, cancelled, dead, reaped, killing, awaiting, refused, overtime;
     struct child_status status;
     struct loop_task failed; /* a failure before anything started, told later */
     char *failure;
@@ -214,6 +218,8 @@ static void tell(struct exec *x, struct step_result *r)
     x->call = NULL;
     call->state = NULL;
     timer_stop(call->env->timers, &x->timer);
+    timer_stop(call->env->timers, &x->cpu_timer);
+    cgroup_release(steal(&x->cgroup));
     end_close(x, &x->in);
     end_close(x, &x->out);
     end_close(x, &x->err);
@@ -238,11 +244,14 @@ static void add_limit(const struct exec *x, struct buf *text, const char *tail)
         int64_t value;
         bool met;
     } rows[] = {
-        {"cpu_seconds", l->cpu_seconds, x->status.signal == SIGXCPU || x->status.signal == SIGKILL},
+        {"cpu_seconds", l->cpu_seconds,
+         x->overtime || x->status.signal == SIGXCPU || (x->status.signal == SIGKILL && !x->facts.out_of_memory)},
         {"open_files", l->open_files, strstr(tail, "oo many open files") != NULL},
-        {"processes", l->processes, strstr(tail, "esource temporarily unavailable") || strstr(tail, "annot fork")},
+        {"processes", l->processes,
+         x->facts.no_processes || strstr(tail, "esource temporarily unavailable") || strstr(tail, "annot fork")},
         {"memory_bytes", l->memory_bytes,
-         strstr(tail, "emoryError") || strstr(tail, "annot allocate memory") || strcasestr(tail, "out of memory")},
+         x->facts.out_of_memory || strstr(tail, "emoryError") || strstr(tail, "annot allocate memory") ||
+             strcasestr(tail, "out of memory")},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].value > 0 && rows[i].met && !x->cancelled)
@@ -252,10 +261,10 @@ static void add_limit(const struct exec *x, struct buf *text, const char *tail)
 /* How it ended, and the last lines of standard error. */
 static char *failure_text(const struct exec *x)
 {
-    char how[CHILD_STATUS_TEXT_SIZE];
     struct buf text = {0};
+    _cleanup_(freep) char *how = process_end_text(&x->status, &x->facts);
     _cleanup_(freep) char *tail = process_error_tail(&x->err.kept);
-    buf_adds(&text, child_status_text(&x->status, how));
+    buf_adds(&text, how);
     add_limit(x, &text, tail);
     if (*tail)
         buf_printf(&text, ": %s", tail);
@@ -278,7 +287,7 @@ static void finish(struct exec *x)
     signal_in_sandbox(x);
     r.exit_code = x->status.exit_code;
     r.term_signal = x->status.signal;
-    bool ok = x->status.exit_code == 0;
+    bool ok = x->status.exit_code == 0 && !x->overtime;
     r.status = x->cancelled ? STEP_CANCELLED : ok ? STEP_COMPLETED : STEP_FAILED;
     if (ok)
         r.output = output_value(&x->out);
@@ -318,6 +327,10 @@ static void killed_tree(void *ctx)
 
 static void kill_all(struct exec *x)
 {
+    if (x->cgroup) {
+        cgroup_kill(x->cgroup);
+        return;
+    }
     if (x->killing) {
         kill(-x->pid, SIGKILL);
         return;
@@ -336,7 +349,7 @@ static void on_timer(struct timer *timer, void *ctx)
     } else if (x->request) { /* a slow start, or one not told yet */
         loop_timer_start(x->group.loop, &x->timer, LISTEN_AFTER_MS);
         spawner_collect(x->call->env->spawner, 0);
-    } else if (x->cancelled) {
+    } else if (x->cancelled || x->overtime) {
         kill_all(x);
     } else {
         listen_to(x, &x->out, UV_READABLE);
@@ -355,8 +368,11 @@ static void ended(struct exec *x)
     x->reaped = true;
     if (x->call->env->ledger && x->slot != SPAWN_NO_SLOT)
         ledger_release(x->call->env->ledger, x->slot);
-    if (x->call->env->sweeper)
+    if (x->cgroup && x->status.exit_code != 0)
+        cgroup_look(x->cgroup, &x->facts);
+    if (!x->cgroup && x->call->env->sweeper)
         sweeper_note(x->call->env->sweeper, strchr(x->mark, '=') + 1);
+    cgroup_release(steal(&x->cgroup)); /* with all that is left in it */
     end_close(x, &x->in);
     drain(x);
     if (x->out.fd < 0 && x->err.fd < 0) {
@@ -388,6 +404,29 @@ static void terminate(struct exec *x)
     loop_timer_start(x->group.loop, &x->timer, TERM_GRACE_MS);
 }
 
+/* Its CPU time is that of the group, so that forking gets nobody around the limit. */
+static void watch_cpu(struct exec *x)
+{
+    long processors = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+    struct cgroup_facts now;
+    cgroup_look(x->cgroup, &now);
+    int64_t left_us = x->config->limits.cpu_seconds * 1000000 - now.cpu_us;
+    if (left_us > 0) {
+        loop_timer_start(x->group.loop, &x->cpu_timer, MAX(left_us / 1000 / processors, (int64_t)CPU_LOOK_MIN_MS));
+        return;
+    }
+    x->overtime = true;
+    terminate(x);
+}
+
+static void on_cpu_timer(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct exec *x = ctx;
+    if (x->cgroup && !x->dead && !x->cancelled)
+        watch_cpu(x);
+}
+
 static char *start_failure(const struct exec *x, const struct spawn_result *result)
 {
     bool who = result->stage == SPAWN_STAGE_SETGROUPS || result->stage == SPAWN_STAGE_SETGID ||
@@ -414,6 +453,8 @@ static void started(void *ctx, const struct spawn_result *result)
     x->slot = result->slot;
     if (x->cancelled)
         terminate(x);
+    else if (x->cgroup && x->config->limits.cpu_seconds > 0)
+        watch_cpu(x);
 }
 
 /* ---- starting ---- */
@@ -508,6 +549,7 @@ static void launch(struct exec *x)
     if (x->input_len > PIPE_BUF) /* that much has room in an empty pipe */
         fcntl(x->in.fd, F_SETFL, O_NONBLOCK);
     send_input(x);
+    x->cgroup = process_cgroup(call->env->cgroups, r);
     x->exit = (struct spawn_exit){.fn = on_dead, .ctx = x};
     r->done = started;
     r->ctx = x;
@@ -561,6 +603,7 @@ static void exec_start(struct step_call *call)
     call->state = x;
     loop_group_init(&x->group, call->env->loop);
     timer_init(&x->timer, on_timer, x);
+    timer_init(&x->cpu_timer, on_cpu_timer, x);
     loop_task_init(&x->failed, tell_failure, x);
     snprintf(x->mark, sizeof(x->mark), ORPHANS_TAG_VARIABLE "=%s/%d", call->idempotency_key, call->attempt);
 
@@ -583,7 +626,7 @@ static void exec_cancel(struct step_call *call)
         x->awaiting = false;
         sandbox_leave(call->env->sandbox, &x->wait);
         loop_defer(call->env->loop, &x->failed);
-    } else if (x->running && !x->reaped)
+    } else if (x->running && !x->reaped && !x->overtime)
         terminate(x);
     else if (x->request)
         spawner_cancel(call->env->spawner, x->request);

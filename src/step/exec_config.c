@@ -11,15 +11,23 @@ static const struct field limit_rows[] = {
     {.name = "memory_bytes",
      .type = &field_int,
      FIELD(struct exec_limits, memory_bytes, int64_t, .min = 1 << 20, .max = 1LL << 50,
-           .doc = "Address space of each process", .example = "1073741824")},
+           .doc = "Memory of all its processes together, where triggerd has control groups with the memory controller; "
+                  "else the address space of each process",
+           .example = "1073741824")},
     {.name = "cpu_seconds",
      .type = &field_int,
-     FIELD(struct exec_limits, cpu_seconds, int64_t, .min = 1, .max = 31536000,
-           .doc = "CPU time of each process, after which it is ended", .example = "60")},
+     FIELD(
+         struct exec_limits, cpu_seconds, int64_t, .min = 1, .max = 31536000,
+         .doc =
+             "CPU time of each process, and of all together where triggerd has control groups, after which it is ended",
+         .example = "60")},
     {.name = "processes",
      .type = &field_int,
      FIELD(struct exec_limits, processes, int64_t, .min = 1, .max = 4194304,
-           .doc = "Processes that its user may have on this machine", .example = "100")},
+           .doc =
+               "Processes that it may have at a time, where triggerd has control groups with the pids controller; else "
+               "that its user may have on this machine",
+           .example = "100")},
     {.name = "open_files",
      .type = &field_int,
      FIELD(struct exec_limits, open_files, int64_t, .min = 3, .max = 1048576, .doc = "Open files of each process",

@@ -70,6 +70,12 @@ char *process_error_tail(const struct buf *err)
     return text;
 }
 
+char *process_end_text(const struct child_status *status, const struct cgroup_facts *facts)
+{
+    char how[CHILD_STATUS_TEXT_SIZE];
+    return xasprintf("%s%s", child_status_text(status, how), facts->out_of_memory ? ", out of memory" : "");
+}
+
 void process_add_mark(struct buf *kept, uint64_t dropped)
 {
     if (dropped > 0)

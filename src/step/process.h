@@ -13,6 +13,8 @@ int process_fill(const struct exec_config *c, const struct exec_program *p, cons
 cJSON *process_text(const char *data, size_t len);
 /* The last lines of standard error, without the newline at the end; free() it. */
 char *process_error_tail(const struct buf *err);
+/* How it ended, as child_status_text(), and that it was for want of memory; free() it. */
+char *process_end_text(const struct child_status *status, const struct cgroup_facts *facts);
 /* What was left out, at the end of what was kept. */
 void process_add_mark(struct buf *kept, uint64_t dropped);
 

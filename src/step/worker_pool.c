@@ -395,10 +395,9 @@ static void note_bad_start(struct worker_pool *pool)
 /* Why its request came to no answer. */
 static char *why_ended(const struct worker *w, const struct line_process_end *end, const struct buf *printed)
 {
-    char how[CHILD_STATUS_TEXT_SIZE];
     if (w->fault && w->retired)
         return xstrdup(w->fault);
-    child_status_text(&end->status, how);
+    _cleanup_(freep) char *how = process_end_text(&end->status, &end->facts);
     if (end->refused && end->status.signal == SIGTERM)
         return xstrdup("the worker closed its standard input");
     _cleanup_(freep) char *tail = process_error_tail(printed);
@@ -435,8 +434,8 @@ static void on_ended(void *ctx, const struct line_process_end *end)
     if (!served && !(r && r->cancelled))
         note_bad_start(pool);
     if (!r && !w->retired && !w->fault) {
-        char how[CHILD_STATUS_TEXT_SIZE];
-        say(pool, "an idle worker ended: %s", child_status_text(&end->status, how));
+        _cleanup_(freep) char *how = process_end_text(&end->status, &end->facts);
+        say(pool, "an idle worker ended: %s", how);
     }
     pool->pins++;
     idle_leave(w);
@@ -493,7 +492,8 @@ static int launch(struct worker *w, struct error *err)
     const struct worker_program *p = call->program;
     struct template_secrets with = {w->secrets, pool->dir};
     struct spawn_request *r = spawn_request_new();
-    const struct process_env env = {pool->env->loop, pool->env->spawner, pool->env->ledger, pool->env->sweeper};
+    const struct process_env env = {pool->env->loop, pool->env->spawner, pool->env->ledger, pool->env->sweeper,
+                                    pool->env->cgroups};
     char mark[MARK_SIZE];
     process_base_env(r);
     step_env_each(call, set_variable, r);

@@ -33,7 +33,10 @@ WAYS: dict[str, tuple[int, str]] = {
     "deaf": (10, "trap '' TERM; while :; do sleep 0.2; done"),
     "stopped": (10, "kill -STOP $$"),
 }
-TEXT = "RANDOM_SEED=${INPUT_N}\ncase $INPUT_WAY in\n" + "".join(f"{w}) {text};;\n" for w, (_, text) in WAYS.items()) + "esac"
+
+
+def text_of(ways: dict[str, tuple[int, str]]) -> str:
+    return "RANDOM_SEED=${INPUT_N}\ncase $INPUT_WAY in\n" + "".join(f"{w}) {t};;\n" for w, (_, t) in ways.items()) + "esac"
 
 
 def descriptors(d: Daemon) -> Counter[str]:
@@ -62,15 +65,16 @@ def open_runs(d: Daemon) -> int:
     return sum(d.get(f"/api/v1/runs?status={s}&page_size=1")["total"] for s in ("pending", "running"))
 
 
-def test_nothing_is_left_behind(daemon: Daemon) -> None:
+def check_nothing_is_left(daemon: Daemon, more: dict[str, tuple[int, str]]) -> None:
+    all_ways = {**WAYS, **more}
     r = random.Random(SEED)
-    daemon.put("m.yaml", pipeline("p", script(TEXT, timeout_seconds=3), outputs={}),
+    daemon.put("m.yaml", pipeline("p", script(text_of(all_ways), timeout_seconds=3), outputs={}),
                custom("t", max_concurrent=32, config={"input_mapping": {"way": "$.way", "n": "$.n", "big": "$.big"}}))
     daemon.fire("t", {"way": "plain", "n": 1})
     wait_for(lambda: not daemon.children())
     before = descriptors(daemon)
     emitted: Counter[str] = Counter()
-    ways, weights = list(WAYS), [w for w, _ in WAYS.values()]
+    ways, weights = list(all_ways), [w for w, _ in all_ways.values()]
     for n in range(RUNS):
         way = r.choices(ways, weights)[0]
         emitted[way] += 1
@@ -91,3 +95,7 @@ def test_nothing_is_left_behind(daemon: Daemon) -> None:
     wait_for(lambda: not zombies(daemon), 5, "no zombie is left")
     assert descriptors(daemon) == before
     assert daemon.fire("t", {"way": "plain", "n": 1})["status"] == "completed"
+
+
+def test_nothing_is_left_behind(daemon: Daemon) -> None:
+    check_nothing_is_left(daemon, {})
