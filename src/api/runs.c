@@ -147,7 +147,7 @@ char *api_steps_text(struct api *a, const struct store_read *r)
         const char *id = value_get_string(item, "id");
         const struct step_row *row = id ? recorded(r, id) : NULL;
         struct step_row none = {.step_id = (char *)id, .status = STEP_PENDING, .exit_code = -1};
-        if (row)
+        if (row && (!live || row->status >= STEP_COMPLETED)) /* else it is tried again */
             render_step_row(&b, row);
         else if (live)
             json_value(&b, NULL, item);

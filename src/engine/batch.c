@@ -12,6 +12,7 @@ struct snapshot {
     union {
         struct event event;
         struct run_row row;
+        struct step_row step;
     };
 };
 
@@ -136,6 +137,19 @@ void batch_step(struct batch *b, struct live_step *step)
     picture(b, step->run);
     step->recorded = true;
     store_add_step(&b->group, step->run->row.seq, &step->row);
+}
+
+void batch_retry(struct batch *b, struct live_step *step)
+{
+    struct snapshot *s = picture(b, step->run);
+    s->step = (struct step_row){
+        .step_id = step->row.step_id,
+        .status = STEP_PENDING,
+        .attempt = step->attempt + 1,
+        .exit_code = -1,
+        .started_ms = step->row.started_ms,
+    };
+    store_add_step(&b->group, step->run->row.seq, &s->step);
 }
 
 void batch_submit(struct batch *b)

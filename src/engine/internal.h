@@ -267,6 +267,8 @@ struct live_step {
     cJSON *output;             /* until the context takes it */
     bool timed_out, cancelled; /* the call was asked to end */
     struct timer timer;        /* time-out of an attempt, or the wait before the next */
+    bool retrying;             /* before that wait: the number of the next attempt is on its way to disk */
+    int64_t retry_at_ms;       /* on the engine's clock */
     double retry_after_seconds;
     struct step_row row;
     bool started_once, recorded;
@@ -387,6 +389,8 @@ void batch_event_update(struct batch *b, struct live_event *ev, bool with_inputs
 void batch_run_insert(struct batch *b, struct live_run *run);
 void batch_run_update(struct batch *b, struct live_run *run);
 void batch_step(struct batch *b, struct live_step *step);
+/* That it is to be tried again, and as which attempt. */
+void batch_retry(struct batch *b, struct live_step *step);
 /* One more of the trigger's fires: `trigger_count` and the time of the last are kept in the same transaction. */
 void batch_fired(struct batch *b, const struct live_trigger *t, int64_t at_ms);
 void batch_submit(struct batch *b);

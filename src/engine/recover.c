@@ -147,6 +147,16 @@ static void restored(struct batch *b, int result)
         run_try(run); /* by hand, and it never had its turn */
 }
 
+/* With the numbers of what its steps begin with, where that is not the run's own. */
+static void record_taken_up(struct batch *b, struct live_run *run)
+{
+    batch_run_update(b, run);
+    for (size_t i = 0; i < run->n_steps; i++)
+        if (run->steps[i].status == STEP_PENDING && run->steps[i].started_once)
+            batch_retry(b, &run->steps[i]);
+    batch_submit(b);
+}
+
 static void row_closed(struct batch *b, int result)
 {
     (void)result;
@@ -247,8 +257,7 @@ static void take_up_executing(struct live_event *ev)
     lane_occupy(lane_get(t, ev->rec.concurrency_key), ev);
     struct batch *b = batch_new(e, STORE_KEEP, restored, run);
     batch_event_update(b, ev, false);
-    batch_run_update(b, run);
-    batch_submit(b);
+    record_taken_up(b, run);
 }
 
 static void counted(struct batch *b, int result)
@@ -309,8 +318,7 @@ static void take_up_by_hand(struct engine *e)
         struct live_run *run = rebuild(e, r->id, NULL);
         if (run) {
             struct batch *b = batch_new(e, STORE_KEEP, restored, run);
-            batch_run_update(b, run);
-            batch_submit(b);
+            record_taken_up(b, run);
         } else {
             engine_say(e, NULL, "run %s could not be read back", r->id);
         }

@@ -275,6 +275,27 @@ static void take_result(struct live_step *s, struct step_result *r)
     s->retry_after_seconds = r->retry_after_seconds;
 }
 
+static void retry_recorded(struct batch *b, int result)
+{
+    struct live_step *s = b->ctx;
+    const struct live_run *run = s->run;
+    s->retrying = false;
+    if (result == 0 && !run->finished && !run->interrupted && run->ending == RUN_RUNNING)
+        timer_start(run->engine->timers, &s->timer, MAX(s->retry_at_ms, engine_now(run->engine)));
+}
+
+/* No two attempts have one number: that of the next is on disk before it can start. */
+static void retry_later(struct live_step *s)
+{
+    struct engine *e = s->run->engine;
+    s->status = STEP_PENDING;
+    s->retrying = true;
+    s->retry_at_ms = engine_now(e) + backoff_ms(s);
+    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, retry_recorded, s);
+    batch_retry(b, s);
+    batch_submit(b);
+}
+
 void step_done(struct step_call *call, struct step_result *result)
 {
     struct attempt *a = container_of(call, struct attempt, call);
@@ -297,8 +318,7 @@ void step_done(struct step_call *call, struct step_result *result)
         status = STEP_TIMED_OUT;
     }
     if (status != STEP_COMPLETED && status != STEP_CANCELLED && may_retry(s, result)) {
-        s->status = STEP_PENDING;
-        timer_start(e->timers, &s->timer, engine_now(e) + backoff_ms(s));
+        retry_later(s);
         return;
     }
     if (!run->interrupted || status == STEP_COMPLETED)
@@ -420,7 +440,7 @@ void run_advance(struct live_run *run)
         open = false;
         for (size_t i = 0; i < run->n_steps; i++) {
             struct live_step *s = &run->steps[i];
-            if (s->status == STEP_PENDING && !timer_active(&s->timer))
+            if (s->status == STEP_PENDING && !timer_active(&s->timer) && !s->retrying)
                 moved = step_consider(s) || moved;
             open = open || s->status < STEP_COMPLETED;
         }
@@ -610,6 +630,12 @@ struct live_run *run_restore(struct engine *e, struct live_pipeline *p, struct p
         for (size_t k = 0; k < n; k++) {
             if (!streq(rows[k].step_id, s->spec->id))
                 continue;
+            if (rows[k].status < STEP_COMPLETED) { /* it was to be tried again, and may have begun to */
+                s->attempt = MAX(s->attempt, rows[k].attempt);
+                s->row.started_ms = rows[k].started_ms;
+                s->started_once = true;
+                continue;
+            }
             s->status = rows[k].status;
             s->attempt = rows[k].attempt;
             s->recorded = true;

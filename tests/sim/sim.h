@@ -117,6 +117,7 @@ struct event_row *sim_store_events(struct sim_store *s); /* the hash by seq, in 
 struct event_row *sim_store_event(struct sim_store *s, const char *id);
 struct run_rows *sim_store_runs(struct sim_store *s);
 struct run_rows *sim_store_run(struct sim_store *s, const char *id);
+/* Of one that has ended; else NULL. */
 const struct step_row *sim_store_step(struct sim_store *s, const char *run_id, const char *step_id);
 
 /* ---- steps and the broker ---- */

@@ -494,8 +494,7 @@ static void check_limits(struct life *life, const struct model_run *run)
     }
 }
 
-/* No two attempts share a number, over crashes too, whether or not the first was recorded. (Of a step that is tried
- * again by itself, only the run's attempts are kept.) */
+/* No two attempts share a number, over crashes too, whether or not the first was recorded. */
 static void check_attempt(struct sim *sim, const struct step_call *call)
 {
     char key[ID_SIZE + 8];
@@ -507,8 +506,8 @@ static void check_attempt(struct sim *sim, const struct step_call *call)
         memcpy(a->key, key, sizeof(key));
         HASH_ADD_STR(sim->model.attempts, key, a);
     }
-    CHECK(sim, call->attempt > a->attempt || call->step->retry, "step %s of %s: attempt %d after %d", call->step->id,
-          call->run_id, call->attempt, a->attempt);
+    CHECK(sim, call->attempt > a->attempt, "step %s of %s: attempt %d after %d", call->step->id, call->run_id,
+          call->attempt, a->attempt);
     a->attempt = call->attempt;
 }
 

@@ -665,7 +665,7 @@ const struct step_row *sim_store_step(struct sim_store *s, const char *run_id, c
     struct step_rows *step;
     LL_FOREACH (run ? run->steps : NULL, step) {
         if (streq(step->s.step_id, step_id))
-            return &step->s;
+            return step->s.status >= STEP_COMPLETED ? &step->s : NULL;
     }
     return NULL;
 }

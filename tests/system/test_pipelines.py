@@ -685,3 +685,25 @@ def test_steps_that_ended_are_not_run_again(daemon: Daemon) -> None:
     done = daemon.run_of(event)
     assert done["status"] == "completed" and done["outputs"] == {"a": 5} and done["attempt"] == 2
     assert once.read_text() == "x\n"
+
+
+def test_no_two_attempts_have_one_number(daemon: Daemon) -> None:
+    """A step that tries again by itself, in a daemon that is killed again and again: also before it could try."""
+    seen = daemon.data / "attempts"
+    tries = {"max_attempts": 1000, "initial_seconds": 0, "max_seconds": 0.02}
+    daemon.put("m.yaml", pipeline("p", script('echo $TRIGGERD_ATTEMPT >> "$SEEN"; [ -e "$SEEN.enough" ]', env={"SEEN": str(seen)},
+                                              retry=tries)), custom("t", max_interruptions=100))
+    event = daemon.emit1("t")
+    rng = random.Random(5)
+    count = 0
+    for _ in range(6):
+        wait_for(lambda: seen.exists() and len(seen.read_text().split()) > count + 3)
+        never(lambda: False, rng.random() / 20)
+        daemon.kill9()
+        count = len(seen.read_text().split())
+        daemon.start()
+    (daemon.data / "attempts.enough").touch()
+    done = daemon.run_of(daemon.wait_event(event["id"]))
+    numbers = [int(n) for n in seen.read_text().split()]
+    assert numbers == sorted(set(numbers)), numbers
+    assert done["status"] == "completed" and step_of(done)["attempt"] == numbers[-1]
