@@ -36,6 +36,7 @@ void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum M
     conn_hurry(c, false);
     DL_DELETE(s->conns, c);
     s->connections--;
+    s->leaving -= c->leaving;
     d->connections--;
     buf_fini(&c->request.body);
     free(c);

@@ -56,6 +56,7 @@ struct conn {
     struct MHD_Connection *mhd;
     int fd; /* libmicrohttpd's */
     bool suspended, hurried;
+    bool leaving;     /* it was shut out to make room */
     int64_t since_ms; /* when it began, or its request entered the state that it is in */
     struct http_request request;
     struct conn *prev, *next; /* of the server */
@@ -89,7 +90,7 @@ struct http_server {
     struct door *doors[2];
     struct door *retired;
     struct conn *conns;
-    unsigned connections, hurried;
+    unsigned connections, hurried, leaving;
     unsigned unanswered; /* requests that their owners have */
     bool quiesced, stopping, aborted, stopped;
     struct timer deadline; /* looks for slow clients while some are hurried */

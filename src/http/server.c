@@ -15,6 +15,7 @@
 #define DEADLINE_ANSWER_TIMES 5
 #define ACCEPTS_A_WAKE 64
 #define ACCEPT_AGAIN_MS 500
+#define WAITED_LONG_MS 1000
 /* MHD_run() moves each connection on by about one step (read, hand over, answer, look for more): as long as it wants
  * another one it gets it, unless that has taken so long that the rest of the loop should have a turn. */
 #define RUNS_A_WAKE 8
@@ -105,6 +106,27 @@ void conn_hurry(struct conn *c, bool hurry)
 
 /* ---- accepting ---- */
 
+/* There is no room for one more: who has kept us waiting longest, for a request or the rest of one, goes. False: nobody
+ * has, not for long. */
+static bool make_room(struct http_server *s)
+{
+    struct conn *c, *longest = NULL;
+    int64_t begin = loop_now_ms(s->loop) - WAITED_LONG_MS;
+    if (s->leaving > 0)
+        return true;
+    DL_FOREACH (s->conns, c) {
+        bool waits = c->hurried && (c->request.state == REQUEST_IDLE || c->request.state == REQUEST_READING);
+        if (waits && c->since_ms <= begin && (!longest || c->since_ms < longest->since_ms))
+            longest = c;
+    }
+    if (!longest)
+        return false;
+    longest->leaving = true;
+    s->leaving++;
+    shutdown(longest->fd, SHUT_RDWR); /* libmicrohttpd sees its end, and we are called again */
+    return true;
+}
+
 static void on_connectable(void *ctx, int listen_fd, int events, int status)
 {
     (void)events;
@@ -112,6 +134,9 @@ static void on_connectable(void *ctx, int listen_fd, int events, int status)
     struct door *d = ctx;
     struct http_server *s = d->server;
     for (int i = 0; i < ACCEPTS_A_WAKE; i++) {
+        bool full = s->connections >= s->options.max_connections;
+        if (full && make_room(s))
+            return;
         struct sockaddr_storage address;
         socklen_t len = sizeof(address);
         int fd = accept4(listen_fd, (struct sockaddr *)&address, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -124,7 +149,7 @@ static void on_connectable(void *ctx, int listen_fd, int events, int status)
             }
             return;
         }
-        if (s->connections >= s->options.max_connections) {
+        if (full) {
             if (!d->tls)
                 refuse_raw(s, fd, NULL, 503, "too many connections");
             close(fd);

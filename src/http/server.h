@@ -11,7 +11,8 @@
  * there is no request line, none.
  *
  * Connections over TCP that are idle for two minutes are closed, and those of clients that are
- * too slow (deadline_ms); those over the unix socket never.
+ * too slow (deadline_ms); those over the unix socket never. Where there are too many connections, those over TCP that
+ * have said nothing whole for a second make room, who waits longest first; is there none, the new one gets the 503.
  *
  * Thread: the loop's.
  */

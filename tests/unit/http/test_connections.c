@@ -67,6 +67,37 @@ static void too_many_connections(void **state)
     end(f);
 }
 
+static void who_says_nothing_makes_room(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(&(struct http_server_options){.listen = "127.0.0.1:0", .max_connections = 4});
+    struct client held = client(f, true), c[3];
+    say(&held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (int i = 0; i < 3; i++) {
+        c[i] = client(f, true);
+        say(&c[i], i == 0 ? "GET /sh" : i == 1 ? "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx" : "");
+    }
+    WAIT_FOR(f, f->n_held == 1);
+    int64_t begin = loop_now_ms(&f->loop);
+    WAIT_FOR(f, loop_now_ms(&f->loop) > begin + 1100);
+    struct client more[3];
+    for (int i = 0; i < 3; i++) {
+        more[i] = client(f, i % 2);
+        say(&more[i], "GET /show HTTP/1.1\r\nHost: x\r\n\r\n");
+        expect_answer(&more[i], 200, NULL);
+    }
+    for (int i = 0; i < 3; i++) {
+        expect_closed(&c[i]);
+        hang_up(&c[i]);
+    }
+    answer_held(f, 0); /* who waits for us stays */
+    expect_answer(&held, 200, "/hold");
+    hang_up(&held);
+    for (int i = 0; i < 3; i++)
+        hang_up(&more[i]);
+    end(f);
+}
+
 /* A byte now and then, for ever: is it shut out? At most until the loop's clock says `until_ms`. */
 static bool drip(struct client *c, const char *begin, int64_t until_ms)
 {
@@ -535,6 +566,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_connections_answered_in_other_order),
         cmocka_unit_test(too_many_connections),
+        cmocka_unit_test(who_says_nothing_makes_room),
         cmocka_unit_test(slow_clients_are_shut_out),
         cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(client_gone_before_the_answer),
