@@ -37,6 +37,7 @@ int error_setv(struct error *err, int code, const char *format, va_list args)
     }
     va_end(again);
     mark_cut(err->message, sizeof(err->message), wanted);
+    utf8_mend(err->message); /* names of files, and what a format cut short */
     return code;
 }
 
@@ -75,6 +76,7 @@ int error_wrap(struct error *err, const char *format, ...)
     memcpy(inner, err->message, sizeof(inner));
     int wanted = snprintf(err->message, sizeof(err->message), "%s: %s", outer, inner);
     mark_cut(err->message, sizeof(err->message), wanted);
+    utf8_mend(err->message);
     return err->code;
 }
 

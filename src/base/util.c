@@ -239,6 +239,19 @@ bool utf8_valid(const char *s, size_t len)
     return true;
 }
 
+void utf8_mend(char *text)
+{
+    size_t len = strlen(text);
+    while (len > 0) {
+        size_t n = utf8_sequence(text, len);
+        if (n == 0)
+            *text = '?';
+        n = MAX(n, (size_t)1);
+        text += n;
+        len -= n;
+    }
+}
+
 size_t utf8_length(const char *s)
 {
     size_t n = 0;

@@ -85,6 +85,8 @@ const char *nearest_name(const char *word, const char *const *names, size_t n);
  * surrogates). */
 size_t utf8_sequence(const char *s, size_t len);
 bool utf8_valid(const char *s, size_t len);
+/* In place: each byte that is not of a valid sequence becomes `?`. */
+void utf8_mend(char *text);
 /* Characters (code points) of valid UTF-8. */
 size_t utf8_length(const char *s);
 /* The code point of a valid sequence of `n` bytes. */

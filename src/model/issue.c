@@ -29,6 +29,7 @@ static void issue_addv(struct issues *is, enum issue_severity severity, const ch
     }
     char *message = xvasprintf(format, args);
     mask_urls(&message);
+    utf8_mend(message); /* what a format cut short */
     is->items[is->n++] =
         (struct issue){.severity = severity, .path = xstrdup(path), .message = message, .node = node, .at_key = at_key};
 }
@@ -65,6 +66,8 @@ char *field_path(char out[FIELD_PATH_MAX], const char *parent, const char *name)
     if (at > 0 && at < FIELD_PATH_MAX - 1)
         out[at++] = '.';
     n = MIN(n, FIELD_PATH_MAX - 1 - at);
+    while (n > 0 && (name[n] & 0xC0) == 0x80) /* never within a character */
+        n--;
     memcpy(out + at, name, n);
     out[at + n] = '\0';
     return out;
@@ -72,6 +75,13 @@ char *field_path(char out[FIELD_PATH_MAX], const char *parent, const char *name)
 
 char *field_path_index(char out[FIELD_PATH_MAX], const char *parent, size_t index)
 {
-    snprintf(out, FIELD_PATH_MAX, "%s[%zu]", parent, index);
+    char place[32];
+    int n = snprintf(place, sizeof(place), "[%zu]", index);
+    size_t at = strnlen(parent, FIELD_PATH_MAX - 1);
+    memmove(out, parent, at);
+    if (at + (size_t)n < FIELD_PATH_MAX)
+        memcpy(out + at, place, (size_t)n + 1);
+    else
+        out[at] = '\0';
     return out;
 }

@@ -162,6 +162,9 @@ static void utf8(void **state)
         assert_int_equal(utf8_sequence(cases[i].text, len), cases[i].length);
         assert_int_equal(utf8_valid(cases[i].text, len), cases[i].length > 0);
     }
+    char mended[] = "a\xE2\x82 \xE2\x82\xAC\xFF\xC3";
+    utf8_mend(mended);
+    assert_string_equal(mended, "a?? \xE2\x82\xAC??");
     assert_int_equal(utf8_sequence("", 0), 0);
     assert_true(utf8_valid("", 0));
     assert_true(utf8_valid("a\0b", 3));
