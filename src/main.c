@@ -257,6 +257,7 @@ static void http_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->http = NULL;
+    free(steal(&d->routes.openapi));
     access_destroy(d->access);
     d->access = NULL;
     feed_destroy(d->feed);

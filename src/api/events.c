@@ -214,13 +214,12 @@ void *api_taking_new(struct api *a, struct api_call call)
 
 /* ---- emit, test ---- */
 
-SHAPE(Emit, "An event to emit", {"endpoint", "string", "Where custom triggers listen"},
+SHAPE(Emit, "An event to emit", {"endpoint", "endpoint", "Where custom triggers listen"},
       {"data", "-any", "The event data; default {}"});
 SHAPE(Emitted, "What an event met", {"triggered_count", "integer", "How many fired or queued"},
       {"events", "[Event]", "What fired, was held back, or is the first event of a duplicate"});
-SHAPE_OF(CloudEvent, "A CloudEvent 1.0 in structured mode", NULL, SHAPE_OPEN, {"specversion", "string", "1.0"},
-         {"type", "string", "The endpoint"}, {"source", "string", NULL}, {"id", "string", NULL},
-         {"data", "-any", NULL});
+SHAPE_OF(CloudEvent, "A CloudEvent 1.0 in structured mode", NULL, SHAPE_OPEN, {"specversion", "1.0", "1.0"},
+         {"type", "endpoint", "The endpoint"}, {"source", "name", NULL}, {"id", "name", NULL}, {"data", "-any", NULL});
 
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {

@@ -134,7 +134,7 @@ static bool take_strings(const cJSON *list, const char *name, struct issues *iss
 }
 
 SHAPE(ManifestFile, "The text of a manifest", {"name", "string", "What errors call it"},
-      {"path", "-string?", "Where it is, absolute; null: nowhere"}, {"real", "-string?", "The same without links"},
+      {"path", "-path?", "Where it is, absolute; null: nowhere"}, {"real", "-path?", "The same without links"},
       {"text", "string", NULL});
 SHAPE(ManifestSet, "Manifests to put, all of them or none", {"files", "[ManifestFile]", NULL},
       {"directories", "-[string]", "Of which all manifests are among the files"},
@@ -152,6 +152,15 @@ static bool take_file(struct given *f, const cJSON *item, struct issues *issues)
               (!real || cJSON_IsNull(real) || (f->real && f->real[0] == '/'));
     if (!ok)
         issue_add(issues, "files", item, "expected {name, text} with an absolute path, or none");
+    const cJSON *member;
+    cJSON_ArrayForEach (member, item) {
+        bool known = false;
+        for (const struct shape_member *m = shape_ManifestFile.members; m->name; m++)
+            known = known || streq(m->name, member->string);
+        if (!known)
+            issue_add(issues, "files", member, "unknown key \"%s\"; expected name, path, real, text", member->string);
+        ok = ok && known;
+    }
     return ok;
 }
 

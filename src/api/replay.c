@@ -44,8 +44,8 @@ static void replay_read(struct store_read *r, int result)
 
 SHAPE(Replay, "An event, or a filter of events", {"event_id", "-string", NULL}, {"trigger_id", "-string", NULL},
       {"pipeline_id", "-string", NULL}, {"event_type", "-string", NULL}, {"status", "-EventStatus", NULL},
-      {"decision", "-Decision", NULL}, {"since", "-string", "A time or a duration"},
-      {"until", "-string", "A time or a duration"}, {"dry_run", "-boolean", "Only say which"});
+      {"decision", "-Decision", NULL}, {"since", "-moment", "A time or a duration"},
+      {"until", "-moment", "A time or a duration"}, {"dry_run", "-boolean", "Only say which"});
 
 void api_replay(struct api *a, const char *event_id, struct api_call call)
 {

@@ -294,7 +294,7 @@ static void reported(void *ctx, const struct intake_result *result)
     reading_free(q);
 }
 
-SHAPE(CompletedRun, "The end of a run that ran elsewhere", {"run_id", "string", NULL},
+SHAPE(CompletedRun, "The end of a run that ran elsewhere", {"run_id", "name", NULL},
       {"status", "CompletedStatus", NULL}, {"outputs", "-object?", NULL}, {"error", "-string?", NULL});
 
 static bool report_ok(const cJSON *report, struct issues *issues)

@@ -189,6 +189,9 @@ static void narrow(cJSON *s)
     rename_member(s, "exclusiveMinimum", "minimum");
     rename_member(s, "exclusiveMaximum", "maximum");
     rename_member(s, "oneOf", "anyOf");
+    const cJSON *otherwise = value_get(s, "default"); /* of objects and lists generators of clients make little */
+    if (cJSON_IsObject(otherwise) || cJSON_IsArray(otherwise))
+        cJSON_DeleteItemFromObjectCaseSensitive(s, "default");
     if (cJSON_IsArray(value_get(s, "items")))
         cJSON_ReplaceItemInObjectCaseSensitive(s, "items", cJSON_CreateObject());
     narrow_each(value_get(s, "properties"));
@@ -264,6 +267,33 @@ static cJSON *either(const char *type, const char *bar)
     return o;
 }
 
+/* Types that are texts of a certain form. */
+static const struct form {
+    const char *type, *pattern;
+} forms[] = {
+    {"name", "^."},
+    {"endpoint", "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$"},
+    {"path", "^/"},
+    {"moment",
+     "^([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
+     "([Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?|"
+     "(?=.)([0-9]+(\\.[0-9]+)?w)?([0-9]+(\\.[0-9]+)?d)?([0-9]+(\\.[0-9]+)?h)?([0-9]+(\\.[0-9]+)?m)?"
+     "([0-9]+(\\.[0-9]+)?s)?([0-9]+(\\.[0-9]+)?ms)?)$"},
+    {"1.0", "^1\\.0$"},
+};
+
+static cJSON *form_schema(const char *type)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+        if (!streq(type, forms[i].type))
+            continue;
+        cJSON *o = simple("string", NULL);
+        cJSON_AddStringToObject(o, "pattern", forms[i].pattern);
+        return o;
+    }
+    return NULL;
+}
+
 /* One of the configs by type. */
 static cJSON *any_config(void)
 {
@@ -297,7 +327,8 @@ cJSON *shape_type(const char *type)
         return simple("string", "date-time");
     if (streq(type, "TriggerConfig"))
         return any_config();
-    return islower((unsigned char)*type) ? simple(type, NULL) : reference(type);
+    cJSON *form = form_schema(type);
+    return form ? form : islower((unsigned char)*type) ? simple(type, NULL) : reference(type);
 }
 
 /* ---- shapes ---- */
@@ -342,6 +373,8 @@ static cJSON *shape_schema(const struct shape *s)
         if (told(s, field->string))
             continue;
         cJSON *copy = cJSON_Duplicate(field, true);
+        if (s->flags & SHAPE_PARTIAL) /* what is absent stays */
+            cJSON_DeleteItemFromObjectCaseSensitive(copy, "default");
         add_member(properties, field->string, s->flags & SHAPE_PARTIAL ? or_null(copy) : copy, NULL);
     }
     if (cJSON_GetArraySize(required) > 0)

@@ -1,8 +1,8 @@
 /* What requests and answers look like, for /openapi.json: a shape is a table of members that stands beside the renderer
  * or the operation that it describes; members that a manifest holds come from its field table.
  *
- * A type is a word: `string integer number boolean time object any`, or the name of a shape or of a set of words
- * (`EventStatus`); `[X]` is a list of X, `{X}` an object with values X, `X?` X or null, `X|Y` either; a leading `-` means
+ * A type is a word: `string integer number boolean time object any`, a form of text (`name endpoint path moment 1.0`: see
+ * shape.c), or the name of a shape or of a set of words (`EventStatus`); `[X]` is a list of X, `{X}` an object with values X, `X?` X or null, `X|Y` either; a leading `-` means
  * that the member may be absent; `=` is the type that the field table gives it.
  *
  * The JSON Schemas made of them say nothing that OpenAPI 3.0 cannot say: no `const`, no lists of types, no conditions.

@@ -183,6 +183,20 @@ const struct param *param_find(const char *name, size_t len)
     return NULL;
 }
 
+/* A `+` that was not encoded has become a blank: before the zone, where there can be none, it is taken as meant. */
+static bool parse_time(const struct exchange *x, const char *text, int64_t *ret)
+{
+    int64_t now = clock_realtime_ms(x->api->clock);
+    if (time_parse_since(text, now, ret) == 0)
+        return true;
+    size_t len = strlen(text);
+    if (len < sizeof("00:00:00 00:00") || text[len - 6] != ' ')
+        return false;
+    _cleanup_(freep) char *meant = xstrdup(text);
+    meant[len - 6] = '+';
+    return time_parse_since(meant, now, ret) == 0;
+}
+
 const char *take_param(struct exchange *x, const char *key, const char *value)
 {
     const struct param *p = param_find(key, strlen(key));
@@ -199,7 +213,7 @@ const char *take_param(struct exchange *x, const char *key, const char *value)
         ok = parse_bool(value, at);
         break;
     case PARAM_TIME:
-        ok = time_parse_since(value, clock_realtime_ms(x->api->clock), at) == 0;
+        ok = parse_time(x, value, at);
         break;
     }
     return ok ? NULL : p->expected;
@@ -308,7 +322,7 @@ static void handle_settled(void *ctx)
 
 void routes_handle(void *ctx, struct http_request *r)
 {
-    const struct routes *routing = ctx;
+    struct routes *routing = ctx;
     struct exchange *x = xcalloc(1, sizeof(*x));
     x->routes = routing;
     x->api = routing->api;

@@ -11,7 +11,7 @@ struct route;
 
 /* Lives until it is answered. */
 struct exchange {
-    const struct routes *routes;
+    struct routes *routes;
     const struct route *route; /* set when its handler is called */
     struct api *api;
     struct http_request *request;

@@ -47,11 +47,11 @@ static void query_parameter(cJSON *list, const char *word, size_t len)
     cJSON *schema = shape_type(type                     ? type
                                : p->kind == PARAM_COUNT ? "integer"
                                : p->kind == PARAM_BOOL  ? "boolean"
+                               : p->kind == PARAM_TIME  ? "moment"
                                                         : "string");
     if (p->kind == PARAM_COUNT) {
-        cJSON_AddNumberToObject(schema, "minimum", (double)p->min);
-        if (p->max < INT64_MAX)
-            cJSON_AddNumberToObject(schema, "maximum", (double)p->max);
+        cJSON_AddItemToObject(schema, "minimum", value_number_from_int(p->min));
+        cJSON_AddItemToObject(schema, "maximum", value_number_from_int(p->max));
     }
     parameter(list, p->name, "query", p->doc, schema);
 }

@@ -405,8 +405,9 @@ static void status(struct exchange *x)
 static void openapi(struct exchange *x)
 {
     struct buf b = {0};
-    _cleanup_(freep) char *text = openapi_text();
-    buf_adds(&b, text);
+    if (!x->routes->openapi)
+        x->routes->openapi = openapi_text();
+    buf_adds(&b, x->routes->openapi);
     api_answer_text(call_of(x), 200, &b);
 }
 

@@ -11,6 +11,7 @@ struct routes {
     bool on_loopback; /* nobody but this machine reaches the TCP address: webhooks need no signature */
     const struct secret_dirs *secrets_dirs;
     struct loop *loop;
+    char *openapi; /* the document, once it was asked for; free() it at the end */
 };
 
 /* `ctx` is the struct routes. */

@@ -76,6 +76,8 @@ def test_lists(daemon: Daemon) -> None:
     daemon.http("GET", f"{T}?page=0").problem(400)
     daemon.http("GET", f"{T}?page_size=101").problem(400)
     daemon.http("GET", f"{T}/type/smoke").problem(400)
+    for since in ("2024-01-31T00:00:00+02:00", "2024-01-31T00:00:00%2B02:00", "2024-01-31", "2024-01-31T00:00:00.5Z", "1h30m"):
+        daemon.get(f"{T}/events?since={since}&until={since}")
 
 
 def test_put_merges(daemon: Daemon) -> None:
@@ -433,6 +435,16 @@ def test_bad_triggers(daemon: Daemon) -> None:
     assert "max_concurrent" in paths and any("filtre" in e["path"] + e["message"] for e in problem["errors"])
     assert any("filter" in e["message"] for e in problem["errors"]), "the nearest key"
     assert list(daemon.manifests.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", range(190, 206))
+def test_long_names_are_cut_between_characters(daemon: Daemon, length: int) -> None:
+    """What is told of them is UTF-8 all the same."""
+    for name in ("x" + "☃" * length, "x" * length + "☃☃"):
+        problem = daemon.http("POST", T, {**SEED, "config": {"endpoint": "e", name: {name: 1}}, name: 1}).problem(422)
+        assert any(e["path"].startswith("config.x") for e in problem["errors"])
+    daemon.http("POST", "/api/v1/pipelines", {"id": "p", "inputs": {"type": "☃" * length}, "steps": [
+        script("cat"), {"id": "h", "http": {"url": "☃" * length, "headers": {"a": "x{{ " + "☃" * length + " [ }}"}}}]}).problem(422)
 
 
 @pytest.mark.parametrize("method, path, status", [
