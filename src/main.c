@@ -43,12 +43,14 @@
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
+#include "source/message_queue.h"
 #include "spawn/cgroup.h"
 #include "spawn/orphans.h"
 #include "spawn/sandbox.h"
 #include "spawn/spawn.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
+#include "step/publish.h"
 #include "step/worker_pool.h"
 
 #include <errno.h>
@@ -84,6 +86,8 @@ struct daemon {
     struct worker_pools *workers;
     struct watcher *watcher;
     struct http_client *client;
+    struct queue_hub *queues;
+    struct queue_publishers *publishers;
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
@@ -201,6 +205,8 @@ static void sweeper_gone(void *ctx)
     d->engine = NULL;
     cgroups_destroy(d->cgroups);
     d->cgroups = NULL;
+    queue_hub_destroy(d->queues);
+    d->queues = NULL;
     ledger_destroy(d->ledger);
     d->ledger = NULL;
     loop_group_close(&d->group, group_gone, d);
@@ -216,14 +222,24 @@ static void client_gone(void *ctx)
         sweeper_gone(d);
 }
 
-static void workers_gone(void *ctx)
+static void publishers_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->workers = NULL;
+    d->publishers = NULL;
     if (d->client)
         http_client_close(d->client, client_gone, d);
     else
         client_gone(d);
+}
+
+static void workers_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->workers = NULL;
+    if (d->publishers)
+        queue_publishers_close(d->publishers, publishers_gone, d);
+    else
+        publishers_gone(d);
 }
 
 static void watcher_gone(void *ctx)
@@ -492,6 +508,13 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                                           .ctx = d});
     d->client = http_client_create(&d->loop, &d->self_mount);
     d->workers = worker_pools_create(&(struct worker_pools_options){.loop = &d->loop, .log = worker_log});
+    struct queue_env queue_env = {.loop = &d->loop,
+                                  .clock = clock_system(),
+                                  .random = random_system(),
+                                  .avoid = &d->self_mount,
+                                  .http = d->client};
+    d->queues = queue_hub_create(&queue_env, &d->secrets_dirs, store_node_id(d->store), queue_brokers);
+    d->publishers = queue_publishers_create(&queue_env, queue_publisher_types);
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -500,7 +523,8 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                        .store = d->store,
                        .watcher = d->watcher,
                        .state_dir = d->config.state,
-                       .secrets_dirs = &d->secrets_dirs},
+                       .secrets_dirs = &d->secrets_dirs,
+                       .queues = d->queues},
         .step_env = {.loop = &d->loop,
                      .timers = &d->loop.timers,
                      .clock = clock_system(),
@@ -512,6 +536,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .sandbox = d->sandbox,
                      .http = d->client,
                      .workers = d->workers,
+                     .publishers = d->publishers,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},

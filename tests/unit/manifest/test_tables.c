@@ -136,7 +136,8 @@ static const struct wrong wrongs[] = {
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\nenabeld: true\n",
      "m.yaml:5:1: enabeld: unknown key; did you mean \"enabled\"?"},
     {"name: x\npipeline_id: p\ntrigger_type: custm\nconfig: {}\n",
-     "m.yaml:3:15: trigger_type: expected one of file_watch, pipeline_completed, custom, schedule, webhook, got "
+     "m.yaml:3:15: trigger_type: expected one of file_watch, pipeline_completed, message_queue, custom, schedule, "
+     "webhook, got "
      "\"custm\""},
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig:\n  endpoint: e\n  filter:\n    a:\n      - prefx: x\n",
      NULL},
