@@ -12,7 +12,8 @@
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
  *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
- *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a stream of bytes, by it too); tls
+ *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a
+ *               stream of bytes, by it too); amqp (rabbitmq-c's coding over a wire); tls
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, worker (a pool of processes and their lines), http, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
