@@ -52,24 +52,6 @@ cJSON *value_string(const char *text)
     return v;
 }
 
-cJSON *value_from_bytes(const char *data, size_t len)
-{
-    struct buf b = {0};
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_sequence(data + i, len - i);
-        if (n == 0 || data[i] == '\0') {
-            buf_adds(&b, "\xEF\xBF\xBD");
-            i++;
-        } else {
-            buf_add(&b, data + i, n);
-            i += n;
-        }
-    }
-    cJSON *v = cJSON_CreateString(b.data ? b.data : "");
-    buf_fini(&b);
-    return v;
-}
-
 const char *value_type_name(const cJSON *v)
 {
     switch (v ? v->type & 0xFF : cJSON_NULL) {
