@@ -12,7 +12,7 @@
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
  *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
- *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a stream of bytes, by it too); tls
+ *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a stream of bytes, by it too); redis; tls
  *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
  *   step/       exec, worker (a pool of processes and their lines), http, emit; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
@@ -34,7 +34,6 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "client/http.h"
-#include "client/mcp_servers.h"
 #include "config.h"
 #include "engine/secret_read.h"
 #include "fs/mount.h"
@@ -44,12 +43,14 @@
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
+#include "source/message_queue.h"
 #include "spawn/cgroup.h"
 #include "spawn/orphans.h"
 #include "spawn/sandbox.h"
 #include "spawn/spawn.h"
 #include "spawn/sweeper.h"
 #include "step/list.h"
+#include "step/publish.h"
 #include "step/worker_pool.h"
 
 #include <errno.h>
@@ -85,7 +86,8 @@ struct daemon {
     struct worker_pools *workers;
     struct watcher *watcher;
     struct http_client *client;
-    struct mcp_servers *mcp;
+    struct queue_hub *queues;
+    struct queue_publishers *publishers;
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
@@ -115,12 +117,6 @@ static void worker_log(void *ctx, const char *pipeline_id, const char *step_id, 
 {
     (void)ctx;
     log_at(LOG_LEVEL_WARNING, "worker", LOG_FIELDS({"pipeline", pipeline_id}, {"step", step_id}), "%s", message);
-}
-
-static void mcp_log(void *ctx, bool warning, const char *server, const char *message)
-{
-    (void)ctx;
-    log_at(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "mcp", LOG_FIELDS({"server", server}), "%s", message);
 }
 
 static void wake_store(void *ctx)
@@ -209,6 +205,8 @@ static void sweeper_gone(void *ctx)
     d->engine = NULL;
     cgroups_destroy(d->cgroups);
     d->cgroups = NULL;
+    queue_hub_destroy(d->queues);
+    d->queues = NULL;
     ledger_destroy(d->ledger);
     d->ledger = NULL;
     loop_group_close(&d->group, group_gone, d);
@@ -224,10 +222,10 @@ static void client_gone(void *ctx)
         sweeper_gone(d);
 }
 
-static void mcp_gone(void *ctx)
+static void publishers_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->mcp = NULL;
+    d->publishers = NULL;
     if (d->client)
         http_client_close(d->client, client_gone, d);
     else
@@ -238,10 +236,10 @@ static void workers_gone(void *ctx)
 {
     struct daemon *d = ctx;
     d->workers = NULL;
-    if (d->mcp)
-        mcp_servers_close(d->mcp, mcp_gone, d);
+    if (d->publishers)
+        queue_publishers_close(d->publishers, publishers_gone, d);
     else
-        mcp_gone(d);
+        publishers_gone(d);
 }
 
 static void watcher_gone(void *ctx)
@@ -510,13 +508,13 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                                           .ctx = d});
     d->client = http_client_create(&d->loop, &d->self_mount);
     d->workers = worker_pools_create(&(struct worker_pools_options){.loop = &d->loop, .log = worker_log});
-    d->mcp = mcp_servers_create(
-        &(struct mcp_servers_options){.env = {.process = {&d->loop, d->spawner, d->ledger, d->sweeper},
-                                              .http = d->client,
-                                              .random = random_system(),
-                                              .secrets_dirs = &d->secrets_dirs,
-                                              .node_id = store_node_id(d->store)},
-                                      .log = mcp_log});
+    struct queue_env queue_env = {.loop = &d->loop,
+                                  .clock = clock_system(),
+                                  .random = random_system(),
+                                  .avoid = &d->self_mount,
+                                  .http = d->client};
+    d->queues = queue_hub_create(&queue_env, &d->secrets_dirs, store_node_id(d->store), queue_brokers);
+    d->publishers = queue_publishers_create(&queue_env, queue_publisher_types);
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -525,8 +523,8 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                        .store = d->store,
                        .watcher = d->watcher,
                        .state_dir = d->config.state,
-                       .mcp = d->mcp,
-                       .secrets_dirs = &d->secrets_dirs},
+                       .secrets_dirs = &d->secrets_dirs,
+                       .queues = d->queues},
         .step_env = {.loop = &d->loop,
                      .timers = &d->loop.timers,
                      .clock = clock_system(),
@@ -538,7 +536,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .sandbox = d->sandbox,
                      .http = d->client,
                      .workers = d->workers,
-                     .mcp = d->mcp,
+                     .publishers = d->publishers,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},
@@ -551,10 +549,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
         .ctx = d,
     };
     r = engine_create(&options, &d->engine, err);
-    if (r < 0)
-        return r;
-    mcp_servers_set_engine(d->mcp, d->engine);
-    return engine_load(d->engine, err);
+    return r < 0 ? r : engine_load(d->engine, err);
 }
 
 static int open_server(struct daemon *d, struct http_server_options *options, struct error *err)
@@ -578,7 +573,6 @@ static int open_views(struct daemon *d, struct error *err)
 {
     struct reconcile_options options = {.loop = &d->loop,
                                         .engine = d->engine,
-                                        .mcp = d->mcp,
                                         .store = d->store,
                                         .clock = clock_system(),
                                         .dirs = (const char *const *)d->config.manifests.items,
@@ -594,7 +588,6 @@ static int open_views(struct daemon *d, struct error *err)
         return r;
     d->changes = changes_create(&d->loop, d->engine);
     d->api = (struct api){.engine = d->engine,
-                          .mcp = d->mcp,
                           .feed = d->feed,
                           .changes = d->changes,
                           .loop = &d->loop,

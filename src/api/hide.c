@@ -36,11 +36,9 @@ static void hide_document(enum resource_kind kind, cJSON *doc)
             redact(config_table(doc), item);
         else if (kind == RESOURCE_PIPELINE && streq(item->string, "steps"))
             hide_steps(item);
-        else if (kind != RESOURCE_MCP_SERVER)
+        else
             redact(NULL, item);
     }
-    if (kind == RESOURCE_MCP_SERVER)
-        redact(&mcp_server_fields, doc);
 }
 
 void unhide_member(const cJSON *trigger, cJSON *sent)

@@ -54,6 +54,8 @@ static void of_trigger(void *ctx, struct live_trigger *t)
     const struct condition *connected = condition_find(v.conditions, "Connected");
     sample(&m->connected, "triggerd_source_connected", "trigger", v.spec->id, NULL, NULL,
            connected && connected->status == CONDITION_TRUE);
+    if (v.source_lag >= 0)
+        sample(&m->lag, "triggerd_source_lag", "trigger", v.spec->id, NULL, NULL, v.source_lag);
 }
 
 static void of_pipeline(void *ctx, struct live_pipeline *p)

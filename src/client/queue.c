@@ -46,6 +46,18 @@ void queue_config_want(const struct queue_config *c, struct secrets *s, const ch
     want(&queue_source_fields, c, s, dir);
 }
 
+void queue_config_each_reference(const struct queue_config *c, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    struct secrets *s = secrets_create();
+    queue_config_want(c, s, NULL);
+    for (size_t i = 0; i < secrets_count(s); i++) {
+        const struct secret *item = secrets_at(s, i);
+        _cleanup_(freep) char *text = xasprintf("${%s:%s}", item->kind == SECRET_ENV ? "env" : "file", item->name);
+        fn(ctx, text);
+    }
+    secrets_destroy(s);
+}
+
 static int expand_text(const struct field *f, char **slot, const struct secrets *s, const char *dir, struct error *err)
 {
     char *text = NULL;
@@ -86,13 +98,13 @@ static int expand(const struct field_table *t, void *config, const struct secret
 
 /* ---- the setup ---- */
 
-static void copy_config(const struct queue_config *from, struct queue_config *to)
+void queue_config_copy(const struct queue_config *from, struct queue_config *ret)
 {
     struct issues none = ISSUES_INIT;
     cJSON *o = fields_print(&queue_source_fields, from, false);
     if (!from->queue_name) /* of a step that names an exchange */
         cJSON_DeleteItemFromObject(o, "queue_name");
-    fields_parse(&queue_source_fields, o, NULL, to, "", &none);
+    fields_parse(&queue_source_fields, o, NULL, ret, "", &none);
     issues_fini(&none); /* it was parsed once before */
     cJSON_Delete(o);
 }
@@ -191,7 +203,7 @@ int queue_setup_create(const struct queue_config *c, const struct secrets *s, co
     q->refs = 1;
     q->name = xstrdup(name);
     q->node_id = xstrdup(node_id);
-    copy_config(c, &q->config);
+    queue_config_copy(c, &q->config);
     q->config.prefetch = MAX(q->config.prefetch, q->config.batch_size);
     int e = expand(&queue_source_fields, &q->config, s, dir, err);
     if (e == 0)

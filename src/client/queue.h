@@ -94,6 +94,9 @@ struct queue_config {
 };
 
 extern const struct field_table queue_source_fields, queue_step_fields;
+/* A copy without what the step alone has; fields_fini(&queue_source_fields, …). */
+void queue_config_copy(const struct queue_config *from, struct queue_config *ret);
+extern const char queue_source_rules[], queue_step_rules[]; /* as struct kind has them */
 /* What spans keys, whatever the broker. Pure. */
 void queue_source_validate(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues);
 void queue_step_validate(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues);
@@ -139,6 +142,8 @@ void queue_url_fini(struct queue_url *u);
 
 /* Note every reference of a config (secrets_want). Pure. */
 void queue_config_want(const struct queue_config *c, struct secrets *s, const char *dir);
+/* Each reference of what both have, `${…}` and all. Pure. */
+void queue_config_each_reference(const struct queue_config *c, void (*fn)(void *ctx, const char *text), void *ctx);
 /* Fill it in. `secrets` NULL: there are none. -ENOENT: one could not be read; -EINVAL: what it stands for does not fit.
  */
 int queue_setup_create(const struct queue_config *c, const struct secrets *s, const char *dir, const char *name,

@@ -23,6 +23,7 @@ struct wire {
     void *ctx;
     bool closed, dead, open; /* wire_close() was called; ended() was, or will be; connected() was */
     bool preparing;          /* the pool has it */
+    bool held;               /* wire_hold() */
     char *url, *path;
     int64_t connect_ms;
     bool own_tls;
@@ -135,7 +136,7 @@ static void fail(struct wire *w, CURLcode code)
 static void watch(struct wire *w)
 {
     if (w->line)
-        loop_poll_start(&w->line->poll, UV_READABLE | (w->out.len > w->sent ? UV_WRITABLE : 0));
+        loop_poll_start(&w->line->poll, (w->held ? 0 : UV_READABLE) | (w->out.len > w->sent ? UV_WRITABLE : 0));
 }
 
 static void send_out(struct wire *w)
@@ -170,7 +171,7 @@ static void on_more(void *ctx)
 {
     struct wire *w = ctx;
     char piece[PIECE_BYTES];
-    for (int i = 0; i < PIECES_A_WAKE && !w->dead && !w->closed; i++) {
+    for (int i = 0; i < PIECES_A_WAKE && !w->dead && !w->closed && !w->held; i++) {
         size_t n = 0;
         CURLcode code = w->lib->curl_easy_recv(w->easy, piece, sizeof(piece), &n);
         if (code == CURLE_AGAIN)
@@ -184,7 +185,7 @@ static void on_more(void *ctx)
             w->events->received(w->ctx, piece, n);
         }
     }
-    if (!w->dead && !w->closed)
+    if (!w->dead && !w->closed && !w->held)
         loop_defer(w->loop, &w->more); /* what TLS holds already wakes nobody */
 }
 
@@ -226,13 +227,28 @@ static void on_ended(void *ctx, CURL *easy, CURLcode code)
     send_out(w);
 }
 
-void wire_write(struct wire *w, const void *data, size_t len)
+struct buf *wire_out(struct wire *w)
 {
     if (w->dead || w->closed)
-        return;
-    buf_add(&w->waiting, data, len);
+        return NULL;
     if (w->open && w->out.len == w->sent)
         loop_defer(w->loop, &w->flush);
+    return &w->waiting;
+}
+
+void wire_write(struct wire *w, const void *data, size_t len)
+{
+    struct buf *out = wire_out(w);
+    if (out)
+        buf_add(out, data, len);
+}
+
+void wire_hold(struct wire *w, bool hold)
+{
+    w->held = hold;
+    watch(w);
+    if (!hold && w->line)
+        loop_defer(w->loop, &w->more);
 }
 
 size_t wire_unsent(const struct wire *w)

@@ -42,6 +42,10 @@ void wire_close(struct wire *w);
 
 /* Sent soon, with what else is written until then. Before connected(): as soon as that comes. */
 void wire_write(struct wire *w, const void *data, size_t len);
+/* The same without a copy: what is added to the buffer now, before anything else is called. NULL: it has ended. */
+struct buf *wire_out(struct wire *w);
 size_t wire_unsent(const struct wire *w);
+/* Take nothing in for now: the kernel's buffers fill up, and then the sender waits. An end is not seen meanwhile. */
+void wire_hold(struct wire *w, bool hold);
 
 #endif

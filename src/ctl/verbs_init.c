@@ -20,14 +20,15 @@ static const struct hint {
     const char *show;    /* a key of config to set though it is optional; NULL: none */
     const char *mapping; /* `input: path` */
     const char *filter;  /* an example; NULL: none */
+    bool fits;           /* only keys that go with those that are set; the others are told of */
 } hints[] = {
-    {"custom", NULL, "user_id: $.user.id", "{action: [signup]}"},
-    {"file_watch", "events", "file_path: $.path", NULL},
-    {"message_queue", "queue_name", "payload: $.body", "{body: {kind: [order]}}"},
-    {"mcp_event", NULL, "order_id: $.id", "{table: [orders]}"},
-    {"pipeline_completed", NULL, "source_run: $.source_run_id", NULL},
-    {"schedule", "cron", "when: $.scheduled_at", NULL},
-    {"webhook", NULL, "payload: $.body", "{body: {ref: [refs/heads/main]}}"},
+    {"custom", NULL, "user_id: $.user.id", "{action: [signup]}", false},
+    {"file_watch", "events", "file_path: $.path", NULL, false},
+    {"message_queue", "queue_name", "payload: $.body", "{body: {kind: [order]}}", true},
+    {"mcp_event", NULL, "order_id: $.id", "{table: [orders]}", false},
+    {"pipeline_completed", NULL, "source_run: $.source_run_id", NULL, false},
+    {"schedule", "cron", "when: $.scheduled_at", NULL, false},
+    {"webhook", NULL, "payload: $.body", "{body: {ref: [refs/heads/main]}}", false},
 };
 
 static const char pipeline_start[] =
@@ -91,13 +92,49 @@ static void add_key(struct buf *b, const struct field *f, const char *indent, bo
     cJSON_Delete(value);
 }
 
+static bool is_set(const struct field *f, const struct hint *hint)
+{
+    return f->flags & FIELD_REQUIRED || streq(f->name, hint->show);
+}
+
+static void set_example(cJSON *config, const struct field *f, bool set)
+{
+    const char *json = set && f->example ? f->example : f->default_json ? f->default_json : f->example;
+    cJSON *value = NULL;
+    if (json && value_parse(json, strlen(json), &value, NULL) == 0)
+        value_set(config, f->name, value);
+}
+
+/* Would the manifest be valid with this key beside those that are set? */
+static bool goes_with(const struct kind *kind, const struct hint *hint, const struct field *f)
+{
+    const struct field_table *t = kind->config;
+    _cleanup_(cjson_deletep) cJSON *config = cJSON_CreateObject();
+    struct issues issues = ISSUES_INIT;
+    void *parsed = xcalloc(1, t->size);
+    for (size_t i = 0; i < t->n; i++)
+        if (is_set(&t->fields[i], hint))
+            set_example(config, &t->fields[i], true);
+    set_example(config, f, is_set(f, hint));
+    if (fields_parse(t, config, NULL, parsed, "", &issues) && kind->validate)
+        kind->validate(parsed, config, "", &issues);
+    bool valid = issues.errors == 0;
+    fields_fini(t, parsed);
+    free(parsed);
+    issues_fini(&issues);
+    return valid;
+}
+
 static void add_config(struct buf *b, const struct kind *kind)
 {
     const struct hint *hint = hint_of(kind->name);
     const struct field_table *t = kind->config;
     buf_adds(b, "config:\n");
     for (size_t i = 0; i < t->n; i++)
-        add_key(b, &t->fields[i], "  ", t->fields[i].flags & FIELD_REQUIRED || streq(t->fields[i].name, hint->show));
+        if (!hint->fits || goes_with(kind, hint, &t->fields[i]))
+            add_key(b, &t->fields[i], "  ", is_set(&t->fields[i], hint));
+    if (hint->fits)
+        buf_printf(b, "  # Other settings have more keys: triggerctl explain %s\n", kind->name);
     if (kind->has_filter && hint->filter)
         buf_printf(b, "  # Only events whose data match this pattern.\n  # filter: %s\n", hint->filter);
     buf_printf(b, "  # Inputs of the pipeline from the event's data.\n  input_mapping:\n    %s\n", hint->mapping);

@@ -24,6 +24,8 @@ static void tell(struct engine *e, const struct snapshot *s)
     shown.resolved_inputs = s->ev->rec.resolved_inputs;
     if (shown.data) /* else it waits, with its data left in the store */
         feed_tell(e, &shown);
+    if (shown.status != EVENT_PENDING && shown.status != EVENT_EXECUTING)
+        event_tell_end(s->ev, shown.status);
 }
 
 static void batch_group_done(struct store_group *g, int result)

@@ -187,8 +187,86 @@ int64_t cooldown_left(const struct live_trigger *t)
     return end > now ? end - now : 0;
 }
 
+/* ---- who wants to know how an event ends ---- */
+
+void event_watch(struct live_event *ev, uint64_t epoch, uint64_t token)
+{
+    struct ending *w = xcalloc(1, sizeof(*w));
+    *w = (struct ending){ev->endings, epoch, token};
+    ev->endings = w;
+}
+
+void source_tell_end(struct live_trigger *t, uint64_t epoch, uint64_t token, enum event_status status)
+{
+    if (t->source && t->source_epoch == epoch && t->type->ended)
+        t->type->ended(t->source, token, status);
+}
+
+void event_tell_end(struct live_event *ev, enum event_status status)
+{
+    while (ev->endings) {
+        struct ending *w = ev->endings;
+        ev->endings = w->next;
+        source_tell_end(ev->trigger, w->epoch, w->token, status);
+        free(w);
+    }
+}
+
+struct live_event *trigger_find_event(struct live_trigger *t, const char *id)
+{
+    struct live_event *ev;
+    for (const struct lane *l = t->lanes; l; l = l->hh.next) {
+        DL_FOREACH (l->running, ev) {
+            if (streq(ev->rec.id, id))
+                return ev;
+        }
+        DL_FOREACH (l->pending, ev) {
+            if (streq(ev->rec.id, id))
+                return ev;
+        }
+    }
+    for (ev = t->latest; ev; ev = ev->supersedes)
+        if (streq(ev->rec.id, id))
+            return ev;
+    return NULL;
+}
+
+/* The event that a source waits for, of those that have not started. */
+static struct live_event *find_waiting(struct live_event *ev, uint64_t epoch, uint64_t token)
+{
+    for (const struct ending *w = ev->endings; w; w = w->next)
+        if (w->epoch == epoch && w->token == token)
+            return ev;
+    return NULL;
+}
+
+bool source_withdraw(struct source_host *host, uint64_t token)
+{
+    struct live_trigger *t = host->trigger;
+    struct live_event *ev, *found = NULL;
+    for (const struct lane *l = t->lanes; l && !found; l = l->hh.next) {
+        DL_FOREACH (l->pending, ev) {
+            if ((found = find_waiting(ev, t->source_epoch, token)))
+                break;
+        }
+    }
+    for (ev = t->latest; ev && !found; ev = ev->supersedes)
+        found = find_waiting(ev, t->source_epoch, token);
+    if (!found || !found->recorded)
+        return false;
+    latest_unlink(found);
+    event_end_pending(found, EVENT_CANCELLED, found->rec.decision,
+                      "its source was stopped before it started; the message stays with the broker");
+    return true;
+}
+
 void event_free(struct live_event *ev)
 {
+    while (ev->endings) {
+        struct ending *w = ev->endings;
+        ev->endings = w->next;
+        free(w);
+    }
     if (ev->spec) { /* two of its texts are borrowed */
         ev->rec.trigger_id = ev->rec.pipeline_id = NULL;
         trigger_unref(ev->spec);

@@ -88,7 +88,11 @@ static void drain_checked(struct timer *timer, void *ctx)
 {
     (void)timer;
     struct engine *e = ctx;
-    if (!e->drained || e->runs || e->batches > 0 || e->reading > 0 || e->sources > 0)
+    if (!e->drained || e->runs || e->batches > 0 || e->reading > 0)
+        return;
+    for (struct live_trigger *t = e->triggers; t; t = t->hh.next)
+        trigger_source_stop(t);
+    if (e->sources > 0)
         return;
     void (*done)(void *) = e->drained;
     e->drained = NULL;
@@ -115,7 +119,10 @@ void engine_drain(struct engine *e, int64_t grace_ms, void (*done)(void *ctx), v
     struct live_trigger *t, *tmp;
     HASH_ITER (hh, e->triggers, t, tmp) {
         timer_stop(e->timers, &t->cooldown);
-        trigger_source_stop(t);
+        if (!t->type->settles_late)
+            trigger_source_stop(t);
+        else if (t->source && !t->source_paused)
+            t->type->pause(t->source); /* the runs that go on have messages of it to settle */
     }
     /* Runs by hand that still wait for a slot are found again at the next start. */
     struct live_run *run, *next;

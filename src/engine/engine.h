@@ -141,6 +141,7 @@ struct trigger_view {
     const int64_t *decisions; /* DECISION_N counters since the start of the daemon; of `filtered` see below */
     int64_t filtered;
     int64_t pending, executing;
+    int64_t source_lag;          /* messages that wait outside; -1: not known */
     const struct origin *origin; /* NULL: from nowhere */
     unsigned line;
 };

@@ -38,7 +38,7 @@ static bool gate_state(struct live_trigger *t, const struct occurrence *o, struc
     if (!t->paused && !t->latched)
         return false;
     enum decision d = t->paused ? DECISION_PAUSED : DECISION_ERROR;
-    bool hold = t->spec->pause_policy == PAUSE_HOLD;
+    bool hold = t->spec->pause_policy == PAUSE_HOLD || o->kept;
     if (t->paused)
         decide(v, hold ? OUTCOME_WAIT : OUTCOME_SKIP, d,
                hold ? "the trigger is paused; waits for resume" : "the trigger is paused");
@@ -193,6 +193,11 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
 {
     *v = (struct verdict){.outcome = OUTCOME_RUN, .decision = DECISION_FIRED};
     id_next(&t->engine->ids, "evt_", v->event_id);
+    if (o->failed) {
+        decide(v, OUTCOME_FAIL, DECISION_ERROR, "%s", o->failed);
+        v->error = xstrdup(o->failed);
+        return;
+    }
     bool decided = gate_state(t, o, v);
     if (v->outcome == OUTCOME_SKIP || gate_loop(t, o, v))
         return;

@@ -9,11 +9,16 @@ struct intake {
     struct targets targets; /* pinned */
     /* copies, for what happens after an asynchronous step */
     struct occurrence o;
-    char *event_type, *identity, *traceparent, *root_event_id, *chain, *replay_of, *text;
+    char *event_type, *identity, *traceparent, *root_event_id, *chain, *replay_of, *failed, *text;
     char *printed; /* the data as text, where we printed it: the last event takes it */
     cJSON *data;
     /* settlement of an active source */
     uint64_t epoch, token;
+    const struct source_type *type;
+    struct source *late; /* it is settled even if it was stopped meanwhile (source_type.settles_late); else NULL */
+    bool until_end;
+    enum event_status first_status; /* of the event that has the identity, or SKIPPED where there is none */
+    struct live_event *first;       /* that one, while it waits or runs */
     intake_done_fn *done;
     void *ctx;
     struct live_event **events; /* as many as targets at most */
@@ -56,6 +61,7 @@ static void intake_free(struct intake *in)
     free(in->root_event_id);
     free(in->chain);
     free(in->replay_of);
+    free(in->failed);
     free(in->text);
     free(in->printed);
     cJSON_Delete(in->data);
@@ -72,16 +78,29 @@ static void intake_free(struct intake *in)
 static void settle_source(struct intake *in, bool recorded, const char *why)
 {
     if (!in->epoch || in->targets.n == 0)
-        return;
+        return; /* (a trigger whose source settles late is not dropped from its targets) */
     struct live_trigger *t = in->targets.list[0];
     uint64_t epoch = in->epoch;
+    struct source *s = in->late ? in->late : t->source && t->source_epoch == epoch ? t->source : NULL;
+    const struct source_type *type = in->type;
     in->epoch = 0;
-    if (!t->source || t->source_epoch != epoch)
+    if (!s)
         return;
-    if (recorded && t->type->ack)
-        t->type->ack(t->source, in->token);
-    else if (!recorded && t->type->nack)
-        t->type->nack(t->source, in->token, why);
+    if (!recorded) {
+        if (type->nack)
+            type->nack(s, in->token, why);
+        return;
+    }
+    if (type->ack)
+        type->ack(s, in->token);
+    if (!in->until_end)
+        return;
+    if (in->first)
+        event_watch(in->first, epoch, in->token);
+    else if (in->n_events > 0)
+        event_watch(in->events[0], epoch, in->token);
+    else
+        source_tell_end(t, epoch, in->token, in->first_status);
 }
 
 static void flight_land(struct intake *in)
@@ -287,6 +306,10 @@ static void drop_removed(struct intake *in)
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined)
 {
     struct engine *e = in->engine;
+    if (in->late && in->targets.list[0]->removed) {
+        refuse(in, -ESHUTDOWN, "the trigger was deleted");
+        return;
+    }
     drop_removed(in);
     if (in->targets.n == 0) {
         refuse(in, 0, NULL);
@@ -320,6 +343,61 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
 
 /* ---- duplicates ---- */
 
+static void intake_duplicate(struct intake *in)
+{
+    for (size_t i = 0; i < in->targets.n; i++)
+        trigger_decided(in->targets.list[i], DECISION_DUPLICATE);
+    if (!in->first) {
+        refuse(in, 0, NULL);
+        return;
+    }
+    answer(in); /* at once: it might end before a later answer */
+    intake_free(in);
+}
+
+/* How the event that has the identity ended. */
+static void first_read(struct store_read *r, int result)
+{
+    struct intake *in = r->ctx;
+    struct engine *e = in->engine;
+    bool known = result == 0 && r->n_events == 1;
+    enum event_status status = known ? r->events[0].status : EVENT_COMPLETED;
+    store_read_free(r);
+    e->reading--;
+    if (result < 0 && result != -ENOENT) {
+        refuse(in, -EIO, store_words(-EIO));
+    } else if (known && status == EVENT_FAILED) {
+        free(steal(&in->duplicate_events));
+        if (e->draining)
+            refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
+        else
+            intake_gate(in, &in->o, in->text, NULL);
+    } else if (known && (status == EVENT_PENDING || status == EVENT_EXECUTING)) {
+        free(steal(&in->duplicate_events));
+        refuse(in, -EBUSY, "the first event of this message is just ending");
+    } else {
+        in->first_status = status;
+        intake_duplicate(in);
+    }
+    drain_progress(e);
+}
+
+/* Whoever brought it wants to know how the first one ends. */
+static void intake_find_first(struct intake *in, const cJSON *ids)
+{
+    struct engine *e = in->engine;
+    const char *id = ids && cJSON_IsString(ids->child) ? ids->child->valuestring : "";
+    in->first = trigger_find_event(in->targets.list[0], id);
+    if (in->first) {
+        intake_duplicate(in);
+        return;
+    }
+    e->reading++;
+    struct store_read *r = store_read_new(STORE_READ_EVENT, first_read, in);
+    r->id = xstrdup(id);
+    e->store->read(e->store, r);
+}
+
 static void looked_up(struct store_read *r, int result)
 {
     struct intake *in = r->ctx;
@@ -333,9 +411,10 @@ static void looked_up(struct store_read *r, int result)
             cJSON *ids = value_get(entry, "events");
             if (in->redelivery || streq(value_get_string(entry, "body"), hash)) {
                 in->duplicate_events = value_print(ids);
-                for (size_t i = 0; i < in->targets.n; i++)
-                    trigger_decided(in->targets.list[i], DECISION_DUPLICATE);
-                refuse(in, 0, NULL);
+                if (in->until_end)
+                    intake_find_first(in, ids);
+                else
+                    intake_duplicate(in);
             } else {
                 refuse(in, -EEXIST, "this idempotency key was used here with another body");
             }
@@ -386,6 +465,7 @@ static void keep_copies(struct intake *in, const struct occurrence *o, const cha
     in->root_event_id = xstrdup0(o->root_event_id);
     in->chain = xstrdup0(o->chain);
     in->replay_of = xstrdup0(o->replay_of);
+    in->failed = xstrdup0(o->failed);
     in->text = xstrdup(text);
     in->data = cJSON_Duplicate(o->data, true);
     in->o = *o;
@@ -395,6 +475,7 @@ static void keep_copies(struct intake *in, const struct occurrence *o, const cha
     in->o.root_event_id = in->root_event_id;
     in->o.chain = in->chain;
     in->o.replay_of = in->replay_of;
+    in->o.failed = in->failed;
     in->o.data_text = in->text;
     in->o.data = in->data;
 }
@@ -518,7 +599,8 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     struct intake *in = intake_for(e, t, NULL, NULL);
     const char *text = intake_text(in, &o);
     t->seen++;
-    bool wanted = trigger_wants(t, o.data, NULL, 0);
+    o.kept = t->type->kind.lossless;
+    bool wanted = o.failed || trigger_wants(t, o.data, NULL, 0);
     o.round = wanted ? rounds_count(t, &o) : (struct round){0};
     if (!wanted) {
         trigger_decided(t, DECISION_FILTERED);
@@ -527,6 +609,10 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     in->redelivery = true;
     in->epoch = t->source_epoch;
     in->token = token;
+    in->type = t->type;
+    in->late = t->type->settles_late ? t->source : NULL;
+    in->until_end = o.until_end;
+    in->first_status = EVENT_SKIPPED;
     if (!wanted) {
         refuse(in, 0, NULL);
         return;

@@ -194,6 +194,7 @@ struct live_trigger {
     enum live_source_state source_state;
     const char *source_reason;
     char *source_message;
+    int64_t source_last_ms, source_in_flight, source_lag; /* as source_progress() has them */
     struct subscription *subscriptions;
     struct recent_ring recent; /* of an active source */
     int64_t seen, recent_from; /* occurrences of an active source; those up to recent_from were for an older filter */
@@ -235,6 +236,12 @@ struct live_pipeline {
 
 /* ---- events and runs ---- */
 
+/* A source that is to be told how an event ends. */
+struct ending {
+    struct ending *next;
+    uint64_t epoch, token;
+};
+
 enum live_event_place { PLACE_NOWHERE, PLACE_PENDING, PLACE_RUNNING };
 
 struct live_event {
@@ -254,6 +261,7 @@ struct live_event {
     struct live_run *run;
     int64_t reserved_fire_ms;      /* when it took the cooldown, while that is not recorded; 0: it did not */
     struct live_event *supersedes; /* cooldown_policy latest: the one whose place it takes once it is recorded */
+    struct ending *endings;
     struct live_event *prev, *next;
 };
 
@@ -522,6 +530,12 @@ int64_t cooldown_left(const struct live_trigger *t);
 void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void event_free(struct live_event *ev);
+/* Sources that want to know how it ends: one more; all are told. */
+void event_watch(struct live_event *ev, uint64_t epoch, uint64_t token);
+void event_tell_end(struct live_event *ev, enum event_status status);
+void source_tell_end(struct live_trigger *t, uint64_t epoch, uint64_t token, enum event_status status);
+/* That waits or runs; NULL: there is none. */
+struct live_event *trigger_find_event(struct live_trigger *t, const char *id);
 void event_confirmed_waiting(struct live_event *ev); /* its record as pending is on disk */
 void event_unload(struct live_event *ev);            /* leave its data in the store, if there is too much in memory */
 void cooldown_over(struct timer *timer, void *ctx);  /* ctx: the live_trigger */

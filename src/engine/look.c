@@ -21,6 +21,7 @@ void trigger_look(struct live_trigger *t, struct trigger_view *ret)
         .filtered = trigger_filtered_count(t),
         .pending = t->n_pending,
         .executing = t->n_running,
+        .source_lag = t->source_lag,
         .origin = t->origin,
         .line = t->line,
     };

@@ -28,11 +28,11 @@
 #include "store/store.h"
 
 struct loop;
-struct mcp_servers;
 struct secret_dirs;
 struct source;
 struct source_host;
 struct watcher;
+struct queue_hub;
 
 /* What every source may use. `loop` is NULL in the simulator. */
 struct source_env {
@@ -43,15 +43,13 @@ struct source_env {
     struct store_port *store;
     struct watcher *watcher; /* the one inotify descriptor of all sources; NULL in the simulator */
     const char *state_dir;
-    struct mcp_servers *mcp;                /* of `mcp_event`; NULL in the simulator */
     const struct secret_dirs *secrets_dirs; /* for what its config refers to: engine/secret_read.h */
+    struct queue_hub *queues;               /* what triggers on message queues share; NULL in the simulator */
 };
 
 struct channel_key {
     const char *text; /* borrowed from the config */
     bool glob;        /* a pattern over channel names (lang/glob) */
-    char mark;        /* not 0: the channel is called `MARK SCOPE TEXT` */
-    const char *scope;
 };
 
 struct source_type {
@@ -66,8 +64,10 @@ struct source_type {
     cJSON *(*inputs)(const void *config, const cJSON *data, char **ret_error);
 
     /* Active types. */
-    bool remote;     /* what it connects to is elsewhere: being ready does not wait for it */
     bool own_writes; /* what a run writes may be an event of its own trigger: such rounds are counted */
+    /* ack() and nack() also come after stop(): every token is settled, and `done` waits for that. While triggerd shuts
+     * down it is paused until all runs have ended, and then stopped. */
+    bool settles_late;
     int (*create)(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
                   struct source **ret, struct error *err);
     void (*start)(struct source *s);
@@ -78,9 +78,9 @@ struct source_type {
     void (*update)(struct source *s, const struct trigger *trigger);
     void (*ack)(struct source *s, uint64_t token);
     void (*nack)(struct source *s, uint64_t token, const char *why);
-    /* Of occurrences with until_end, once, after ack(): its event has ended (that is on disk), as `status` says;
-     * EVENT_SKIPPED where there is none, for it was filtered. Where the identity was known, the status of the event that
-     * has it, which is told when that ends; a failed event does not make its redelivery a duplicate. */
+    /* Of occurrences with until_end, once, after ack(), not after stop(): its event has ended (that is on disk), as
+     * `status` says; EVENT_SKIPPED where there is none, for it was filtered. Where the identity was known, the status of
+     * the event that has it, which is told when that ends; a failed event does not make its redelivery a duplicate. */
     void (*ended)(struct source *s, uint64_t token, enum event_status status);
     /* The trigger is deleted, or of another type now: add to `g` the deletion of what the type keeps in the store under
      * its id. NULL: nothing. */
@@ -99,6 +99,12 @@ enum source_state {
 };
 /* Report a change; `reason` is a constant in CamelCase (`ConnRefused`), `message` is copied. */
 void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message);
+/* How it goes: the last event (0: none yet), what is taken and not settled, what waits outside (-1: not known). Shown
+ * with the condition, as long as it is connected. */
+void source_progress(struct source_host *host, int64_t last_ms, int64_t in_flight, int64_t lag);
+/* Of an occurrence with until_end that was acknowledged: forget how it ends, and end its event as cancelled if nothing
+ * of it has started. True: it was so, and who delivers it again does not make it run twice. */
+bool source_withdraw(struct source_host *host, uint64_t token);
 /* The id of the trigger it works for (for logs and for state kept under its name). */
 const char *source_trigger_id(const struct source_host *host);
 /* The directory of its manifest, for secrets_want(); free() it. NULL: not known. */

@@ -27,7 +27,7 @@ struct cgroups;
 struct sandbox;
 struct http_client;
 struct worker_pools;
-struct mcp_servers;
+struct queue_publishers;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -44,7 +44,7 @@ struct step_env {
     struct sandbox *sandbox;                /* for steps that ask for one, NULL: they are refused */
     struct http_client *http;               /* for the `http` step; NULL in the simulator */
     struct worker_pools *workers;           /* of the `worker` step */
-    struct mcp_servers *mcp;                /* of the `mcp` step */
+    struct queue_publishers *publishers;    /* of the `publish` step; NULL in the simulator */
     const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
     const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */

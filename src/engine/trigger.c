@@ -48,6 +48,27 @@ static void set(struct live_trigger *t, const char *type, bool status, const cha
         change_tell(t->engine, WATCHED_TRIGGER, t->id);
 }
 
+/* It works: with what the source says, and how it goes. */
+static void set_connected(struct live_trigger *t)
+{
+    struct buf b = {0};
+    char when[TIME_TEXT_SIZE];
+    if (t->source_message)
+        buf_printf(&b, "%s; ", t->source_message);
+    if (t->source_last_ms > 0) {
+        time_format(t->source_last_ms, when);
+        buf_printf(&b, "last event %s; ", when);
+    }
+    if (t->source_last_ms > 0 || t->source_in_flight > 0)
+        buf_printf(&b, "%" PRId64 " in flight; ", t->source_in_flight);
+    if (t->source_lag >= 0)
+        buf_printf(&b, "lag %" PRId64 "; ", t->source_lag);
+    if (b.len > 0)
+        b.data[b.len -= 2] = '\0';
+    set(t, "Connected", true, t->source_reason ? t->source_reason : "Connected", b.data);
+    buf_fini(&b);
+}
+
 static void refresh_connected(struct live_trigger *t)
 {
     bool active = t->type->create != NULL;
@@ -57,7 +78,7 @@ static void refresh_connected(struct live_trigger *t)
     else if (!active)
         set(t, "Connected", true, "Listening", NULL);
     else if (t->source_state == LIVE_SOURCE_UP)
-        set(t, "Connected", true, t->source_reason ? t->source_reason : "Connected", t->source_message);
+        set_connected(t);
     else if (t->source_state == LIVE_SOURCE_FAILED)
         set(t, "Connected", false, t->source_reason ? t->source_reason : "Failed", t->source_message);
     else if (t->source_state == LIVE_SOURCE_WAITING) {
@@ -285,6 +306,8 @@ void trigger_source_stop(struct live_trigger *t)
     t->source = NULL;
     t->source_state = LIVE_SOURCE_NONE;
     t->source_paused = false;
+    t->source_last_ms = t->source_in_flight = 0;
+    t->source_lag = -1;
     t->type->stop(s, source_gone, t->engine);
 }
 
@@ -316,7 +339,7 @@ void trigger_source_start(struct live_trigger *t)
 
 void trigger_source_flow(struct live_trigger *t)
 {
-    if (!t->source)
+    if (!t->source || t->engine->draining)
         return;
     int64_t limit = t->spec->queue_limit;
     bool full = t->source_paused ? t->n_pending > limit * 3 / 4 : t->n_pending >= limit;
@@ -351,6 +374,16 @@ void source_report(struct source_host *host, enum source_state state, const char
                    reason, message ? ": " : "", message ? message : "");
 }
 
+void source_progress(struct source_host *host, int64_t last_ms, int64_t in_flight, int64_t lag)
+{
+    struct live_trigger *t = host->trigger;
+    t->source_last_ms = last_ms;
+    t->source_in_flight = in_flight;
+    t->source_lag = lag;
+    if (t->source_state == LIVE_SOURCE_UP)
+        set_connected(t);
+}
+
 const char *source_trigger_id(const struct source_host *host)
 {
     return host->trigger->id;
@@ -375,7 +408,7 @@ size_t engine_starting_sources(const struct engine *e)
 {
     size_t n = 0;
     for (const struct live_trigger *t = e->triggers; t; t = t->hh.next)
-        n += t->source_state == LIVE_SOURCE_STARTING && !t->removed && !t->type->remote;
+        n += t->source_state == LIVE_SOURCE_STARTING && !t->removed;
     return n;
 }
 
@@ -413,6 +446,7 @@ static struct live_trigger *trigger_new(struct engine *e, struct trigger *spec)
     t->type = type_of(e, spec->kind);
     t->host.trigger = t;
     t->source_message = NULL;
+    t->source_lag = -1;
     t->content = spec_hash(spec);
     timer_init(&t->cooldown, cooldown_over, t);
     HASH_ADD_KEYPTR(hh, e->triggers, t->id, strlen(t->id), t);

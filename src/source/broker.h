@@ -6,9 +6,9 @@
  *
  * Life of a broker: create → start → (pause ⇄ resume)* → stop → done. It connects, and connects again, by itself
  * (queue_backoff_next()), and says how it stands with queue_state(). Calls come on the loop thread; what it calls of its
- * host never calls into it from inside. After stop() it says and delivers nothing more; `done` comes once, never from
- * inside; then it has freed itself, and what was delivered and not settled is the broker's (the server's) to deliver
- * again, to whoever comes next.
+ * host never calls into it from inside. After stop() it says and delivers nothing more, but what was settled before is
+ * still sent (within 2 s, where the server takes it); `done` comes once, never from inside; then it has freed itself, and
+ * what was delivered and not settled is the broker's (the server's) to deliver again, to whoever comes next.
  *
  * Messages: it hands each one over with queue_delivered() and is told once what becomes of it by settle(): for each
  * delivery exactly one call, in any order, perhaps much later, perhaps when the connection it came by is gone. Then it
@@ -74,12 +74,15 @@ extern const struct broker_type broker_redis, broker_rabbitmq, broker_kafka, bro
 /* ---- what a broker calls of its host ---- */
 
 /* `tag` is the broker's own name for it, until it is settled; never settled from inside the call. */
-void queue_delivered(struct queue_consumer *host, uint64_t tag, struct queue_message *m);
+void queue_delivered(struct queue_consumer *c, uint64_t tag, struct queue_message *m);
 /* As source_report(): told to every trigger of the consumer; only changes have an effect. `reason`: `ConnectionRefused`,
  * `AuthenticationFailed`, `QueueNotFound`, `ConnectionLost`, `NoProgress`, …; `message` is masked by the host as well. */
-void queue_state(struct queue_consumer *host, enum source_state state, const char *reason, const char *message);
-/* The triggers that share it: their ids, for what a broker keeps under its name (a processing list). The first in order
- * of id, as of now. */
-const char *queue_owner(const struct queue_consumer *host);
+void queue_state(struct queue_consumer *c, enum source_state state, const char *reason, const char *message);
+/* The name under which a broker keeps what is its own on the server (a processing list), the same from create() to the
+ * end of stop(): the id of the first of the triggers that share it, or that with a number (`orders:2`) while another
+ * consumer of this process still goes by it. So a trigger's name may change over a restart or an edit, and what an
+ * earlier consumer left under another name of this node is nobody's, unless in use. */
+const char *queue_owner(const struct queue_consumer *c);
+bool queue_owner_in_use(const struct queue_consumer *c, const char *name);
 
 #endif

@@ -1,0 +1,376 @@
+/* message_queue: the messages of a broker. An active type; what triggers share is in queue_consumer.h.
+ *
+ * A report is one message, or a batch of them, on its way to be an event:
+ *
+ *   filling ─► (held ⇄) told ─► recorded ─► ended        its messages are settled:
+ *                         └────────┴────────────────►    auto: once recorded; manual: once its run has ended
+ *
+ * Reports go to the engine in the order in which their messages came: after one that could not be recorded (a full
+ * queue, a store that fails) the others are held, and it is tried again at resume() or after a while. So what is in
+ * memory is bounded by `prefetch`, for the broker hands out no more.
+ *
+ * stop() waits until what the engine was told is settled: an event that is recorded just then would be delivered again,
+ * and most brokers have no identity by which that would be noticed. */
+#include "source/message_queue.h"
+
+#include "base/loop.h"
+#include "base/util.h"
+#include "source/list.h"
+#include "source/queue_data.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <utlist.h>
+
+const struct broker_type *const queue_brokers[QUEUE_TYPES] = {[QUEUE_REDIS] = &broker_redis};
+
+enum stage { FILLING, HELD, TOLD, RECORDED };
+
+struct report {
+    enum stage stage;
+    char *failed; /* why it is a failed event; NULL: it is not */
+    size_t bytes;
+    struct queue_delivery **messages;
+    size_t n, cap;
+    struct report *prev, *next;
+};
+
+struct source {
+    struct source_host *host;
+    const struct source_env *env;
+    struct queue_config config;
+    char *event_type;
+    struct queue_member *member;
+    struct report *reports; /* oldest first */
+    size_t held, told;      /* how many are at these stages */
+    bool paused, stopping, going;
+    struct queue_backoff backoff;
+    struct timer full;  /* closes the one that is being filled */
+    struct timer again; /* for those that are held */
+    struct loop_task left;
+    void (*done)(void *ctx);
+    void *done_ctx;
+};
+
+/* ---- reports ---- */
+
+static struct report *report_new(struct source *s, size_t cap)
+{
+    struct report *r = xcalloc(1, sizeof(*r));
+    r->messages = xcalloc(cap, sizeof(struct queue_delivery *));
+    r->cap = cap;
+    DL_APPEND(s->reports, r);
+    return r;
+}
+
+static void report_free(struct source *s, struct report *r)
+{
+    DL_DELETE(s->reports, r);
+    s->held -= r->stage == HELD;
+    free(r->messages);
+    free(r->failed);
+    free(r);
+}
+
+/* Its messages are settled, and it is gone. */
+static void report_settle(struct source *s, struct report *r, enum queue_settlement how)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        enum queue_settlement one = how == QUEUE_AGAIN ? queue_requeue(r->messages[i], s->config.max_deliveries) : how;
+        if (r->stage < RECORDED)
+            queue_share_let_go(r->messages[i]);
+        queue_share_settle(r->messages[i], one);
+    }
+    report_free(s, r);
+}
+
+static cJSON *report_data(const struct report *r, bool batches)
+{
+    if (!batches || r->failed)
+        return r->messages[0]->data;
+    _cleanup_(freep) const cJSON **list = xcalloc(r->n, sizeof(const cJSON *));
+    for (size_t i = 0; i < r->n; i++)
+        list[i] = r->messages[i]->data;
+    return queue_batch_data(list, r->n);
+}
+
+static void report_tell(struct source *s, struct report *r)
+{
+    bool batches = s->config.batch_size > 1;
+    cJSON *data = report_data(r, batches);
+    const struct queue_delivery *first = r->messages[0];
+    struct occurrence o = {.event_type = s->event_type,
+                           .data = data,
+                           .identity = r->n == 1 ? first->identity : NULL,
+                           .traceparent = r->n == 1 ? first->traceparent : NULL,
+                           .until_end = s->config.ack_mode == ACK_MANUAL && !r->failed,
+                           .failed = r->failed};
+    s->held -= r->stage == HELD;
+    r->stage = TOLD;
+    s->told++;
+    source_occurred(s->host, &o, (uint64_t)(uintptr_t)r);
+    if (data != first->data)
+        cJSON_Delete(data);
+}
+
+/* The held ones, as far as nothing is in their way. */
+static void tell_held(struct source *s)
+{
+    struct report *r, *next;
+    loop_timer_stop(s->env->loop, &s->again);
+    size_t left = s->held;
+    DL_FOREACH_SAFE (s->reports, r, next) {
+        if (left == 0)
+            break;
+        if (r->stage != HELD)
+            continue;
+        left--;
+        report_tell(s, r);
+    }
+}
+
+/* It is complete. */
+static void report_close(struct source *s, struct report *r)
+{
+    loop_timer_stop(s->env->loop, &s->full);
+    if (s->held == 0 && !s->stopping) {
+        report_tell(s, r);
+        return;
+    }
+    r->stage = HELD;
+    s->held++;
+}
+
+static struct report *being_filled(const struct source *s)
+{
+    struct report *last = s->reports ? s->reports->prev : NULL;
+    return last && last->stage == FILLING ? last : NULL;
+}
+
+static void time_is_up(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct source *s = ctx;
+    struct report *r = being_filled(s);
+    if (r)
+        report_close(s, r);
+}
+
+static void try_again(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    tell_held(ctx);
+}
+
+/* ---- what the consumer tells ---- */
+
+static char *why_failed(const struct source *s, const struct queue_delivery *d)
+{
+    if (d->too_large)
+        return xasprintf("the message has %zu bytes, more than the %zu that an event may have; its beginning is kept",
+                         d->bytes, QUEUE_BODY_MAX);
+    if (d->deliveries > s->config.max_deliveries)
+        return xasprintf("delivered %" PRId64 " times (max_deliveries: %" PRId64 ")", d->deliveries,
+                         s->config.max_deliveries);
+    return NULL;
+}
+
+static void delivered(void *ctx, struct queue_delivery *d)
+{
+    struct source *s = ctx;
+    struct report *r = being_filled(s);
+    char *failed = why_failed(s, d);
+    size_t size = failed ? 1 : (size_t)s->config.batch_size;
+    if (r && (failed || r->bytes + d->bytes > QUEUE_BATCH_MAX)) {
+        report_close(s, r);
+        r = NULL;
+    }
+    if (!r) {
+        r = report_new(s, size);
+        r->failed = failed;
+        if (size > 1)
+            loop_timer_start(s->env->loop, &s->full, (int64_t)(s->config.batch_timeout_seconds * 1000 + 0.5));
+    }
+    r->messages[r->n++] = d;
+    r->bytes += d->bytes;
+    if (r->n == r->cap)
+        report_close(s, r);
+}
+
+static void state(void *ctx, enum source_state state, const char *reason, const char *message)
+{
+    struct source *s = ctx;
+    source_report(s->host, state, reason, message);
+}
+
+static void progress(void *ctx, int64_t last_ms, int64_t in_flight, int64_t lag)
+{
+    struct source *s = ctx;
+    source_progress(s->host, last_ms, in_flight, lag);
+}
+
+static const struct queue_member_type member_type = {.delivered = delivered, .state = state, .progress = progress};
+
+/* ---- what the engine calls ---- */
+
+static int create(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
+                  struct source **ret, struct error *err)
+{
+    const struct queue_config *c = trigger->config;
+    if (!env->queues)
+        return error_set(err, -ENOTSUP, "there are no message queues here");
+    if (!queue_has_broker(env->queues, (enum queue_type)c->queue_type))
+        return error_set(err, -ENOTSUP, "this triggerd was built without %s", queue_type_words[c->queue_type]);
+    struct source *s = xcalloc(1, sizeof(*s));
+    s->host = host;
+    s->env = env;
+    queue_config_copy(c, &s->config);
+    s->event_type = xasprintf("message_%s", queue_type_words[c->queue_type]);
+    timer_init(&s->full, time_is_up, s);
+    timer_init(&s->again, try_again, s);
+    *ret = s;
+    return 0;
+}
+
+static void start(struct source *s)
+{
+    _cleanup_(freep) char *dir = source_manifest_dir(s->host);
+    s->member = queue_join(s->env->queues, source_trigger_id(s->host), &s->config, dir, &member_type, s);
+    queue_member_tell(s->member);
+}
+
+static void gone(void *ctx)
+{
+    struct source *s = ctx;
+    void (*done)(void *) = s->done;
+    void *done_ctx = s->done_ctx;
+    free(s->event_type);
+    fields_fini(&queue_source_fields, &s->config);
+    free(s);
+    done(done_ctx);
+}
+
+/* The engine has nothing more of it. Of what others have taken too nothing is lost: what is recorded counts as done,
+ * what is not is given back. What it alone has is the server's again. */
+static void leave(struct source *s)
+{
+    bool alone = queue_member_alone(s->member);
+    s->going = true;
+    while (s->reports) {
+        struct report *r = s->reports;
+        if (!alone) {
+            report_settle(s, r, r->stage == RECORDED ? QUEUE_DONE : QUEUE_BACK);
+            continue;
+        }
+        if (r->stage == RECORDED && !r->messages[0]->identity)
+            source_withdraw(s->host, (uint64_t)(uintptr_t)r);
+        for (size_t i = 0; i < r->n; i++) {
+            if (r->stage < RECORDED)
+                queue_share_let_go(r->messages[i]);
+            queue_share_abandon(r->messages[i]);
+        }
+        report_free(s, r);
+    }
+    queue_leave(s->member, gone, s);
+}
+
+static void leave_if_settled(struct source *s)
+{
+    if (s->stopping && !s->going && s->told == 0)
+        leave(s);
+}
+
+static void stop(struct source *s, void (*done)(void *ctx), void *ctx)
+{
+    s->stopping = true;
+    s->done = done;
+    s->done_ctx = ctx;
+    loop_timer_stop(s->env->loop, &s->full);
+    loop_timer_stop(s->env->loop, &s->again);
+    queue_member_retire(s->member);
+    leave_if_settled(s);
+}
+
+static void hold(struct source *s)
+{
+    s->paused = true;
+    queue_member_pause(s->member);
+}
+
+static void resume(struct source *s)
+{
+    s->paused = false;
+    queue_backoff_reset(&s->backoff);
+    tell_held(s);
+    queue_member_resume(s->member);
+}
+
+static void ack(struct source *s, uint64_t token)
+{
+    struct report *r = (struct report *)(uintptr_t)token;
+    s->told--;
+    queue_backoff_reset(&s->backoff);
+    for (size_t i = 0; i < r->n; i++)
+        queue_share_let_go(r->messages[i]);
+    r->stage = RECORDED;
+    if (r->failed) /* what the event does not hold, or nobody can use, ends where such messages end */
+        report_settle(s, r,
+                      s->config.ack_mode == ACK_MANUAL && s->config.on_failure == FAILURE_DROP ? QUEUE_DONE
+                      : s->config.ack_mode == ACK_MANUAL || r->messages[0]->too_large          ? QUEUE_DEAD_LETTER
+                                                                                               : QUEUE_DONE);
+    else if (s->config.ack_mode == ACK_AUTO)
+        report_settle(s, r, QUEUE_DONE);
+    leave_if_settled(s);
+}
+
+static void nack(struct source *s, uint64_t token, const char *why)
+{
+    (void)why; /* the trigger shows it: a full queue, a store that fails */
+    struct report *r = (struct report *)(uintptr_t)token;
+    s->told--;
+    r->stage = HELD;
+    s->held++;
+    if (!s->stopping && !timer_active(&s->again))
+        loop_timer_start(s->env->loop, &s->again, queue_backoff_next(&s->backoff, s->env->random));
+    leave_if_settled(s);
+}
+
+static void ended(struct source *s, uint64_t token, enum event_status status)
+{
+    struct report *r = (struct report *)(uintptr_t)token;
+    static const enum queue_settlement settlements[] = {
+        [FAILURE_REQUEUE] = QUEUE_AGAIN, [FAILURE_DEAD_LETTER] = QUEUE_DEAD_LETTER, [FAILURE_DROP] = QUEUE_DONE};
+    assert(r->stage == RECORDED);
+    report_settle(s, r, status == EVENT_FAILED ? settlements[s->config.on_failure] : QUEUE_DONE);
+}
+
+/* ---- the manifest ---- */
+
+static void validate(const void *config, const cJSON *node, const char *path, struct issues *issues)
+{
+    const struct queue_config *c = config;
+    queue_source_validate(c, node, path, issues);
+    const struct broker_type *broker = queue_brokers[c->queue_type];
+    if (broker && broker->validate)
+        broker->validate(c, node, path, issues);
+}
+
+const struct source_type source_message_queue = {
+    .kind = {.name = "message_queue",
+             .config = &queue_source_fields,
+             .has_filter = true,
+             .lossless = true,
+             .validate = validate,
+             .rules = queue_source_rules},
+    .settles_late = true,
+    .create = create,
+    .start = start,
+    .stop = stop,
+    .pause = hold,
+    .resume = resume,
+    .ack = ack,
+    .nack = nack,
+    .ended = ended,
+};
