@@ -7,11 +7,17 @@ static const char *const statement_texts[ST_N] = {
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_TOUCH] = "REPLACE INTO meta VALUES('touched',?1)",
     [ST_EVENT_INSERT] = "INSERT INTO events VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
-                        "?20,?21,?22,?23)",
+                        "?20,?21,?22,?23,?24)",
+    [ST_GROUP_FIND] = "SELECT id FROM event_groups WHERE trigger_id=?1 AND pipeline_id=?2 AND event_type=?3 AND "
+                      "status=?4 AND decision=?5",
+    [ST_GROUP_INSERT] = "INSERT INTO event_groups(trigger_id,pipeline_id,event_type,status,decision,n) "
+                        "VALUES(?1,?2,?3,?4,?5,0)",
+    [ST_GROUP_ADD] = "UPDATE event_groups SET n=n+?6 WHERE trigger_id=?1 AND pipeline_id=?2 AND event_type=?3 AND "
+                     "status=?4 AND decision=?5",
     [ST_EVENT_STATE] = "SELECT status,decision,occurred_ms,trigger_id,pipeline_id,event_type FROM events WHERE seq=?1",
     [ST_EVENT_UPDATE] = "UPDATE events SET status=?2,decision=?3,attempt=?4,started_ms=?5,completed_ms=?6,run_id=?7,"
                         "reason=coalesce(?8,reason),error_message=coalesce(?9,error_message),"
-                        "resolved_inputs=coalesce(?10,resolved_inputs) WHERE seq=?1",
+                        "resolved_inputs=coalesce(?10,resolved_inputs),group_id=?11 WHERE seq=?1",
     [ST_RUN_INSERT] = "INSERT INTO runs VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
     [ST_RUN_STATE] = "SELECT status,trigger_id,pipeline_id FROM runs WHERE seq=?1",
     [ST_RUN_UPDATE] = "UPDATE runs SET status=?2,attempt=?3,started_ms=?4,completed_ms=?5,error_message=?6,outputs=?7 "
@@ -53,6 +59,7 @@ static const char *const statement_texts[ST_N] = {
         "DELETE FROM dedup WHERE (scope,key) IN (SELECT scope,key FROM dedup INDEXED BY dedup_by_expiry "
         "WHERE expires_ms<=?1 ORDER BY expires_ms LIMIT ?2)",
     [ST_COUNT_SWEEP] = "DELETE FROM counts WHERE n<=0",
+    [ST_GROUP_SWEEP] = "DELETE FROM event_groups WHERE n<=0",
     [ST_MINUTE_SWEEP] = "DELETE FROM event_minutes WHERE n<=0",
     [ST_TEXT_SWEEP] = "DELETE FROM pipeline_texts WHERE NOT EXISTS(SELECT 1 FROM runs WHERE text_id=pipeline_texts.id)",
 };
@@ -97,8 +104,49 @@ static void bind_bytes(sqlite3_stmt *st, int i, const char *bytes, size_t len)
         sqlite3_bind_blob64(st, i, bytes, len, SQLITE_STATIC);
 }
 
+static void bind_group(sqlite3_stmt *st, const char *const texts[3], int status, int decision)
+{
+    for (int i = 0; i < 3; i++)
+        bind_text(st, i + 1, texts[i] ? texts[i] : "");
+    sqlite3_bind_int(st, 4, status);
+    sqlite3_bind_int(st, 5, decision);
+}
+
+/* The group of such an event, made where there is none. */
+static int group_of(struct writer *w, const char *trigger_id, const char *pipeline_id, const char *event_type,
+                    int status, int decision, int64_t *ret)
+{
+    int64_t *known = counts_group(&w->counts, trigger_id, pipeline_id, event_type, status, decision);
+    if (*known == 0) {
+        sqlite3_stmt *find = writer_statement(w, ST_GROUP_FIND), *insert = writer_statement(w, ST_GROUP_INSERT);
+        if (!find || !insert)
+            return sqlite3_errcode(w->db);
+        const char *const texts[] = {trigger_id, pipeline_id, event_type};
+        bind_group(find, texts, status, decision);
+        int rc = sqlite3_step(find);
+        if (rc == SQLITE_ROW)
+            *known = sqlite3_column_int64(find, 0);
+        int reset = sqlite3_reset(find);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            return reset;
+        if (rc == SQLITE_DONE) {
+            bind_group(insert, texts, status, decision);
+            rc = statement_run(insert);
+            if (rc != SQLITE_OK)
+                return rc;
+            *known = sqlite3_last_insert_rowid(w->db);
+        }
+    }
+    *ret = *known;
+    return SQLITE_OK;
+}
+
 static int event_insert(struct writer *w, const struct event *e)
 {
+    int64_t group = 0;
+    int rc = group_of(w, e->trigger_id, e->pipeline_id, e->event_type, (int)e->status, (int)e->decision, &group);
+    if (rc != SQLITE_OK)
+        return rc;
     sqlite3_stmt *st = writer_statement(w, ST_EVENT_INSERT);
     if (!st)
         return sqlite3_errcode(w->db);
@@ -126,7 +174,8 @@ static int event_insert(struct writer *w, const struct event *e)
     bind_text(st, i++, e->resolved_inputs);
     bind_text(st, i++, e->data);
     bind_text(st, i++, e->referring);
-    int rc = statement_run(st);
+    sqlite3_bind_int64(st, i++, group);
+    rc = statement_run(st);
     if (rc == SQLITE_OK) {
         counts_add(&w->counts, COUNT_EVENTS, e->trigger_id, e->pipeline_id, e->event_type, (int)e->status,
                    (int)e->decision, 1);
@@ -152,6 +201,13 @@ static int event_update(struct writer *w, const struct event *e)
         return rc == SQLITE_DONE ? SQLITE_OK : reset;
     }
     int status = sqlite3_column_int(old, 0), decision = sqlite3_column_int(old, 1);
+    int64_t group = 0;
+    int found =
+        group_of(w, text_of(old, 3), text_of(old, 4), text_of(old, 5), (int)e->status, (int)e->decision, &group);
+    if (found != SQLITE_OK) {
+        sqlite3_reset(old);
+        return found;
+    }
     if (status != (int)e->status || decision != (int)e->decision) {
         const char *trigger = text_of(old, 3), *pipeline = text_of(old, 4), *type = text_of(old, 5);
         counts_add(&w->counts, COUNT_EVENTS, trigger, pipeline, type, status, decision, -1);
@@ -172,6 +228,7 @@ static int event_update(struct writer *w, const struct event *e)
     bind_text(st, i++, e->reason);
     bind_text(st, i++, e->error_message);
     bind_text(st, i++, e->resolved_inputs);
+    sqlite3_bind_int64(st, i++, group);
     return statement_run(st);
 }
 
@@ -436,10 +493,17 @@ static int put_count(void *ctx, enum count_kind kind, int64_t minute, const char
                      int decision, int n)
 {
     struct writer *w = ctx;
-    sqlite3_stmt *st = writer_statement(w, kind == COUNT_MINUTES ? ST_MINUTE_ADD : ST_COUNT_ADD);
+    sqlite3_stmt *st = writer_statement(w, kind == COUNT_MINUTES  ? ST_MINUTE_ADD
+                                           : kind == COUNT_EVENTS ? ST_GROUP_ADD
+                                                                  : ST_COUNT_ADD);
     if (!st)
         return sqlite3_errcode(w->db);
     int i = 1;
+    if (kind == COUNT_EVENTS) {
+        bind_group(st, texts, status, decision);
+        sqlite3_bind_int(st, 6, n);
+        return statement_run(st);
+    }
     if (kind == COUNT_MINUTES) {
         sqlite3_bind_int64(st, i++, minute);
         sqlite3_bind_int(st, i++, status);

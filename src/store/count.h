@@ -1,4 +1,4 @@
-/* How many rows there are of each sort (tables `counts` and `event_minutes`): changes gathered over a batch in memory,
+/* How many rows there are of each sort (tables `event_groups`, `counts` and `event_minutes`): changes gathered over a batch in memory,
  * written as one upsert a sort before its commit. The entries are kept from batch to batch, so that counting allocates
  * nothing once a sort was seen.
  *
@@ -25,6 +25,7 @@ struct count_entry;
 struct counts {
     struct count_entry *entries; /* a uthash by key */
     struct count_entry *dirty;   /* a utlist: those with changes */
+    struct count_entry *last;    /* that was asked for; NULL: not known */
     size_t n_entries;
     struct buf key;
     int64_t pending[COUNT_KINDS]; /* rows more or less in this batch … */
@@ -34,6 +35,11 @@ struct counts {
 /* `n` rows more (or less) of that sort. NULL texts count as ''; statuses and decisions out of range as the last. */
 void counts_add(struct counts *c, enum count_kind kind, const char *trigger_id, const char *pipeline_id,
                 const char *event_type, int status, int decision, int n);
+/* Where the id of a group of events is remembered; 0: not known yet. Until the next call. */
+int64_t *counts_group(struct counts *c, const char *trigger_id, const char *pipeline_id, const char *event_type,
+                      int status, int decision);
+/* Groups were deleted. */
+void counts_forget_groups(struct counts *c);
 void counts_add_minute(struct counts *c, int64_t occurred_ms, int status, int n);
 
 /* Tell `put` every change that is not zero (`minute` for COUNT_MINUTES, else the texts); stops at what is not 0. */

@@ -3,6 +3,7 @@
  *   store.c      the port: submit, collect, open, close        group.c   groups and reads as values
  *   write.c      the writer thread: batches, commit, failure   apply.c   one operation → SQL
  *   read.c       the reader threads and their queries          row.c     columns → structs
+ *   read_events.c  lists of events
  *   load.c       what is read before the loop runs             count.c   rows by sort
  *   migrate.c    connections, schema, version, damage          retention.c
  *   lock.c       the directory, its lock, the reserve file
@@ -58,6 +59,9 @@ enum statement {
     ST_EVENT_INSERT,
     ST_EVENT_STATE,
     ST_EVENT_UPDATE,
+    ST_GROUP_FIND,
+    ST_GROUP_INSERT,
+    ST_GROUP_ADD,
     ST_RUN_INSERT,
     ST_RUN_STATE,
     ST_RUN_UPDATE,
@@ -86,6 +90,7 @@ enum statement {
     ST_OLD_LOGS,
     ST_DEDUP_EXPIRE,
     ST_COUNT_SWEEP,
+    ST_GROUP_SWEEP,
     ST_MINUTE_SWEEP,
     ST_TEXT_SWEEP,
     ST_N,
@@ -317,5 +322,24 @@ void reserve_release(int fd);
 int reserve_take(int fd, int64_t bytes);
 /* Bytes that an ordinary user can still write where `path` lies, -1 if unknown. */
 int64_t disk_free(const char *path);
+
+/* ---- read.c: conditions ---- */
+
+/* A condition as it grows: text with numbered parameters, and what they are bound to. */
+struct where {
+    struct buf sql;
+    int n;
+    struct {
+        const char *text; /* NULL: the number */
+        int64_t number;
+    } bound[12];
+};
+void where_text(struct where *w, const char *condition, const char *text);
+void where_number(struct where *w, const char *condition, int64_t number);
+int where_prepare(sqlite3 *db, const struct where *w, const char *sql, sqlite3_stmt **ret);
+
+/* ---- read_events.c ---- */
+
+int read_events(sqlite3 *db, struct store_read *r);
 
 #endif

@@ -45,8 +45,8 @@ static int on_event(void *ctx, sqlite3_stmt *st)
 int store_load_open_events(struct store_port *port, int (*fn)(void *ctx, struct event *e), void *ctx, struct error *err)
 {
     _cleanup_(freep) char *sql = xasprintf("SELECT %s FROM events e WHERE e.seq IN "
-                                           "(SELECT seq FROM events INDEXED BY events_by_status "
-                                           "WHERE status IN (0,1)) ORDER BY e.seq",
+                                           "(SELECT seq FROM events INDEXED BY events_by_group WHERE group_id IN "
+                                           "(SELECT id FROM event_groups WHERE status IN (0,1))) ORDER BY e.seq",
                                            event_columns);
     return each(store_of(port), sql, NULL, on_event, &(struct event_call){fn, ctx}, err);
 }

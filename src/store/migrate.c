@@ -13,6 +13,8 @@ static const char *const steps[] = {
     ,
     /* Inputs that hold references to secrets; event.referring. */
     "ALTER TABLE events ADD COLUMN referring TEXT",
+#include "store/schema_3.inc"
+    ,
 };
 
 static bool system_is_full(int e)

@@ -1,7 +1,7 @@
 /* The reader threads: one typed query at a time, in a read transaction of its own.
  *
- * Lists are newest first. Which index drives one is decided here and not by SQLite, which keeps no statistics of this
- * database: `counts` tells exactly how many rows each filter has, and so how far a scan must go to fill a page.
+ * Lists of runs are newest first. Which index drives one is decided here and not by SQLite, which keeps no statistics
+ * of this database: `counts` tells exactly how many rows each filter has, and so how far a scan must go to fill a page.
  */
 #include "store/internal.h"
 
@@ -32,10 +32,8 @@ static const char *const fixed_texts[FIXED_N] = {
     [FIXED_COUNTS] =
         "SELECT coalesce(sum(n),0),"
         "coalesce(sum(n) FILTER (WHERE (?1 IS NULL OR trigger_id=?1) AND (?2 IS NULL OR pipeline_id=?2) AND "
-        "(?3 IS NULL OR event_type=?3) AND (?4<0 OR status=?4) AND (?5<0 OR decision=?5)),0),"
-        "coalesce(sum(n) FILTER (WHERE trigger_id=?1),0),coalesce(sum(n) FILTER (WHERE pipeline_id=?2),0),"
-        "coalesce(sum(n) FILTER (WHERE status=?4),0),coalesce(sum(n) FILTER (WHERE decision=?5),0) "
-        "FROM counts WHERE kind=?6",
+        "(?3<0 OR status=?3)),0),coalesce(sum(n) FILTER (WHERE pipeline_id=?2),0),"
+        "coalesce(sum(n) FILTER (WHERE status=?3),0) FROM counts WHERE kind=1",
     [FIXED_MINUTES] = "SELECT status,sum(n) FROM event_minutes WHERE minute>=?1 GROUP BY status",
     [FIXED_PART_MINUTE] = "SELECT status,count(*) FROM events INDEXED BY events_by_time "
                           "WHERE occurred_ms>=?1 AND occurred_ms<?2 GROUP BY status",
@@ -67,30 +65,20 @@ static int end_statement(sqlite3_stmt *st, int rc)
     return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_DONE : reset;
 }
 
-/* A condition as it grows: text with numbered parameters, and what they are bound to. */
-struct where {
-    struct buf sql;
-    int n;
-    struct {
-        const char *text; /* NULL: the number */
-        int64_t number;
-    } bound[12];
-};
-
-static void where_text(struct where *w, const char *condition, const char *text)
+void where_text(struct where *w, const char *condition, const char *text)
 {
     w->bound[w->n++].text = text;
     buf_printf(&w->sql, " AND %s?%d", condition, w->n);
 }
 
-static void where_number(struct where *w, const char *condition, int64_t number)
+void where_number(struct where *w, const char *condition, int64_t number)
 {
     w->bound[w->n].text = NULL;
     w->bound[w->n++].number = number;
     buf_printf(&w->sql, " AND %s?%d", condition, w->n);
 }
 
-static int where_prepare(sqlite3 *db, const struct where *w, const char *sql, sqlite3_stmt **ret)
+int where_prepare(sqlite3 *db, const struct where *w, const char *sql, sqlite3_stmt **ret)
 {
     int rc = sqlite3_prepare_v2(db, sql, -1, ret, NULL);
     for (int i = 0; i < w->n && rc == SQLITE_OK; i++)
@@ -101,39 +89,14 @@ static int where_prepare(sqlite3 *db, const struct where *w, const char *sql, sq
 
 /* ---- lists ---- */
 
-enum driver { DRIVER_TABLE, DRIVER_TRIGGER, DRIVER_PIPELINE, DRIVER_STATUS, DRIVER_DECISION, DRIVER_TIME, DRIVER_N };
+enum driver { DRIVER_TABLE, DRIVER_PIPELINE, DRIVER_STATUS, DRIVER_TIME, DRIVER_N };
 
-/* One of the two tables. */
-struct list_table {
-    const char *name, *columns, *time_column;
-    const char *indexes[DRIVER_N]; /* NULL: there is none */
-    enum count_kind kind;
-};
-
-static const struct list_table events_table = {
-    "events",
-    event_columns,
-    "occurred_ms",
-    {[DRIVER_TRIGGER] = "events_by_trigger",
-     [DRIVER_STATUS] = "events_by_status",
-     [DRIVER_DECISION] = "events_by_decision",
-     [DRIVER_TIME] = "events_by_time"},
-    COUNT_EVENTS,
-};
-static const struct list_table runs_table = {
-    "runs",
-    run_columns,
-    "created_ms",
-    {[DRIVER_PIPELINE] = "runs_by_pipeline", [DRIVER_STATUS] = "runs_by_status", [DRIVER_TIME] = "runs_by_time"},
-    COUNT_RUNS,
-};
+static const char *const indexes[DRIVER_N] = {
+    [DRIVER_PIPELINE] = "runs_by_pipeline", [DRIVER_STATUS] = "runs_by_status", [DRIVER_TIME] = "runs_by_time"};
 
 struct list {
     struct reader *t;
-    const struct list_table *table;
     const struct store_filter *filter;
-    int decision;           /* -1 for runs */
-    const char *event_type; /* NULL for runs */
     bool timed;             /* filtered by time */
     int64_t matched;        /* rows of all times that match */
     int64_t rows[DRIVER_N]; /* that each index would go through, -1: of no use */
@@ -150,40 +113,27 @@ static int list_counts(struct list *l)
     const struct store_filter *f = l->filter;
     bind_text(st, 1, f->trigger_id);
     bind_text(st, 2, f->pipeline_id);
-    bind_text(st, 3, l->event_type);
-    sqlite3_bind_int(st, 4, f->status);
-    sqlite3_bind_int(st, 5, l->decision);
-    sqlite3_bind_int(st, 6, (int)l->table->kind);
+    sqlite3_bind_int(st, 3, f->status);
     int rc = sqlite3_step(st);
     if (rc == SQLITE_ROW) {
         l->rows[DRIVER_TABLE] = sqlite3_column_int64(st, 0);
         l->matched = sqlite3_column_int64(st, 1);
-        l->rows[DRIVER_TRIGGER] = f->trigger_id ? sqlite3_column_int64(st, 2) : -1;
-        l->rows[DRIVER_PIPELINE] = f->pipeline_id ? sqlite3_column_int64(st, 3) : -1;
-        l->rows[DRIVER_STATUS] = f->status >= 0 ? sqlite3_column_int64(st, 4) : -1;
-        /* That index leaves out the most frequent value. */
-        l->rows[DRIVER_DECISION] = l->decision >= 0 && l->decision != DECISION_FIRED ? sqlite3_column_int64(st, 5) : -1;
-        for (int d = DRIVER_TRIGGER; d < DRIVER_N; d++)
-            if (!l->table->indexes[d])
-                l->rows[d] = -1;
+        l->rows[DRIVER_PIPELINE] = f->pipeline_id ? sqlite3_column_int64(st, 2) : -1;
+        l->rows[DRIVER_STATUS] = f->status >= 0 ? sqlite3_column_int64(st, 3) : -1;
     }
     return end_statement(st, rc);
 }
-_Static_assert(DECISION_FIRED == 12, "schema.sql has this number in its partial index");
 
 /* Times are nearly in the order of recording: the least and the greatest number of that time bound every scan. */
 static int list_time(struct list *l)
 {
-    const char *column = l->table->time_column;
     struct where w = {0};
-    _cleanup_(freep) char *since = xasprintf("%s>=", column), *until = xasprintf("%s<", column);
     if (l->filter->since_ms != 0)
-        where_number(&w, since, l->filter->since_ms);
+        where_number(&w, "created_ms>=", l->filter->since_ms);
     if (l->filter->until_ms != 0)
-        where_number(&w, until, l->filter->until_ms);
-    _cleanup_(freep) char *sql =
-        xasprintf("SELECT count(*),min(seq),max(seq) FROM %s INDEXED BY %s WHERE %s", l->table->name,
-                  l->table->indexes[DRIVER_TIME], w.sql.data + strlen(" AND "));
+        where_number(&w, "created_ms<", l->filter->until_ms);
+    _cleanup_(freep) char *sql = xasprintf(
+        "SELECT count(*),min(seq),max(seq) FROM runs INDEXED BY runs_by_time WHERE %s", w.sql.data + strlen(" AND "));
     sqlite3_stmt *st = NULL;
     int rc = where_prepare(l->t->db, &w, sql, &st);
     if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
@@ -204,19 +154,12 @@ static void list_where(const struct list *l, struct where *w, enum driver driver
         where_text(w, "trigger_id=", f->trigger_id);
     if (f->pipeline_id)
         where_text(w, "pipeline_id=", f->pipeline_id);
-    if (l->event_type)
-        where_text(w, "event_type=", l->event_type);
     if (f->status >= 0)
         where_number(w, "status=", f->status);
-    if (l->decision >= 0)
-        where_number(w, "decision=", l->decision);
-    bool events = l->table->kind == COUNT_EVENTS;
     if (f->since_ms != 0)
-        where_number(w, events ? "occurred_ms>=" : "created_ms>=", f->since_ms);
+        where_number(w, "created_ms>=", f->since_ms);
     if (f->until_ms != 0)
-        where_number(w, events ? "occurred_ms<" : "created_ms<", f->until_ms);
-    if (driver == DRIVER_DECISION)
-        buf_adds(&w->sql, " AND decision<>12");
+        where_number(w, "created_ms<", f->until_ms);
     if (driver == DRIVER_TIME)
         return; /* by time: a bound on the number would not narrow it */
     if (l->low > INT64_MIN)
@@ -225,16 +168,16 @@ static void list_where(const struct list *l, struct where *w, enum driver driver
         where_number(w, "seq<=", l->high);
 }
 
-/* `FROM events e INDEXED BY … WHERE …` */
+/* `FROM runs r INDEXED BY … WHERE …` */
 static char *list_from(const struct list *l, struct where *w, enum driver driver)
 {
     list_where(l, w, driver);
     struct buf sql = {0};
-    buf_printf(&sql, " FROM %s %c", l->table->name, l->table->name[0]);
+    buf_adds(&sql, " FROM runs r");
     if (driver == DRIVER_TABLE)
         buf_adds(&sql, " NOT INDEXED");
     else
-        buf_printf(&sql, " INDEXED BY %s", l->table->indexes[driver]);
+        buf_printf(&sql, " INDEXED BY %s", indexes[driver]);
     if (w->sql.len > 0)
         buf_printf(&sql, " WHERE %s", w->sql.data + strlen(" AND "));
     return buf_steal(&sql);
@@ -249,7 +192,7 @@ static enum driver list_driver(const struct list *l, int64_t wanted, bool ordere
     double part = MIN((double)wanted / matches, 1); /* of the way to the oldest */
     enum driver best = DRIVER_TABLE;
     double best_cost = all * share * part;
-    for (int d = DRIVER_TRIGGER; d < DRIVER_N; d++) {
+    for (int d = DRIVER_PIPELINE; d < DRIVER_N; d++) {
         if (l->rows[d] < 0 || (d == DRIVER_TIME && ordered))
             continue;
         double cost = (double)l->rows[d] * (d == DRIVER_TIME ? 1 : share) * part * 2; /* each a look-up in the table */
@@ -285,7 +228,7 @@ static int list_total(struct list *l, int64_t *ret)
         *ret = l->matched;
         return SQLITE_OK;
     }
-    bool only_time = !f->trigger_id && !f->pipeline_id && !l->event_type && f->status < 0 && l->decision < 0;
+    bool only_time = !f->trigger_id && !f->pipeline_id && f->status < 0;
     if (l->timed && f->before_seq == 0 && only_time) {
         *ret = l->in_time;
         return SQLITE_OK;
@@ -302,37 +245,22 @@ static int list_total(struct list *l, int64_t *ret)
     return rc;
 }
 
-static void take_row(struct store_read *r, const struct list *l, sqlite3_stmt *st, size_t *cap)
-{
-    size_t *n = l->table->kind == COUNT_EVENTS ? &r->n_events : &r->n_runs;
-    if (*n == *cap) {
-        *cap = *cap ? *cap * 2 : 16;
-        if (l->table->kind == COUNT_EVENTS)
-            r->events = xreallocarray(r->events, *cap, sizeof(*r->events));
-        else
-            r->runs = xreallocarray(r->runs, *cap, sizeof(*r->runs));
-    }
-    if (l->table->kind == COUNT_EVENTS) {
-        r->events[*n] = (struct event){0};
-        event_from_row(st, &r->events[*n]);
-    } else {
-        r->runs[*n] = (struct run_row){0};
-        run_from_row(st, &r->runs[*n]);
-    }
-    ++*n;
-}
-
 static int list_page(struct list *l, struct store_read *r, int64_t limit, int64_t offset)
 {
     struct where w = {0};
     _cleanup_(freep) char *from = list_from(l, &w, list_driver(l, offset + limit, true));
-    _cleanup_(freep) char *sql = xasprintf("SELECT %s%s ORDER BY %c.seq DESC LIMIT %lld OFFSET %lld", l->table->columns,
-                                           from, l->table->name[0], (long long)limit, (long long)offset);
+    _cleanup_(freep) char *sql = xasprintf("SELECT %s%s ORDER BY r.seq DESC LIMIT %lld OFFSET %lld", run_columns, from,
+                                           (long long)limit, (long long)offset);
     sqlite3_stmt *st = NULL;
     size_t cap = 0;
     int rc = where_prepare(l->t->db, &w, sql, &st);
     while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        take_row(r, l, st, &cap);
+        if (r->n_runs == cap) {
+            cap = cap ? cap * 2 : 16;
+            r->runs = xreallocarray(r->runs, cap, sizeof(*r->runs));
+        }
+        r->runs[r->n_runs] = (struct run_row){0};
+        run_from_row(st, &r->runs[r->n_runs++]);
         rc = SQLITE_OK;
     }
     sqlite3_finalize(st);
@@ -340,16 +268,12 @@ static int list_page(struct list *l, struct store_read *r, int64_t limit, int64_
     return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static int read_list(struct reader *t, struct store_read *r)
+static int read_runs(struct reader *t, struct store_read *r)
 {
     const struct store_filter *f = &r->filter;
-    bool events = r->type == STORE_READ_EVENTS;
     struct list l = {
         .t = t,
-        .table = events ? &events_table : &runs_table,
         .filter = f,
-        .decision = events ? f->decision : -1,
-        .event_type = events ? f->event_type : NULL,
         .timed = f->since_ms != 0 || f->until_ms != 0,
         .low = INT64_MIN,
         .high = f->before_seq != 0 ? f->before_seq - 1 : INT64_MAX,
@@ -532,8 +456,9 @@ static int run_query(struct reader *t, struct store_read *r)
 {
     switch (r->type) {
     case STORE_READ_EVENTS:
+        return read_events(t->db, r);
     case STORE_READ_RUNS:
-        return read_list(t, r);
+        return read_runs(t, r);
     case STORE_READ_EVENT:
         return read_event(t, r);
     case STORE_READ_RUN:

@@ -160,11 +160,12 @@ static int slice_dedup(struct writer *w, int *n)
 
 static int sweep(struct writer *w)
 {
-    static const enum statement all[] = {ST_COUNT_SWEEP, ST_MINUTE_SWEEP, ST_TEXT_SWEEP};
+    static const enum statement all[] = {ST_COUNT_SWEEP, ST_GROUP_SWEEP, ST_MINUTE_SWEEP, ST_TEXT_SWEEP};
     if (w->deleted_runs)
         texts_forget(w);
+    counts_forget_groups(&w->counts);
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-        if (i < 2 ? !w->deleted_events && !w->deleted_runs : !w->deleted_runs)
+        if (i < 3 ? !w->deleted_events && !w->deleted_runs : !w->deleted_runs)
             continue;
         sqlite3_stmt *st = writer_statement(w, all[i]);
         int rc = st ? statement_run(st) : sqlite3_errcode(w->db);

@@ -238,7 +238,8 @@ static int read_start(struct store *s, sqlite3 *db)
     s->seq = MAX(events, runs);
     for (int kind = COUNT_EVENTS; kind <= COUNT_RUNS && rc == SQLITE_OK; kind++) {
         char sql[64];
-        snprintf(sql, sizeof(sql), "SELECT sum(n) FROM counts WHERE kind=%d", kind);
+        snprintf(sql, sizeof(sql), "SELECT sum(n) FROM %s",
+                 kind == COUNT_EVENTS ? "event_groups" : "counts WHERE kind=1");
         rc = query_number(db, sql, &s->w.counts.total[kind]);
     }
     if (rc == SQLITE_OK)

@@ -137,8 +137,8 @@ class Bench:
 
     @contextmanager
     def floor(self, dir: Path, mode: str, options: list[str], command: list[str]) -> Iterator[None]:
-        with subprocess.Popen([self.tool("floor"), mode, "--db", str(dir / "db"), "--schema",
-                               str(ROOT / "src/store/schema.sql"), *options, *command],
+        schemas = [word for name in ("schema.sql", "schema_3.sql") for word in ("--schema", str(ROOT / "src/store" / name))]
+        with subprocess.Popen([self.tool("floor"), mode, "--db", str(dir / "db"), *schemas, *options, *command],
                               stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout and process.stdout.readline() == "ready\n", "floor did not start"

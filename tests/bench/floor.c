@@ -10,7 +10,7 @@
  * at a time (default 64); the others wait in order.
  *
  * The same work: a body is parsed as JSON (cJSON) and answered with its event; the rows are the daemon's, with its
- * indexes (--schema is its schema.sql): the event, and for a process also the run and the step with their ends. A
+ * indexes (--schema, once for each of its schema files): the event, and for a process also the run and the step with their ends. A
  * process gets its event as JSON on standard input, and both its outputs are captured. Nothing else: no filters but one
  * comparison, no gates, no templates, no limits, no counts, no recovery. `GET /` answers {"events": recorded, "ended":
  * ends recorded}. `ready` on standard output tells that it listens. It trusts its client and ends by a signal.
@@ -174,7 +174,9 @@ static char *file_read(const char *path)
     return text;
 }
 
-static void writer_open(struct writer *w, const char *path, const char *schema)
+#define SCHEMAS_MAX 4
+
+static void writer_open(struct writer *w, const char *path, const char *const *schemas, int n_schemas)
 {
     if (sqlite3_open(path, &w->db) != SQLITE_OK) {
         fprintf(stderr, "%s: %s\n", path, sqlite3_errmsg(w->db));
@@ -182,15 +184,18 @@ static void writer_open(struct writer *w, const char *path, const char *schema)
     }
     sql(w, "PRAGMA journal_mode=WAL");
     sql(w, "PRAGMA synchronous=FULL");
-    char *text = file_read(schema);
-    sql(w, text);
-    free(text);
+    for (int i = 0; i < n_schemas; i++) {
+        char *text = file_read(schemas[i]);
+        sql(w, text);
+        free(text);
+    }
     w->event = prepare(w, "INSERT INTO events(seq, status, decision, depth, attempt, occurred_ms, started_ms, "
-                          "completed_ms, id, trigger_id, pipeline_id, event_type, run_id, resolved_inputs, data) "
-                          "VALUES(?1, ?2, ?7, 0, 1, ?3, ?3, 0, ?4, 'floor', 'floor', 'custom_bench', ?5, ?8, ?6)");
+                          "completed_ms, id, trigger_id, pipeline_id, event_type, run_id, resolved_inputs, data, "
+                          "group_id) VALUES(?1, ?2, ?7, 0, 1, ?3, ?3, 0, ?4, 'floor', 'floor', 'custom_bench', ?5, "
+                          "?8, ?6, 1 + ?2)"); /* as if the group of each status were known */
     w->run = prepare(w, "INSERT INTO runs(seq, status, attempt, created_ms, started_ms, completed_ms, id, event_id, "
                         "pipeline_id, trigger_id, inputs) VALUES(?1, 1, 1, ?2, ?2, 0, ?3, ?4, 'floor', 'floor', ?5)");
-    w->event_end = prepare(w, "UPDATE events SET status = ?2, completed_ms = ?3 WHERE seq = ?1");
+    w->event_end = prepare(w, "UPDATE events SET status = ?2, completed_ms = ?3, group_id = 1 + ?2 WHERE seq = ?1");
     w->run_end = prepare(w, "UPDATE runs SET status = ?2, completed_ms = ?3, outputs = ?4 WHERE seq = ?1");
     w->step = prepare(w, "INSERT INTO steps VALUES(?1, 's', ?2, 1, ?3, 0, ?4, ?5, NULL, ?6)");
     pthread_mutex_init(&w->lock, NULL);
@@ -613,14 +618,16 @@ static void listen_on(struct floor *f, const struct sockaddr *address, socklen_t
 
 static void options_parse(struct floor *f, int argc, char **argv)
 {
-    const char *db = NULL, *schema = NULL;
+    const char *db = NULL, *schemas[SCHEMAS_MAX];
+    int n_schemas = 0;
     int i = 2;
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--db") == 0) {
             db = value;
         } else if (strcmp(argv[i], "--schema") == 0) {
-            schema = value;
+            if (n_schemas < SCHEMAS_MAX)
+                schemas[n_schemas++] = value;
         } else if (strcmp(argv[i], "--socket") == 0) {
             struct sockaddr_un a = {.sun_family = AF_UNIX};
             snprintf(a.sun_path, sizeof(a.sun_path), "%s", value);
@@ -639,8 +646,8 @@ static void options_parse(struct floor *f, int argc, char **argv)
             f->limit = (unsigned)atoi(value);
         }
     }
-    if (db && schema)
-        writer_open(&f->writer, db, schema);
+    if (db && n_schemas)
+        writer_open(&f->writer, db, schemas, n_schemas);
     if (i < argc) {
         f->n_command = (size_t)(argc - i);
         f->command = calloc(f->n_command + 2, sizeof(char *));

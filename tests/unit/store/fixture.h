@@ -220,10 +220,16 @@ FIXTURE void assert_consistent(const char *dir)
     static const char *const checks[] = {
         ("SELECT count(*) FROM (SELECT trigger_id,coalesce(pipeline_id,''),coalesce(event_type,''),status,decision,"
          "count(*) FROM events GROUP BY 1,2,3,4,5 "
-         "EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM counts WHERE kind=0)"),
-        "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=0)",
-        "SELECT (SELECT count(*) FROM runs)<>(SELECT coalesce(sum(n),0) FROM counts WHERE kind=1)",
-        "SELECT count(*) FROM counts WHERE n<0",
+         "EXCEPT SELECT trigger_id,pipeline_id,event_type,status,decision,n FROM event_groups)"),
+        "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM event_groups)",
+        ("SELECT count(*) FROM events e LEFT JOIN event_groups g ON g.id=e.group_id WHERE g.trigger_id IS NOT "
+         "e.trigger_id OR "
+         "g.pipeline_id<>coalesce(e.pipeline_id,'') OR g.event_type<>coalesce(e.event_type,'') OR g.status<>e.status "
+         "OR "
+         "g.decision<>e.decision"),
+        "SELECT (SELECT count(*) FROM runs)<>(SELECT coalesce(sum(n),0) FROM counts)",
+        "SELECT count(*) FROM counts WHERE n<0 OR kind<>1",
+        "SELECT count(*) FROM event_groups WHERE n<0",
         ("SELECT count(*) FROM (SELECT occurred_ms/60000,status,count(*) FROM events GROUP BY 1,2 "
          "EXCEPT SELECT * FROM event_minutes)"),
         "SELECT (SELECT count(*) FROM events)<>(SELECT coalesce(sum(n),0) FROM event_minutes)",

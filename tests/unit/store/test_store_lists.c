@@ -119,6 +119,12 @@ static bool run_matches(const struct store_filter *f, const struct run_row *r)
            (f->status < 0 || f->status == (int)r->status) && time_matches(f, r->created_ms, r->seq);
 }
 
+static int newest_first(const void *a, const void *b)
+{
+    const struct event *x = *(const struct event *const *)a, *y = *(const struct event *const *)b;
+    return x->occurred_ms != y->occurred_ms ? (x->occurred_ms < y->occurred_ms ? 1 : -1) : x->seq < y->seq ? 1 : -1;
+}
+
 /* Read one page and compare it with what the model has there. */
 static void check_page(struct model *m, struct store_read *r)
 {
@@ -126,9 +132,13 @@ static void check_page(struct model *m, struct store_read *r)
     const char *expected[EVENTS];
     size_t n = 0;
     if (events) {
-        for (size_t i = EVENTS; i-- > 0;)
+        const struct event *found[EVENTS];
+        for (size_t i = 0; i < EVENTS; i++)
             if (event_matches(&r->filter, &m->events[i]))
-                expected[n++] = m->events[i].id;
+                found[n++] = &m->events[i];
+        qsort(found, n, sizeof(*found), newest_first);
+        for (size_t i = 0; i < n; i++)
+            expected[i] = found[i]->id;
     } else {
         for (size_t i = RUNS; i-- > 0;)
             if (run_matches(&r->filter, &m->runs[i]))
@@ -286,6 +296,7 @@ static void test_retention_by_number(void **state)
     await_query(&m->o, "SELECT count(*) FROM events", open_events);
     await_query(&m->o, "SELECT count(*) FROM runs WHERE status>=2", 0);
     await_query(&m->o, "SELECT count(*) FROM counts WHERE n<=0", 0);
+    await_query(&m->o, "SELECT count(*) FROM event_groups WHERE n<=0", 0);
     await_query(&m->o, "SELECT count(*) FROM pipeline_texts WHERE id NOT IN (SELECT text_id FROM runs)", 0);
 }
 

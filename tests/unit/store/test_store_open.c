@@ -119,16 +119,30 @@ static void test_versions(void **state)
     struct error err = ERROR_INIT;
     owner_init(&o, NULL);
     owner_open(&o, NULL);
+    struct store_group *g = new_group(0);
+    struct event events[3];
+    for (size_t i = 0; i < 3; i++) {
+        events[i] = make_event(o.port, i == 1 ? "b" : "a", i + 1);
+        store_add_event_insert(g, &events[i]);
+    }
+    assert_int_equal(submit_wait(&o, g), 0);
+    for (size_t i = 0; i < 3; i++)
+        event_fini(&events[i]);
     owner_close(&o);
     run_sql(o.dir, "PRAGMA user_version=7");
     assert_int_equal(try_open(&o, &err), -EPROTO);
-    assert_non_null(strstr(err.message, "was written by a newer triggerd (schema 7, this one knows 2)"));
+    assert_non_null(strstr(err.message, "was written by a newer triggerd (schema 7, this one knows 3)"));
     assert_non_null(strstr(err.message, o.dir));
     run_sql(o.dir, "PRAGMA user_version=-1");
     assert_int_equal(try_open(&o, &err), -EPROTO);
     /* One of the first version is brought up to date. */
-    run_sql(o.dir, "ALTER TABLE events DROP COLUMN referring; PRAGMA user_version=1");
+    run_sql(o.dir, "INSERT INTO counts SELECT 0,trigger_id,pipeline_id,event_type,status,decision,n FROM event_groups;"
+                   "DROP INDEX events_by_group; DROP TABLE event_groups; ALTER TABLE events DROP COLUMN group_id;"
+                   "ALTER TABLE events DROP COLUMN referring; CREATE INDEX events_by_trigger ON events (trigger_id);"
+                   "CREATE INDEX events_by_status ON events (status);"
+                   "CREATE INDEX events_by_decision ON events (decision) WHERE decision<>12; PRAGMA user_version=1");
     assert_int_equal(try_open(&o, &err), 0);
+    assert_consistent(o.dir);
     run_sql(o.dir, "UPDATE events SET referring=NULL");
 
     /* Another program's is not touched. */
