@@ -40,6 +40,7 @@ int process_fill(const struct exec_config *c, const struct exec_program *p, cons
 cJSON *process_text(const char *data, size_t len)
 {
     struct buf b = {0};
+    buf_reserve(&b, len);
     for (size_t i = 0; i < len;) {
         size_t n = utf8_sequence(data + i, len - i);
         if (n == 0 || data[i] == '\0') {
@@ -50,8 +51,10 @@ cJSON *process_text(const char *data, size_t len)
             i += n;
         }
     }
-    cJSON *v = cJSON_CreateString(b.data ? b.data : "");
-    buf_fini(&b);
+    buf_addc(&b, '\0');
+    cJSON *v = cJSON_CreateString("");
+    free(v->valuestring); /* a copy would be one more MiB for a moment */
+    v->valuestring = buf_steal(&b);
     return v;
 }
 

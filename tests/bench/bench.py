@@ -3,7 +3,7 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run exec worker pending file memory startup edit idle match validate mount; not without being named, as they take
+NAME: emit run exec worker pending output file memory startup edit idle match validate mount; not without being named, as they take
 minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
@@ -319,6 +319,26 @@ class Bench:
             (f"processor time a run, {PENDING_FEW} pending of one trigger", "us", "few", 1, ""),
             (f"processor time a run, {PENDING_MANY} pending of one trigger", "us", "many", 1, ""),
             (f"{PENDING_MANY} pending against {PENDING_FEW}", "", "ratio", 1, "≤1.1")])
+
+    def output(self) -> None:
+        """What the daemon holds of a step that prints without end: the most while it prints, beside what it had before."""
+        def daemon() -> Figures:
+            with self.fresh("daemon") as dir:
+                printed = dir / "printed"
+                steps = [pipeline("little", {"id": "s", "exec": {"script": "true"}}, outputs={}),
+                         pipeline("much", {"id": "s", "exec": {
+                             "script": f"head -c {1 << 30} /dev/zero; touch {printed}; sleep 0.2"}}, outputs={})]
+                with self.daemon(dir, {"m.yaml": documents(*steps)}) as d:
+                    d.post("/api/v1/pipelines/little/run", {})
+                    time.sleep(7)  # what was needed for the start is given back after 6 s
+                    before = d.memory("RssAnon")
+                    run, most = d.post("/api/v1/pipelines/much/run", {})["id"], before
+                    while not printed.exists():
+                        most = max(most, d.memory("RssAnon"))
+                    wait_for(lambda: d.run(run)["status"] == "completed", 60)
+                    return {"more": (most - before) / 1024}
+
+        self.measure(None, daemon, [("memory held while a step prints 1 GiB", "MiB", "more", 1, "≤2")])
 
     @staticmethod
     def processor(d: Daemon) -> float:
@@ -700,7 +720,7 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "exec", "worker", "pending", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
+    names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
