@@ -195,6 +195,7 @@ static void confirm(struct live_event *ev)
         if (ev->rec.decision == DECISION_FIRED)
             trigger_fired(t, ev->internal, ev->rec.completed_ms);
         t->n_recording--;
+        event_tell_end(ev, ev->rec.status);
         event_free(ev);
         trigger_reap(t);
         break;

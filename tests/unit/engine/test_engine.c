@@ -37,6 +37,11 @@ struct rig {
     bool last_new;
     struct source *source;
     uint64_t acked, nacked;
+    char ends[512]; /* ` token:status` for each that was told */
+    /* steps under way, oldest first */
+    struct step_call *calls[8];
+    size_t n_calls;
+    bool waits; /* the source is not gone before the test says so */
 };
 
 struct source {
@@ -46,6 +51,8 @@ struct source {
     void (*done)(void *ctx);
     void *done_ctx;
 };
+
+static void settle(struct rig *r);
 
 static int create(struct source_host *host, const struct source_env *env, const struct trigger *trigger,
                   struct source **ret, struct error *err)
@@ -88,7 +95,13 @@ static void stop(struct source *s, void (*done)(void *ctx), void *ctx)
     s->done_ctx = ctx;
     s->rig->source = NULL;
     timer_init(&s->timer, gone, s);
-    timer_start(&s->rig->timers, &s->timer, s->rig->clock.monotonic_ms);
+    if (!s->rig->waits)
+        timer_start(&s->rig->timers, &s->timer, s->rig->clock.monotonic_ms);
+}
+
+static void flow(struct source *s)
+{
+    (void)s;
 }
 
 static void ack(struct source *s, uint64_t token)
@@ -116,8 +129,57 @@ static const struct source_type brittle = {
     .nack = nack,
     .forget = forget,
 };
-static const struct source_type *const source_types[] = {&brittle, NULL};
-static const struct step_type *const step_types[] = {NULL};
+
+/* ---- one that wants to know how its events end, and steps that end as they are told ---- */
+
+static void ended(struct source *s, uint64_t token, enum event_status status)
+{
+    size_t n = strlen(s->rig->ends);
+    assert_true(s->rig->acked >= token);
+    snprintf(s->rig->ends + n, sizeof(s->rig->ends) - n, " %d:%s", (int)token, event_status_name(status));
+}
+
+static const struct source_type patient = {
+    .kind = {.name = "patient", .config = &table, .lossless = true, .has_filter = true},
+    .settles_late = true,
+    .create = create,
+    .start = start,
+    .stop = stop,
+    .pause = flow,
+    .resume = flow,
+    .ack = ack,
+    .nack = nack,
+    .ended = ended,
+};
+static const struct source_type *const source_types[] = {&brittle, &patient, NULL};
+
+static void work_start(struct step_call *call)
+{
+    struct rig *r = container_of(call->env->timers, struct rig, timers);
+    assert_true(r->n_calls < ARRAY_SIZE(r->calls));
+    r->calls[r->n_calls++] = call;
+}
+
+static void work_end(struct rig *r, enum step_status status)
+{
+    struct step_result result = STEP_RESULT_INIT;
+    assert_true(r->n_calls > 0);
+    struct step_call *call = r->calls[0];
+    memmove(r->calls, r->calls + 1, --r->n_calls * sizeof(r->calls[0]));
+    result.status = status;
+    result.error = status == STEP_COMPLETED ? NULL : xstrdup("no");
+    step_done(call, &result);
+    settle(r);
+}
+
+static void work_cancel(struct step_call *call)
+{
+    (void)call; /* the test ends it */
+}
+
+static const struct step_type work = {
+    .kind = {.name = "work", .config = &table}, .start = work_start, .cancel = work_cancel};
+static const struct step_type *const step_types[] = {&work, NULL};
 
 /* ---- the rig ---- */
 
@@ -192,10 +254,10 @@ static void end(struct rig *r)
     timers_fini(&r->timers);
 }
 
-static void put(struct rig *r, const char *id, const char *more)
+static void put_trigger(struct rig *r, const char *id, const char *type, const char *pipeline, const char *more)
 {
-    _cleanup_(freep) char *text =
-        xasprintf("{\"id\":\"%s\",\"name\":\"n\",\"pipeline_id\":\"none\",\"trigger_type\":\"brittle\",%s}", id, more);
+    _cleanup_(freep) char *text = xasprintf(
+        "{\"id\":\"%s\",\"name\":\"n\",\"pipeline_id\":\"%s\",\"trigger_type\":\"%s\",%s}", id, pipeline, type, more);
     cJSON *doc = NULL;
     struct issues issues = ISSUES_INIT;
     struct trigger *spec = NULL;
@@ -210,6 +272,28 @@ static void put(struct rig *r, const char *id, const char *more)
     origin_unref(origin);
     trigger_unref(spec);
     settle(r);
+}
+
+static void put(struct rig *r, const char *id, const char *more)
+{
+    put_trigger(r, id, "brittle", "none", more);
+}
+
+/* A pipeline of one step, which the test ends; and a patient trigger on it. */
+static void put_patient(struct rig *r, const char *more)
+{
+    static const char text[] = "{\"kind\":\"pipeline\",\"id\":\"p\",\"steps\":[{\"id\":\"s\",\"work\":{}}]}";
+    cJSON *doc = NULL;
+    struct issues issues = ISSUES_INIT;
+    struct pipeline *spec = NULL;
+    assert_int_equal(value_parse(text, strlen(text), &doc, NULL), 0);
+    assert_int_equal(pipeline_parse(doc, engine_step_kinds(r->engine), &spec, &issues), 0);
+    issues_fini(&issues);
+    cJSON_Delete(doc);
+    engine_put_pipeline(r->engine, spec, NULL, 0);
+    pipeline_unref(spec);
+    _cleanup_(freep) char *all = xasprintf("\"config\":{%s},\"max_concurrent\":2", more);
+    put_trigger(r, "t", "patient", "p", all);
 }
 
 static struct trigger_view view(struct rig *r, const char *id)
@@ -450,6 +534,185 @@ static void test_a_condition_of_one_trigger(void **state)
     assert_non_null(condition_find(view(r, "u").conditions, "Even"));
 }
 
+/* ---- how events end ---- */
+
+static void occur_until_end(struct rig *r, const char *identity, const char *text, const char *failed, uint64_t token)
+{
+    cJSON *data = NULL;
+    struct source *s = r->source;
+    assert_int_equal(value_parse(text, strlen(text), &data, NULL), 0);
+    struct occurrence o = {
+        .event_type = "x", .data = data, .identity = identity, .failed = failed, .until_end = !failed};
+    source_occurred(s->host, &o, token);
+    cJSON_Delete(data);
+    settle(r);
+}
+
+static void test_a_source_is_told_how_events_end(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put_patient(r, "\"filter\":{\"n\":[1]}");
+    occur_until_end(r, NULL, "{\"n\":1}", NULL, 1);
+    occur_until_end(r, NULL, "{\"n\":1}", NULL, 2);
+    occur_until_end(r, NULL, "{\"n\":1}", NULL, 3); /* waits for a slot */
+    assert_int_equal(r->acked, 3);
+    assert_string_equal(r->ends, "");
+    occur_until_end(r, NULL, "{\"n\":2}", NULL, 4); /* filtered */
+    assert_string_equal(r->ends, " 4:skipped");
+    work_end(r, STEP_COMPLETED);
+    work_end(r, STEP_FAILED);
+    work_end(r, STEP_COMPLETED);
+    assert_string_equal(r->ends, " 4:skipped 1:completed 2:failed 3:completed");
+    put_trigger(r, "t", "patient", "nowhere", "\"config\":{}"); /* fails at once */
+    occur_until_end(r, NULL, "{}", NULL, 5);
+    assert_non_null(strstr(r->ends, " 5:failed"));
+    assert_int_equal(r->n_calls, 0);
+}
+
+static void test_a_redelivery_of_a_failed_event_is_none(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put_patient(r, "");
+    occur_until_end(r, "m", "{}", NULL, 1);
+    occur_until_end(r, "m", "{}", NULL, 2); /* takes over */
+    assert_int_equal(r->acked, 2);
+    assert_int_equal(r->n_calls, 1);
+    assert_string_equal(r->ends, "");
+    work_end(r, STEP_FAILED);
+    assert_true(streq(r->ends, " 1:failed 2:failed") || streq(r->ends, " 2:failed 1:failed"));
+    occur_until_end(r, "m", "{}", NULL, 3);
+    assert_int_equal(r->n_calls, 1); /* it runs again */
+    work_end(r, STEP_COMPLETED);
+    occur_until_end(r, "m", "{}", NULL, 4);
+    assert_int_equal(r->n_calls, 0);
+    assert_string_equal(r->ends + strlen(" 1:failed 2:failed"), " 3:completed 4:completed");
+    assert_int_equal(view(r, "t").decisions[DECISION_DUPLICATE], 2);
+    /* Without the wish to know the end, what is recorded is recorded. */
+    occur(r, "n", "{}", 5);
+    work_end(r, STEP_FAILED);
+    occur(r, "n", "{}", 6);
+    assert_int_equal(r->acked, 6);
+    assert_int_equal(r->n_calls, 0);
+}
+
+static void test_what_only_we_have_waits_while_paused(void **state)
+{
+    struct rig *r = *state;
+    r->clock.realtime_ms = clock_realtime_ms(clock_system()); /* by which the store forgets identities */
+    engine_start(r->engine);
+    put_patient(r, "");
+    assert_int_equal(engine_pause(r->engine, "t", NULL, NULL), 0);
+    occur_until_end(r, "m", "{}", NULL, 1); /* pause_policy is `skip` */
+    assert_int_equal(view(r, "t").pending, 1);
+    end(r);
+    begin(r); /* an event of an earlier life is taken over as well */
+    *r->ends = '\0';
+    put_patient(r, "");
+    engine_start(r->engine);
+    settle(r);
+    occur_until_end(r, "m", "{}", NULL, 2);
+    assert_int_equal(r->acked, 2);
+    assert_int_equal(view(r, "t").pending, 1);
+    assert_int_equal(engine_resume(r->engine, "t", false, NULL, NULL), 0);
+    settle(r);
+    work_end(r, STEP_COMPLETED);
+    assert_string_equal(r->ends, " 2:completed");
+}
+
+static void test_poison_is_a_failed_event(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put_patient(r, "\"filter\":{\"n\":[1]}");
+    occur_until_end(r, NULL, "{}", "delivered 6 times", 1); /* whatever its filter says */
+    assert_int_equal(r->acked, 1);
+    assert_int_equal(r->n_calls, 0);
+    assert_int_equal(view(r, "t").decisions[DECISION_ERROR], 1);
+    assert_int_equal(view(r, "t").trigger_count, 0);
+}
+
+static void test_what_has_not_started_can_be_withdrawn(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put_patient(r, "");
+    for (uint64_t i = 1; i <= 3; i++)
+        occur_until_end(r, NULL, "{}", NULL, i);
+    assert_false(source_withdraw(r->source->host, 1)); /* it runs */
+    assert_true(source_withdraw(r->source->host, 3));
+    assert_false(source_withdraw(r->source->host, 3));
+    settle(r);
+    assert_int_equal(view(r, "t").pending, 0);
+    assert_string_equal(r->ends, " 3:cancelled");
+    work_end(r, STEP_COMPLETED);
+    work_end(r, STEP_COMPLETED);
+    assert_int_equal(r->n_calls, 0);
+}
+
+static void test_what_was_told_is_settled_after_the_stop(void **state)
+{
+    struct rig *r = *state;
+    struct source *old;
+    engine_start(r->engine);
+    put_patient(r, "");
+    old = r->source;
+    r->waits = true;
+    cJSON *data = cJSON_CreateObject();
+    source_occurred(old->host, &(struct occurrence){.event_type = "x", .data = data, .until_end = true}, 7);
+    source_occurred(old->host, &(struct occurrence){.event_type = "x", .data = data, .identity = "i"}, 8);
+    cJSON_Delete(data);
+    engine_remove_trigger(r->engine, "t"); /* before the second was looked for */
+    settle(r);
+    assert_int_equal(r->acked, 7);
+    assert_int_equal(r->nacked, 8);
+    assert_string_equal(r->ends, "");
+    r->waits = false;
+    gone(&old->timer, old);
+    work_end(r, STEP_CANCELLED);
+}
+
+static void test_runs_settle_what_they_have_before_the_end(void **state)
+{
+    struct rig *r = *state;
+    bool over = false;
+    engine_start(r->engine);
+    put_patient(r, "");
+    occur_until_end(r, NULL, "{}", NULL, 1);
+    engine_drain(r->engine, 60000, drained, &over);
+    settle(r);
+    assert_non_null(r->source); /* its message waits for the run */
+    assert_false(over);
+    work_end(r, STEP_COMPLETED);
+    assert_string_equal(r->ends, " 1:completed");
+    while (!over)
+        settle(r);
+    assert_null(r->source);
+    store_close(r->store);
+    engine_destroy(r->engine);
+    timers_fini(&r->timers);
+    begin(r);
+}
+
+static void test_how_it_goes_is_shown(void **state)
+{
+    struct rig *r = *state;
+    engine_start(r->engine);
+    put(r, "t", "\"config\":{\"where\":\"a\"}");
+    const struct condition *c = condition_find(view(r, "t").conditions, "Connected");
+    assert_null(c->message);
+    source_progress(r->source->host, 1767225600123LL, 3, 1200);
+    c = condition_find(view(r, "t").conditions, "Connected");
+    assert_string_equal(c->message, "last event 2026-01-01T00:00:00.123Z; 3 in flight; lag 1200");
+    assert_int_equal(view(r, "t").source_lag, 1200);
+    source_report(r->source->host, SOURCE_FAILED, "Gone", "it is gone");
+    source_progress(r->source->host, 1767225600123LL, 0, -1);
+    c = condition_find(view(r, "t").conditions, "Connected");
+    assert_string_equal(c->message, "it is gone");
+    assert_int_equal(count(r->log, "works"), 1); /* how it goes is no change of state */
+}
+
 /* ---- */
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -494,6 +757,14 @@ int main(void)
         TEST(test_what_a_source_keeps_is_recorded_with_the_event),
         TEST(test_the_last_fire_is_known_again),
         TEST(test_a_condition_of_one_trigger),
+        TEST(test_a_source_is_told_how_events_end),
+        TEST(test_a_redelivery_of_a_failed_event_is_none),
+        TEST(test_what_only_we_have_waits_while_paused),
+        TEST(test_poison_is_a_failed_event),
+        TEST(test_what_has_not_started_can_be_withdrawn),
+        TEST(test_what_was_told_is_settled_after_the_stop),
+        TEST(test_runs_settle_what_they_have_before_the_end),
+        TEST(test_how_it_goes_is_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
