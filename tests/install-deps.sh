@@ -36,11 +36,11 @@ if [ ! -x "$tools/promtool" ] && ! command -v promtool >/dev/null; then
 fi
 
 venv=$(dirname "$0")/../build/venv
-if [ ! -e "$venv/installed-2" ]; then
+if [ ! -e "$venv/installed-3" ]; then
     if python3 -m venv --clear "$venv" &&
         "$venv/bin/pip" --disable-pip-version-check -q install 'check-jsonschema~=0.39' 'fastjsonschema~=2.22' \
-            'schemathesis~=4.32' 'openapi-python-client~=0.29' 'standardwebhooks~=1.1'; then
-        touch "$venv/installed-2"
+            'schemathesis~=4.32' 'openapi-python-client~=0.29' 'standardwebhooks~=1.1' 'mypy~=1.15.0'; then
+        touch "$venv/installed-3"
     else
         echo "without check-jsonschema, fastjsonschema, schemathesis, openapi-python-client, standardwebhooks: their tests are skipped"
     fi

@@ -16,7 +16,7 @@ VENV = ROOT / "build" / "venv" / "bin"
 SCHEMAS = ROOT / "schemas"
 SEEDS = sorted([*(ROOT / "examples").glob("*/*.yaml"), *(ROOT / "tests" / "mutate" / "seeds").iterdir()])
 
-pytestmark = pytest.mark.skipif(not (VENV.parent / "installed-1").exists(), reason="no build/venv: see tests/install-deps.sh")
+pytestmark = pytest.mark.skipif(not (VENV.parent / "installed-3").exists(), reason="no build/venv: see tests/install-deps.sh")
 
 
 def check(*args: str | Path) -> subprocess.CompletedProcess[str]:
