@@ -62,7 +62,10 @@
 #include <unistd.h>
 
 #define DESCRIPTORS_PER_RUN 11 /* pipes of both sides, the pidfd, of a control group; what a start needs for a moment */
-#define DESCRIPTORS_OF_OUR_OWN 1200
+#define DESCRIPTORS_OF_OUR_OWN 1200 /* connections, and what is beside */
+#define DESCRIPTORS_BESIDE 100
+#define CONNECTIONS_MIN 64
+#define CONNECTIONS_MAX 4096
 #define SPAWN_THREADS 2
 /* After the start: when what it recorded is on disk, and when the store has let go of its cache (retention.c). */
 #define TIDY_SOON_MS 400
@@ -93,7 +96,8 @@ struct daemon {
     struct feed *feed;
     struct changes *changes;
     struct http_server *http;
-    struct mount *mount; /* NULL: none was asked for */
+    unsigned max_connections; /* of it; 0: its own bound */
+    struct mount *mount;      /* NULL: none was asked for */
     struct self_mount self_mount;
     struct secret_dirs secrets_dirs;
     struct access *access;
@@ -179,7 +183,12 @@ static int64_t raise_descriptors(struct daemon *d)
     if (allowed < d->config.max_runs)
         log_warning("main", "max_runs is lowered to %" PRId64 " by the limit of open files (%" PRIu64 ")", allowed,
                     (uint64_t)limit.rlim_cur);
-    return MIN(allowed, d->config.max_runs);
+    allowed = MIN(allowed, d->config.max_runs);
+    /* A stream holds two. */
+    int64_t left =
+        limit.rlim_cur == RLIM_INFINITY ? INT64_MAX : (int64_t)limit.rlim_cur - allowed * DESCRIPTORS_PER_RUN;
+    d->max_connections = (unsigned)MIN(MAX(left / 2 - DESCRIPTORS_BESIDE, CONNECTIONS_MIN), CONNECTIONS_MAX);
+    return allowed;
 }
 
 /* ---- stopping, step by step ---- */
@@ -274,6 +283,7 @@ static void http_gone(void *ctx)
     struct daemon *d = ctx;
     d->http = NULL;
     free(steal(&d->routes.openapi));
+    shown_destroy(steal(&d->api.shown));
     access_destroy(d->access);
     d->access = NULL;
     feed_destroy(d->feed);
@@ -606,6 +616,7 @@ static int open_views(struct daemon *d, struct error *err)
                                          .socket_path = d->config.socket,
                                          .listen = d->config.listen,
                                          .any_address = tokens,
+                                         .max_connections = d->max_connections,
                                          .handle = routes_handle,
                                          .body_bound = routes_body_bound,
                                          .problem = api_problem_text,

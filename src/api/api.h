@@ -13,6 +13,7 @@
 
 struct changes;
 struct feed;
+struct shown;
 
 struct api {
     struct engine *engine;
@@ -20,6 +21,7 @@ struct api {
     struct reconcile *reconcile;
     struct feed *feed;
     struct changes *changes;
+    struct shown *shown; /* the owner destroys it, before the engine */
     struct loop *loop;
     struct clock *clock;
     const char *state_dir;    /* as it is named in the settings */
@@ -74,6 +76,9 @@ char *api_problem_text(int status, const char *detail);
 /* The members `commit`, `commit_subject`, `commit_authored_at`, `dirty`: null where there is no work tree. */
 void render_commit(struct buf *b, const struct origin *origin);
 void render_trigger(struct buf *b, const char *key, struct live_trigger *t);
+/* The same; *shown (NULL at first) remembers a part of it for the next time. */
+void render_trigger_again(struct buf *b, struct shown **shown, struct live_trigger *t);
+void shown_destroy(struct shown *shown); /* NULL is allowed */
 void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
 void render_event(struct buf *b, const char *key, const struct event *e);
 /* `steps`: JSON text of the array, NULL leaves it out. */

@@ -3,9 +3,6 @@
 #include "base/clock.h"
 #include "model/value.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 static void quoted_plain(struct buf *b, const char *s, size_t len)
 {
     char *to = buf_reserve(b, len + 2);
@@ -88,9 +85,15 @@ void json_string(struct buf *b, const char *key, const char *value)
 
 void json_int(struct buf *b, const char *key, int64_t value)
 {
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRId64, value);
-    json_raw(b, key, text);
+    char text[24], *at = text + sizeof(text) - 1;
+    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    *at = '\0';
+    do
+        *--at = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0)
+        *--at = '-';
+    json_raw(b, key, at);
 }
 
 void json_bool(struct buf *b, const char *key, bool value)

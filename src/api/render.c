@@ -36,9 +36,20 @@ SHAPE(Condition, "What is so, in the sense of Kubernetes", {"type", "string", NU
 
 static void render_conditions(struct buf *b, const struct conditions *conditions)
 {
-    cJSON *list = conditions_print(conditions);
-    json_value(b, "conditions", list);
-    cJSON_Delete(list);
+    static const char *const words[] = {"False", "True", "Unknown"};
+    json_open(b, "conditions", '[');
+    for (unsigned i = 0; i < conditions->n; i++) {
+        const struct condition *c = &conditions->items[i];
+        json_open(b, NULL, '{');
+        json_string(b, "type", c->type);
+        json_string(b, "status", words[c->status]);
+        json_string(b, "reason", c->reason);
+        json_string(b, "message", c->message ? c->message : "");
+        json_time(b, "last_transition_time", c->transition_ms);
+        json_int(b, "observed_generation", c->observed_generation);
+        json_close(b, '}');
+    }
+    json_close(b, ']');
 }
 
 /* JSON text without the secrets in it. */
@@ -73,46 +84,99 @@ SHAPE_OF(Trigger, "A trigger", &trigger_fields, 0, {"id", "=", NULL}, {"name", "
          {"conditions", "[Condition]", NULL}, {"generation", "integer", "Changes of what the manifest says"},
          {"observed_generation", "integer", "Of what is in force"}, {"source", "Source", NULL});
 
+/* What the manifest says: the first members. */
+static void render_spec(struct buf *b, const struct trigger *spec)
+{
+    json_string(b, "id", spec->id);
+    json_string(b, "name", spec->name);
+    json_string(b, "description", spec->description);
+    json_string(b, "pipeline_id", spec->pipeline_id);
+    json_string(b, "trigger_type", spec->trigger_type);
+    render_hidden(b, "config", spec->kind->config, spec->config_text);
+    json_bool(b, "enabled", spec->enabled);
+    json_int(b, "max_concurrent", spec->max_concurrent);
+    cJSON *cooldown = value_number_from_double(spec->cooldown_seconds);
+    json_value(b, "cooldown_seconds", cooldown);
+    cJSON_Delete(cooldown);
+    render_hidden(b, "default_inputs", NULL, spec->default_inputs);
+    /* The other settings, where they are not the default. */
+    cJSON *all = fields_print(&trigger_fields, spec, true);
+    static const char *const shown[] = {"id",     "name",    "description",    "pipeline_id",      "trigger_type",
+                                        "config", "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
+    for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(all, shown[i]);
+    if (spec->config_mapping)
+        cJSON_DeleteItemFromObjectCaseSensitive(all, "input_mapping");
+    for (const cJSON *item = all->child; item; item = item->next)
+        json_value(b, item->string, item);
+    cJSON_Delete(all);
+}
+
+/* What is observed: the members behind. */
+static void render_observed(struct buf *b, const struct trigger_view *v)
+{
+    json_string(b, "status", trigger_status_name(v->status));
+    json_time(b, "last_triggered_at", v->last_triggered_ms);
+    json_int(b, "trigger_count", v->trigger_count);
+    json_string(b, "error_message", v->error_message);
+    json_string(b, "created_by", NULL);
+    json_time(b, "created_at", v->created_ms);
+    json_time(b, "updated_at", v->updated_ms);
+    render_conditions(b, v->conditions);
+    json_int(b, "generation", v->generation);
+    json_int(b, "observed_generation", v->observed_generation);
+    render_source(b, v->origin, v->line);
+}
+
 void render_trigger(struct buf *b, const char *key, struct live_trigger *t)
 {
     struct trigger_view v;
     trigger_look(t, &v);
     json_open(b, key, '{');
-    json_string(b, "id", v.spec->id);
-    json_string(b, "name", v.spec->name);
-    json_string(b, "description", v.spec->description);
-    json_string(b, "pipeline_id", v.spec->pipeline_id);
-    json_string(b, "trigger_type", v.spec->trigger_type);
-    render_hidden(b, "config", v.spec->kind->config, v.spec->config_text);
-    json_bool(b, "enabled", v.spec->enabled);
-    json_int(b, "max_concurrent", v.spec->max_concurrent);
-    cJSON *cooldown = value_number_from_double(v.spec->cooldown_seconds);
-    json_value(b, "cooldown_seconds", cooldown);
-    cJSON_Delete(cooldown);
-    render_hidden(b, "default_inputs", NULL, v.spec->default_inputs);
-    /* The other settings, where they are not the default. */
-    cJSON *all = fields_print(&trigger_fields, v.spec, true);
-    static const char *const shown[] = {"id",     "name",    "description",    "pipeline_id",      "trigger_type",
-                                        "config", "enabled", "max_concurrent", "cooldown_seconds", "default_inputs"};
-    for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
-        cJSON_DeleteItemFromObjectCaseSensitive(all, shown[i]);
-    if (v.spec->config_mapping)
-        cJSON_DeleteItemFromObjectCaseSensitive(all, "input_mapping");
-    for (const cJSON *item = all->child; item; item = item->next)
-        json_value(b, item->string, item);
-    cJSON_Delete(all);
-    json_string(b, "status", trigger_status_name(v.status));
-    json_time(b, "last_triggered_at", v.last_triggered_ms);
-    json_int(b, "trigger_count", v.trigger_count);
-    json_string(b, "error_message", v.error_message);
-    json_string(b, "created_by", NULL);
-    json_time(b, "created_at", v.created_ms);
-    json_time(b, "updated_at", v.updated_ms);
-    render_conditions(b, v.conditions);
-    json_int(b, "generation", v.generation);
-    json_int(b, "observed_generation", v.observed_generation);
-    render_source(b, v.origin, v.line);
+    render_spec(b, v.spec);
+    render_observed(b, &v);
     json_close(b, '}');
+}
+
+/* ---- triggers that are asked for over and over ---- */
+
+#define SHOWN_SLOTS 64
+
+/* What was rendered of a spec, which never changes: an edit makes another one. */
+struct shown {
+    struct {
+        struct trigger *spec;
+        struct buf text;
+    } slots[SHOWN_SLOTS];
+};
+
+void render_trigger_again(struct buf *b, struct shown **shown, struct live_trigger *t)
+{
+    struct trigger_view v;
+    trigger_look(t, &v);
+    if (!*shown)
+        *shown = xcalloc(1, sizeof(**shown));
+    size_t i = hash_bytes(0, &v.spec, sizeof(v.spec)) % SHOWN_SLOTS;
+    struct buf *text = &(*shown)->slots[i].text;
+    if ((*shown)->slots[i].spec != v.spec) {
+        trigger_unref((*shown)->slots[i].spec);
+        (*shown)->slots[i].spec = trigger_ref((struct trigger *)v.spec);
+        buf_fini(text);
+        json_open(text, NULL, '{');
+        render_spec(text, v.spec);
+    }
+    buf_add(b, text->data, text->len);
+    render_observed(b, &v);
+    json_close(b, '}');
+}
+
+void shown_destroy(struct shown *shown)
+{
+    for (size_t i = 0; shown && i < SHOWN_SLOTS; i++) {
+        trigger_unref(shown->slots[i].spec);
+        buf_fini(&shown->slots[i].text);
+    }
+    free(shown);
 }
 
 SHAPE(Pipeline, "A pipeline", {"id", "string", NULL}, {"name", "string?", NULL}, {"description", "string?", NULL},

@@ -116,7 +116,7 @@ void api_get_trigger(struct api *a, const char *id, struct api_call call)
     if (!t)
         return;
     struct buf b = {0};
-    render_trigger(&b, NULL, t);
+    render_trigger_again(&b, &a->shown, t);
     api_answer_resource(a, RESOURCE_TRIGGER, id, call, &b);
 }
 

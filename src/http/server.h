@@ -49,7 +49,7 @@ struct http_server_options {
     int64_t
         deadline_ms; /* over TCP, however slowly bytes come: of a request's headers since the last answer, then of its
                             body, then of taking an answer that is no stream; 0: two minutes, of answers ten */
-    unsigned max_connections; /* 0: 1 024 */
+    unsigned max_connections; /* 0: 1 024; each costs a descriptor, a stream two */
     void (*handle)(void *ctx, struct http_request *r);
     /* The body of the server's own refusals: problem JSON for a status and a detail; malloc'ed. */
     char *(*problem)(int status, const char *detail);

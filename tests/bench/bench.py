@@ -3,8 +3,8 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run exec worker pending output file memory startup edit idle match validate mount; not without being named, as they take
-minutes: store, and soak, which emits for `--soak` seconds.
+NAME: emit run exec worker pending output file memory startup edit idle match validate mount rest lists; not without being
+named, as they take minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
 has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
@@ -31,6 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
+import rest  # noqa: E402
 from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
 
 CONNECTIONS = 64
@@ -689,6 +690,14 @@ class Bench:
                 ("mount: durable emits by 4 writers, over 4 unix connections", "1/s", "rate", 1, "≥0.5")])
 
 
+    def rest(self) -> None:
+        """GET of a trigger beside libmicrohttpd alone; many readers of the stream."""
+        rest.rest(self)
+
+    def lists(self) -> None:
+        """A page of events by every filter, of few and of many."""
+        rest.lists(self)
+
     def validate(self) -> None:
         """triggerctl validate beside libyaml's events alone: processor time of the whole program over the same files."""
         with self.fresh("manifests") as dir:
@@ -720,7 +729,8 @@ def build(dir: Path) -> None:
 
 
 def main() -> int:
-    names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate", "mount", "store", "soak"]
+    names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate",
+             "mount", "rest", "lists", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")

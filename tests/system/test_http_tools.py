@@ -246,7 +246,7 @@ SLOW = {"headers": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ",
 
 @pytest.mark.parametrize("kind", SLOW)
 def test_many_slow_clients(make_daemon: Any, kind: str) -> None:
-    """More of them than there may be connections: whoever comes over TCP or the unix socket is answered all the same."""
+    """Whoever comes beside them, over TCP or the unix socket, is answered all the same."""
     with descriptors(4 * MANY), contextlib.ExitStack() as stack:
         d: Daemon = make_daemon(listen=True).start()
         d.put("m.yaml", ECHO, custom("t"))
@@ -270,7 +270,7 @@ def test_many_slow_clients(make_daemon: Any, kind: str) -> None:
             return all(d.http("GET", "/healthz", tcp=tcp, timeout=10).status == 200 for tcp in (True, False))
 
         if kind != "no reading":  # those have asked and are being answered: they stay until their deadline
-            wait_for(answered, what="room is made for who asks")
+            wait_for(answered, what="who asks is answered")
             assert d.emit("t")["triggered_count"] == 1
 
 
