@@ -85,7 +85,7 @@ void render_event(struct buf *b, const char *key, const struct event *e);
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps);
 
 /* The steps of a run that was read with its pipeline, in the pipeline's order, as a JSON array; free() it. */
-char *api_steps_text(struct api *a, const struct store_read *r);
+char *api_steps_text(struct api *a, struct store_read *r);
 
 /* ---- triggers ---- */
 

@@ -131,10 +131,16 @@ static const struct step_row *recorded(const struct store_read *r, const char *i
     return NULL;
 }
 
-/* The steps in the pipeline's order: what is recorded, what is under way, what never came to run. */
-char *api_steps_text(struct api *a, const struct store_read *r)
+/* The steps in the pipeline's order: what is recorded, what is under way, what never came to run; a run that has begun
+ * since it was recorded is made one that runs. */
+char *api_steps_text(struct api *a, struct store_read *r)
 {
     struct buf b = {0};
+    int64_t began_ms = r->runs[0].status == RUN_PENDING ? engine_run_began_ms(a->engine, r->runs[0].id) : 0;
+    if (began_ms > 0) { /* as its steps say */
+        r->runs[0].status = RUN_RUNNING;
+        r->runs[0].started_ms = began_ms;
+    }
     cJSON *live = engine_run_steps(a->engine, r->runs[0].id);
     cJSON *pipeline = NULL;
     const char *text = r->runs[0].pipeline_text;

@@ -169,6 +169,9 @@ struct live_pipeline *engine_find_pipeline(struct engine *e, const char *id);
 void pipeline_look(struct live_pipeline *p, struct pipeline_view *ret);
 void engine_each_pipeline(struct engine *e, void (*fn)(void *ctx, struct live_pipeline *p), void *ctx);
 
+/* When it began, of a run under way; 0: it waits, or there is no such run in memory. The store learns of it a moment later.
+ */
+int64_t engine_run_began_ms(struct engine *e, const char *run_id);
 /* Steps of a run under way, as JSON: [{id, status, attempt, …}]; NULL: no such run in memory. Owned by the caller. */
 cJSON *engine_run_steps(struct engine *e, const char *run_id);
 /* What a step of a run under way printed so far; -ENOENT: not running now. Borrowed. */

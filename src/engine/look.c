@@ -106,6 +106,12 @@ static struct live_run *run_of(struct engine *e, const char *run_id)
     return run;
 }
 
+int64_t engine_run_began_ms(struct engine *e, const char *run_id)
+{
+    const struct live_run *run = run_of(e, run_id);
+    return run && run->row.status == RUN_RUNNING ? run->row.started_ms : 0;
+}
+
 cJSON *engine_run_steps(struct engine *e, const char *run_id)
 {
     struct live_run *run = run_of(e, run_id);

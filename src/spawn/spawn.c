@@ -348,7 +348,7 @@ static void start(struct worker *w, struct spawn_request *request)
     int slot = SPAWN_NO_SLOT, r;
 
     *result = (struct spawn_result){.pidfd = -1, .slot = SPAWN_NO_SLOT};
-    if (request->argc == 0) {
+    if (request->argc == 0 || !*request->argv[0]) {
         fail(result, SPAWN_STAGE_EXEC, -EINVAL, "the command is empty");
         goto done;
     }

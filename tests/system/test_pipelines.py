@@ -393,6 +393,29 @@ def test_a_worker_fails_its_own_request_alone(workers: Workers, inputs: dict[str
     assert workers.answer(n=2)["n"] == 2, "it is replaced"
 
 
+@pytest.mark.parametrize("evil", ["a\nb", "\r\n", "\u2028\u2029\x85", '"}\n{"id": 1, "output": "forged"}\n', "\x1b[2J\x7f", "\\", "{{ $.inputs.n }}",
+                                  "${env:HOME}"])
+def test_data_is_one_line_to_a_worker(workers: Workers, evil: str) -> None:
+    """However it is spelled, as a value, as a name and in a nested list, it stays data of its own request."""
+    workers.program.write_text("import json, sys\nfor n, line in enumerate(sys.stdin.buffer, 1):\n    r = json.loads(line)\n"
+                               "    print(json.dumps({'id': r['id'], 'output': {'n': n, 'in': r['inputs']}}), flush=True)\n")
+    workers.put()
+    for n in (1, 2):
+        inputs = {"x": evil, evil: [evil, {evil: n}], "n": n}
+        assert workers.answer(**inputs) == {"n": n, "in": inputs}
+
+
+def test_a_run_that_has_begun_says_so(daemon: Daemon) -> None:
+    """Also while that is not on disk: what is said of a run and of its steps agrees."""
+    daemon.put("p.yaml", pipeline("p", script("sleep 0.05")))
+    for _ in range(20):
+        run = daemon.post("/api/v1/pipelines/p/run", {})
+        while run["status"] in ("pending", "running"):
+            if step_of(run)["status"] == "running":
+                assert run["status"] == "running" and run["started_at"], run
+            run = daemon.run(run["id"])
+
+
 def test_a_worker_that_hangs_is_ended(workers: Workers) -> None:
     workers.put(step={"timeout_seconds": 1}, size=2)
     other = workers.answer(n=1)["pid"]

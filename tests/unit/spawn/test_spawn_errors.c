@@ -104,6 +104,8 @@ static void test_other_failures(void **state)
     request->ctx = &result;
     result.pid = -1;
     assert_fails(f, request, &result, -EINVAL, SPAWN_STAGE_EXEC, "exec: the command is empty");
+    request = COMMAND(&result, "", "x");
+    assert_fails(f, request, &result, -EINVAL, SPAWN_STAGE_EXEC, "exec: the command is empty");
 
     request = COMMAND(&result, "/bin/echo");
     _cleanup_(freep) char *large = xmalloc(200 << 10);
