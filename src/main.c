@@ -12,9 +12,12 @@
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
  *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
- *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a stream of bytes, by it too); redis; tls
- *   source/     file_watch, pipeline_completed, custom, schedule, webhook; list.c has them all
- *   step/       exec, worker (a pool of processes and their lines), http, emit; list.c has them all
+ *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a
+ *               stream of bytes, by it too); amqp (rabbitmq-c's coding over a wire); redis (hiredis's reader over one);
+ *               mcp; tls
+ *   source/     file_watch, pipeline_completed, message_queue (a consumer for all who share it, a broker each), custom,
+ *               schedule, webhook, mcp_event; list.c has them all
+ *   step/       exec, worker (a pool of processes and their lines), http, publish, emit, mcp; list.c has them all
  *   manifest/   text to documents with positions, to resources with every error at its place; edits that keep
  *               comments; loops that manifests tell of
  *   reconcile/  the manifest directories against what runs; the commit of their work trees
@@ -34,6 +37,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "client/http.h"
+#include "client/mcp_servers.h"
 #include "config.h"
 #include "engine/secret_read.h"
 #include "fs/mount.h"
@@ -91,6 +95,7 @@ struct daemon {
     struct http_client *client;
     struct queue_hub *queues;
     struct queue_publishers *publishers;
+    struct mcp_servers *mcp;
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
@@ -121,6 +126,12 @@ static void worker_log(void *ctx, const char *pipeline_id, const char *step_id, 
 {
     (void)ctx;
     log_at(LOG_LEVEL_WARNING, "worker", LOG_FIELDS({"pipeline", pipeline_id}, {"step", step_id}), "%s", message);
+}
+
+static void mcp_log(void *ctx, bool warning, const char *server, const char *message)
+{
+    (void)ctx;
+    log_at(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "mcp", LOG_FIELDS({"server", server}), "%s", message);
 }
 
 static void wake_store(void *ctx)
@@ -241,14 +252,24 @@ static void publishers_gone(void *ctx)
         client_gone(d);
 }
 
-static void workers_gone(void *ctx)
+static void mcp_gone(void *ctx)
 {
     struct daemon *d = ctx;
-    d->workers = NULL;
+    d->mcp = NULL;
     if (d->publishers)
         queue_publishers_close(d->publishers, publishers_gone, d);
     else
         publishers_gone(d);
+}
+
+static void workers_gone(void *ctx)
+{
+    struct daemon *d = ctx;
+    d->workers = NULL;
+    if (d->mcp)
+        mcp_servers_close(d->mcp, mcp_gone, d);
+    else
+        mcp_gone(d);
 }
 
 static void watcher_gone(void *ctx)
@@ -525,6 +546,13 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                   .http = d->client};
     d->queues = queue_hub_create(&queue_env, &d->secrets_dirs, store_node_id(d->store), queue_brokers);
     d->publishers = queue_publishers_create(&queue_env, queue_publisher_types);
+    d->mcp = mcp_servers_create(
+        &(struct mcp_servers_options){.env = {.process = {&d->loop, d->spawner, d->ledger, d->sweeper},
+                                              .http = d->client,
+                                              .random = random_system(),
+                                              .secrets_dirs = &d->secrets_dirs,
+                                              .node_id = store_node_id(d->store)},
+                                      .log = mcp_log});
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,
@@ -533,6 +561,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                        .store = d->store,
                        .watcher = d->watcher,
                        .state_dir = d->config.state,
+                       .mcp = d->mcp,
                        .secrets_dirs = &d->secrets_dirs,
                        .queues = d->queues},
         .step_env = {.loop = &d->loop,
@@ -547,6 +576,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                      .http = d->client,
                      .workers = d->workers,
                      .publishers = d->publishers,
+                     .mcp = d->mcp,
                      .node_id = store_node_id(d->store),
                      .socket_path = d->config.socket,
                      .secrets_dirs = &d->secrets_dirs},
@@ -559,7 +589,10 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
         .ctx = d,
     };
     r = engine_create(&options, &d->engine, err);
-    return r < 0 ? r : engine_load(d->engine, err);
+    if (r < 0)
+        return r;
+    mcp_servers_set_engine(d->mcp, d->engine);
+    return engine_load(d->engine, err);
 }
 
 static int open_server(struct daemon *d, struct http_server_options *options, struct error *err)
@@ -583,6 +616,7 @@ static int open_views(struct daemon *d, struct error *err)
 {
     struct reconcile_options options = {.loop = &d->loop,
                                         .engine = d->engine,
+                                        .mcp = d->mcp,
                                         .store = d->store,
                                         .clock = clock_system(),
                                         .dirs = (const char *const *)d->config.manifests.items,
@@ -598,6 +632,7 @@ static int open_views(struct daemon *d, struct error *err)
         return r;
     d->changes = changes_create(&d->loop, d->engine);
     d->api = (struct api){.engine = d->engine,
+                          .mcp = d->mcp,
                           .feed = d->feed,
                           .changes = d->changes,
                           .loop = &d->loop,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the message brokers that the system tests run against, where one is missing; as root or with sudo.
 #
-#   tests/install-brokers.sh [BROKER...]      all without one: redis
+#   tests/install-brokers.sh [BROKER...]      all without one: redis rabbitmq
 #
 # What Debian has is installed from it, without a service of its own being started; the rest goes to $TRIGGERD_BROKERS
 # (build/brokers), a folder a broker, and stays there. What cannot be had (no network) is told, and its tests are skipped;
@@ -35,7 +35,23 @@ install_redis() {
         "$brokers/redis/redis-server" --version >/dev/null
 }
 
-[ $# -gt 0 ] || set -- redis
+# The package alone would be a service of the machine; what it needs of Erlang is none.
+install_rabbitmq() {
+    debian erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia erlang-os-mon erlang-parsetools \
+        erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl || return 1
+    set -- "$brokers"/rabbitmq/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server
+    if [ ! -x "$1" ]; then
+        rm -rf "$brokers/rabbitmq.new"
+        mkdir -p "$brokers/rabbitmq.new" && (
+            cd "$brokers/rabbitmq.new" &&
+                apt-get -qq -o APT::Sandbox::User=root download rabbitmq-server &&
+                dpkg-deb -x ./*.deb . && rm ./*.deb &&
+                cd .. && rm -rf rabbitmq && mv rabbitmq.new rabbitmq
+        )
+    fi
+}
+
+[ $# -gt 0 ] || set -- redis rabbitmq
 for broker; do
     if ! (install_"$broker"); then
         echo "without $broker: its tests are skipped"

@@ -8,6 +8,7 @@
 #define TRIGGERD_API_API_H
 
 #include "api/json_text.h"
+#include "client/mcp_servers.h"
 #include "engine/engine.h"
 #include "reconcile/reconcile.h"
 
@@ -17,6 +18,7 @@ struct shown;
 
 struct api {
     struct engine *engine;
+    struct mcp_servers *mcp;
     struct store_port *store;
     struct reconcile *reconcile;
     struct feed *feed;
@@ -80,6 +82,8 @@ void render_trigger(struct buf *b, const char *key, struct live_trigger *t);
 void render_trigger_again(struct buf *b, struct shown **shown, struct live_trigger *t);
 void shown_destroy(struct shown *shown); /* NULL is allowed */
 void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
+/* Nothing where it is not declared. */
+void render_mcp_server(struct buf *b, const char *key, struct api *a, const char *name);
 void render_event(struct buf *b, const char *key, const struct event *e);
 /* `steps`: JSON text of the array, NULL leaves it out. */
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps);
@@ -123,6 +127,13 @@ struct api_emit {
     const char *idempotency_key, *traceparent, *parent_run; /* NULL: none */
 };
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call);
+/* An event of an MCP server that a host holds the connection to: `data` as its params. */
+struct api_emit_mcp {
+    const char *server_name, *event_type;
+    const cJSON *data;
+    const char *idempotency_key, *traceparent, *parent_run; /* NULL: none */
+};
+void api_emit_mcp(struct api *a, const struct api_emit_mcp *e, struct api_call call);
 /* A request that came to /hooks/PATH, for the triggers there that `admits` lets have it. */
 struct api_hook {
     const char *path;
@@ -156,6 +167,14 @@ void api_cancel_run(struct api *a, const char *id, struct api_call call);
 /* What the step printed so far, from byte `offset` on. */
 void api_step_output(struct api *a, const char *run_id, const char *step_id, bool standard_error, int64_t offset,
                      struct api_call call);
+
+/* ---- MCP servers ---- */
+
+void api_list_mcp_servers(struct api *a, struct api_call call);
+void api_get_mcp_server(struct api *a, const char *name, struct api_call call);
+void api_mcp_tools(struct api *a, const char *name, struct api_call call);
+/* Gives the server's answer to tools/call: {content, structuredContent, isError}. `arguments` NULL: {}. */
+void api_mcp_call(struct api *a, const char *name, const char *tool, const cJSON *arguments, struct api_call call);
 
 /* ---- manifests ---- */
 

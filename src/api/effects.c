@@ -147,6 +147,23 @@ void effects_of_trigger(struct buf *b, struct api *a, const char *id, const stru
     }
 }
 
+void effects_of_mcp_server(struct buf *b, struct api *a, const char *id, const struct mcp_server *after)
+{
+    struct mcp_entry_view v;
+    bool known = mcp_servers_look(a->mcp, id, &v);
+    const struct mcp_server *before = known ? v.spec : NULL;
+    if (before && after && mcp_server_equal(before, after))
+        line(b, "no effect on what runs");
+    else if (before && after && mcp_server_reconnects(before, after))
+        line(b, v.connection.state == MCP_IDLE ? "takes effect with the next connection" : "connects anew");
+    else if (before && after)
+        line(b, "takes effect at once, nothing restarts (timeout_seconds)");
+    else if (after)
+        line(b, known && v.listeners ? "connects: triggers wait for it" : "connects when a trigger or a step needs it");
+    else if (before)
+        line(b, v.listeners ? "ends its connection: triggers miss it" : "ends its connection");
+}
+
 struct users {
     const char *pipeline;
     struct buf names;

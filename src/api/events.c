@@ -1,6 +1,7 @@
 /* Operations on events: lists, emits, tests. */
 #include "api/internal.h"
 #include "api/shape.h"
+#include "client/mcp_feed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -242,6 +243,25 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
     if (e->traceparent)
         o.traceparent = e->traceparent;
     engine_publish(a->engine, "custom", e->endpoint, &o, api_taken, taking_new(a, false, call));
+}
+
+void api_emit_mcp(struct api *a, const struct api_emit_mcp *e, struct api_call call)
+{
+    char channel[MCP_CHANNEL_MAX], every[MCP_CHANNEL_MAX];
+    _cleanup_(freep) char *type = xasprintf("mcp_%s", e->event_type);
+    _cleanup_(freep) char *chain = NULL;
+    mcp_channel_name(MCP_CHANNEL_SENT, e->server_name, e->event_type, channel);
+    mcp_channel_name(MCP_CHANNEL_SENT, e->server_name, "*", every);
+    struct occurrence o = {.event_type = type,
+                           .data = e->data,
+                           .also = every,
+                           .identity = e->idempotency_key,
+                           .traceparent = e->traceparent};
+    if (e->parent_run)
+        engine_chain(a->engine, e->parent_run, &o, &chain);
+    if (e->traceparent)
+        o.traceparent = e->traceparent;
+    engine_publish(a->engine, MCP_EVENT_TYPE, channel, &o, api_taken, taking_new(a, false, call));
 }
 
 void api_hook(struct api *a, const struct api_hook *h, struct api_call call)

@@ -36,9 +36,11 @@ static void hide_document(enum resource_kind kind, cJSON *doc)
             redact(config_table(doc), item);
         else if (kind == RESOURCE_PIPELINE && streq(item->string, "steps"))
             hide_steps(item);
-        else
+        else if (kind != RESOURCE_MCP_SERVER)
             redact(NULL, item);
     }
+    if (kind == RESOURCE_MCP_SERVER)
+        redact(&mcp_server_fields, doc);
 }
 
 void unhide_member(const cJSON *trigger, cJSON *sent)

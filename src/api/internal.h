@@ -25,6 +25,9 @@ const char *api_etag(struct api *a, enum resource_kind kind, const char *id, cha
 void api_answer_resource(struct api *a, enum resource_kind kind, const char *id, struct api_call call,
                          struct buf *body);
 
+/* The member `source`. */
+void render_source(struct buf *b, const struct origin *origin, unsigned line);
+
 static inline void reading_free(struct reading *q)
 {
     free(q->id);
@@ -50,6 +53,7 @@ void api_problem_put(struct api_call call, const struct put_result *r);
 /* What a change of resources does at runtime, a line each, added to an open JSON array. The specs of what is to be;
  * NULL: it is deleted. */
 void effects_of_trigger(struct buf *b, struct api *a, const char *id, const struct trigger *after);
+void effects_of_mcp_server(struct buf *b, struct api *a, const char *id, const struct mcp_server *after);
 void effects_of_pipeline(struct buf *b, struct api *a, const char *id, const struct pipeline *after);
 
 #endif

@@ -115,6 +115,8 @@ static bool render_resource(struct api *a, enum resource_kind kind, const char *
         render_trigger(b, NULL, engine_find_trigger(a->engine, id));
     else if (kind == RESOURCE_PIPELINE && engine_find_pipeline(a->engine, id))
         render_pipeline(b, NULL, engine_find_pipeline(a->engine, id));
+    else if (kind == RESOURCE_MCP_SERVER)
+        render_mcp_server(b, NULL, a, id);
     return b->len > 0;
 }
 
@@ -229,8 +231,15 @@ static char *free_id(struct api *a, const char *name)
 
 static bool exists(struct api *a, enum resource_kind kind, const char *id)
 {
-    return kind == RESOURCE_TRIGGER ? engine_find_trigger(a->engine, id) != NULL
-                                    : engine_find_pipeline(a->engine, id) != NULL;
+    return kind == RESOURCE_TRIGGER    ? engine_find_trigger(a->engine, id) != NULL
+           : kind == RESOURCE_PIPELINE ? engine_find_pipeline(a->engine, id) != NULL
+                                       : mcp_servers_spec(a->mcp, id) != NULL;
+}
+
+/* A server's is its name. */
+static const char *id_of(enum resource_kind kind, const cJSON *doc)
+{
+    return value_get_string(doc, kind == RESOURCE_MCP_SERVER ? "name" : "id");
 }
 
 /* What the body wants, as a document: it says its kind, unless it is a trigger, as the seed's are. */
@@ -258,7 +267,7 @@ void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *bo
     _cleanup_(cjson_deletep) cJSON *doc = document_of(kind, body);
     if (!valid_or_422(doc, kind, call))
         return;
-    const char *explicit_id = value_get_string(doc, "id"), *name = value_get_string(doc, "name");
+    const char *name = value_get_string(doc, "name"), *explicit_id = id_of(kind, doc);
     _cleanup_(freep) char *id = explicit_id ? xstrdup(explicit_id) : free_id(a, name);
     if (explicit_id && exists(a, kind, id)) {
         api_problem(call, 409, "there is already a %s \"%s\"", resource_kind_name(kind), id);
@@ -332,7 +341,7 @@ static void update(struct writing *w, uint64_t base)
         writing_free(w);
         return;
     }
-    const char *body_id = value_get_string(w->body, "id");
+    const char *body_id = id_of(w->kind, w->body);
     _cleanup_(cjson_deletep) cJSON *wanted = merged(w, set.documents[0].root);
     document_set_fini(&set);
     bool other_id = body_id && !streq(body_id, w->id);

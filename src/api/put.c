@@ -226,6 +226,8 @@ static void render_change(struct buf *b, const struct putting *p, const struct p
         json_open(b, "effects", '[');
         if (c->outcome != PUT_UNCHANGED && c->kind == RESOURCE_TRIGGER)
             effects_of_trigger(b, p->api, c->id, f ? f->entry->trigger : NULL);
+        else if (c->outcome != PUT_UNCHANGED && c->kind == RESOURCE_MCP_SERVER)
+            effects_of_mcp_server(b, p->api, c->id, f ? f->entry->server : NULL);
         else if (c->outcome != PUT_UNCHANGED)
             effects_of_pipeline(b, p->api, c->id, f ? f->entry->pipeline : NULL);
         json_close(b, ']');

@@ -21,7 +21,7 @@ SHAPE(Source, "Where a resource is written, and the commit of it", {"file", "str
       {"commit", "string?", "HEAD of the work tree; null: none"}, {"commit_subject", "string?", NULL},
       {"commit_authored_at", "time?", NULL}, {"dirty", "boolean?", "Does the file differ from the commit"});
 
-static void render_source(struct buf *b, const struct origin *origin, unsigned line)
+void render_source(struct buf *b, const struct origin *origin, unsigned line)
 {
     json_open(b, "source", '{');
     json_string(b, "file", origin_file(origin));

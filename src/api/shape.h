@@ -48,7 +48,9 @@ enum {
     X(Pipeline) X(PipelineCreate) X(PipelineUpdate) X(PipelineList) X(PipelineResult) \
     X(Run) X(RunList) X(Step) X(RunRequest) X(CompletedRun) \
     X(Manifest) X(ManifestResource) X(ManifestError) X(ManifestList) X(ManifestText) X(ManifestSet) X(ManifestFile) \
-    X(ManifestChange) X(ManifestChanges) X(DaemonStatus)
+    X(ManifestChange) X(ManifestChanges) X(DaemonStatus) \
+    X(McpServer) X(McpServerList) X(McpServerResult) X(McpServerCreate) X(McpServerUpdate) X(McpTools) X(McpCall) \
+    X(McpResult)
 /* clang-format on */
 #define SHAPE_DECLARE(word) extern const struct shape shape_##word;
 SHAPES(SHAPE_DECLARE)

@@ -93,6 +93,24 @@ static void request_free(struct mcp_request *r)
     free(r);
 }
 
+static bool has_waiting(const struct mcp *m)
+{
+    for (const struct mcp_request *r = m->requests; r; r = r->hh.next)
+        if (!r->ended)
+            return true;
+    return false;
+}
+
+static void set_hold(struct mcp *m)
+{
+    bool held = m->hold == MCP_HOLD_ALL || (m->hold == MCP_HOLD_UNASKED && !has_waiting(m));
+    if (held == m->held)
+        return;
+    m->held = held;
+    if (m->link && !m->link_closing)
+        m->type->hold(m->link, held);
+}
+
 void mcp_idle_check(struct mcp *m)
 {
     struct loop *loop = m->env.process.loop;
@@ -113,9 +131,10 @@ static void on_tell(void *ctx)
     result.message = message;
     r->result.result = NULL;
     request_free(r);
+    set_hold(m);
+    mcp_idle_check(m);
     done(done_ctx, &result);
     cJSON_Delete(result.result);
-    mcp_idle_check(m);
 }
 
 /* Its end, told soon. Takes `result`; `message` is copied, masked. */
@@ -203,6 +222,7 @@ struct mcp_request *mcp_ask(struct mcp *m, const char *method, cJSON *params, mc
 {
     struct mcp_request *r = mcp_request_new(m, method, params, progress, done, ctx);
     loop_timer_stop(m->env.process.loop, &m->idle);
+    set_hold(m);
     if (m->up)
         mcp_request_send(r);
     else
@@ -215,6 +235,7 @@ void mcp_cancel(struct mcp_request *r, const char *why)
     struct mcp *m = r->mcp;
     tell_cancelled(m, r, why);
     request_free(r);
+    set_hold(m);
     mcp_idle_check(m);
 }
 
@@ -240,14 +261,6 @@ void mcp_send_waiting(struct mcp *m)
         if (r->text && !r->ended)
             mcp_request_send(r);
     }
-}
-
-static bool has_waiting(const struct mcp *m)
-{
-    for (const struct mcp_request *r = m->requests; r; r = r->hh.next)
-        if (!r->ended)
-            return true;
-    return false;
 }
 
 static void link_gone(void *ctx)
@@ -447,7 +460,7 @@ static void connect_now(struct mcp *m)
     struct loop *loop = m->env.process.loop;
     m->anew = false;
     loop_timer_stop(loop, &m->again);
-    if (m->closing || m->link || m->reading || loop_task_waiting(&m->opened))
+    if (m->closing || m->barred || m->link || m->reading || loop_task_waiting(&m->opened))
         return;
     if (m->state == MCP_IDLE) /* a failed one is shown as that until it works */
         mcp_set_state(m, MCP_CONNECTING, "Connecting", "connecting");
@@ -485,10 +498,10 @@ static void gone(struct mcp *m)
 {
     void (*done)(void *) = m->done;
     void *done_ctx = m->done_ctx;
-    while (m->requests) { /* each is told */
-        struct mcp_request *r = m->requests;
-        mcp_request_end(r, -ECANCELED, NULL, 0, "the connection was closed");
-        on_tell(r);
+    if (m->requests) { /* each is told first */
+        end_requests(m, -ECANCELED, "the connection was closed");
+        loop_defer(m->env.process.loop, &m->opened);
+        return;
     }
     struct loop *loop = m->env.process.loop;
     loop_timer_stop(loop, &m->again);
@@ -542,13 +555,17 @@ void mcp_retry(struct mcp *m)
     connect_now(m);
 }
 
-void mcp_hold(struct mcp *m, bool hold)
+void mcp_hold(struct mcp *m, enum mcp_hold hold)
 {
-    if (m->held == hold)
-        return;
-    m->held = hold;
-    if (m->link && !m->link_closing)
-        m->type->hold(m->link, hold);
+    m->hold = hold;
+    set_hold(m);
+}
+
+void mcp_bar(struct mcp *m, bool bar)
+{
+    m->barred = bar;
+    if (!bar && !m->link && (m->wanted || has_waiting(m)))
+        connect_now(m);
 }
 
 void mcp_update(struct mcp *m, struct mcp_server *spec)

@@ -55,8 +55,12 @@ void mcp_close(struct mcp *m, void (*done)(void *ctx), void *ctx);
 void mcp_want(struct mcp *m, bool wanted);
 /* Try to connect at once, where it waits to. */
 void mcp_retry(struct mcp *m);
-/* Take in nothing more for the time being; a few messages may still come. */
-void mcp_hold(struct mcp *m, bool hold);
+/* Take in nothing more for the time being (a few messages may still come): nothing at all, or nothing while no request
+ * waits for its answer, which would come behind it. */
+enum mcp_hold { MCP_HOLD_NOT, MCP_HOLD_UNASKED, MCP_HOLD_ALL };
+void mcp_hold(struct mcp *m, enum mcp_hold hold);
+/* Do not connect, whoever wants it, until this is over. */
+void mcp_bar(struct mcp *m, bool bar);
 /* The edited manifest, where mcp_server_reconnects() is false. */
 void mcp_update(struct mcp *m, struct mcp_server *spec);
 

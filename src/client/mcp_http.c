@@ -81,7 +81,7 @@ struct mcp_link {
     void *done_ctx;
 };
 
-static void exchange_start(struct exchange *x, char *text, size_t len);
+static void exchange_start(struct exchange *x);
 
 static void exchange_free(struct exchange *x)
 {
@@ -165,7 +165,7 @@ static void on_again(struct timer *timer, void *ctx)
     (void)timer;
     struct exchange *x = ctx;
     if (x->get || x->id)
-        exchange_start(x, NULL, 0);
+        exchange_start(x);
     else
         exchange_free(x);
 }
@@ -269,7 +269,7 @@ static void start_waiting(struct mcp_link *l)
     l->announced = NULL;
     DL_FOREACH (l->exchanges, x) {
         if (x->text)
-            exchange_start(x, steal(&x->text), x->len);
+            exchange_start(x);
     }
 }
 
@@ -376,14 +376,15 @@ static void add_headers(const struct mcp_link *l, struct http_request *r)
         http_request_header(r, "MCP-Protocol-Version", l->version, HTTP_HEADER_ANYWHERE);
 }
 
-/* `text` NULL: a GET. */
-static void exchange_start(struct exchange *x, char *text, size_t len)
+/* A POST of its text; without one a GET. */
+static void exchange_start(struct exchange *x)
 {
     struct mcp_link *l = x->link;
+    char *text = steal(&x->text);
     struct http_request r = {.method = xstrdup(text ? "POST" : "GET"),
                              .url = xstrdup(l->url),
                              .body = text,
-                             .body_len = len,
+                             .body_len = text ? x->len : 0,
                              .proxy = "",
                              .connect_timeout_seconds = MIN(l->timeout_seconds, 30.0),
                              .max_redirects = 5,
@@ -419,15 +420,14 @@ static void http_send(struct mcp_link *l, char *text, size_t len, int64_t id)
         return;
     }
     struct exchange *x = exchange_new(l, id);
-    if (l->announced) {
-        x->text = text;
-        x->len = len;
+    x->text = text;
+    x->len = len;
+    if (l->announced)
         return;
-    }
     if (l->announce)
         l->announced = x;
     l->announce = false;
-    exchange_start(x, text, len);
+    exchange_start(x);
 }
 
 static void http_forget(struct mcp_link *l, int64_t id)
@@ -456,7 +456,7 @@ static void http_listen(struct mcp_link *l)
 {
     struct exchange *x = exchange_new(l, 0);
     x->get = true;
-    exchange_start(x, NULL, 0);
+    exchange_start(x);
 }
 
 static void http_hold(struct mcp_link *l, bool hold)
@@ -478,8 +478,9 @@ static void on_gone(void *ctx)
     struct mcp_link *l = ctx;
     void (*done)(void *) = l->done;
     void *done_ctx = l->done_ctx;
-    while (l->exchanges)
-        exchange_free(l->exchanges);
+    struct exchange *x, *next;
+    DL_FOREACH_SAFE (l->exchanges, x, next)
+        exchange_free(x);
     loop_timer_stop(l->loop, &l->patience);
     secret_free(l->url);
     cJSON_Delete(l->headers);

@@ -41,7 +41,9 @@ struct mcp {
     const struct mcp_link_type *type;
     struct mcp_link *link;   /* NULL: none */
     struct loop_task opened; /* secrets are there: open; or, closing: it is over */
-    bool wanted, closing, held;
+    bool wanted, closing, barred;
+    enum mcp_hold hold;
+    bool held;
     bool link_closing;   /* its end is under way; nothing is opened before it is over */
     bool anew;           /* … and then at once */
     bool up;             /* requests are sent as they come */

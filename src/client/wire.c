@@ -125,7 +125,10 @@ static void fail(struct wire *w, CURLcode code)
         if (code == CURLE_COULDNT_CONNECT &&
             w->lib->curl_easy_getinfo(w->easy, CURLINFO_OS_ERRNO, &system) == CURLE_OK && system > 0)
             r = -(int)system;
-        error_set(&w->error, r, "%s", *w->text ? w->text : w->lib->curl_easy_strerror(code));
+        error_set(&w->error, r, "%s",
+                  system > 0 ? strerror((int)system)
+                  : *w->text ? w->text
+                             : w->lib->curl_easy_strerror(code));
     }
     hang_up(w);
     loop_defer(w->loop, &w->tell);

@@ -56,7 +56,8 @@ void recent_fini(struct recent_ring *ring)
 
 static struct channel *channel_get(struct engine *e, const char *type, const struct channel_key *key)
 {
-    _cleanup_(freep) char *name = xasprintf("%s/%s", type, key->text);
+    _cleanup_(freep) char *name = key->mark ? xasprintf("%s/%c %s %s", type, key->mark, key->scope, key->text)
+                                            : xasprintf("%s/%s", type, key->text);
     struct channel **table = key->glob ? &e->globs : &e->channels;
     struct channel *c = NULL;
     HASH_FIND_STR(*table, name, c);
@@ -227,6 +228,9 @@ void channel_match(struct engine *e, const char *type, const char *name, const s
                    struct targets *ret)
 {
     struct channel *c = channel_find(e, type, name), *tmp;
+    if (c)
+        match_one(c, o, text, ret);
+    c = o->also ? channel_find(e, type, o->also) : NULL;
     if (c)
         match_one(c, o, text, ret);
     HASH_ITER (hh, e->globs, c, tmp) {

@@ -29,6 +29,7 @@ struct occurrence {
     bool kept; /* nobody has it but us: while the trigger is paused or in error it waits, whatever its pause_policy.
                   Set for sources that are lossless */
     const char *failed; /* of an active source: recorded as failed for this reason, nothing runs (a poison message) */
+    const char *also;   /* another channel, whose listeners hear of it in the same transaction; NULL: none */
     const char *traceparent; /* W3C trace context; NULL: one is made */
     /* The chain that led here; NULL or 0 where it starts one. */
     const char *root_event_id;

@@ -28,6 +28,7 @@
 #include "store/store.h"
 
 struct loop;
+struct mcp_servers;
 struct secret_dirs;
 struct source;
 struct source_host;
@@ -43,6 +44,7 @@ struct source_env {
     struct store_port *store;
     struct watcher *watcher; /* the one inotify descriptor of all sources; NULL in the simulator */
     const char *state_dir;
+    struct mcp_servers *mcp;                /* of `mcp_event`; NULL in the simulator */
     const struct secret_dirs *secrets_dirs; /* for what its config refers to: engine/secret_read.h */
     struct queue_hub *queues;               /* what triggers on message queues share; NULL in the simulator */
 };
@@ -50,6 +52,8 @@ struct source_env {
 struct channel_key {
     const char *text; /* borrowed from the config */
     bool glob;        /* a pattern over channel names (lang/glob) */
+    char mark;        /* not 0: the channel is called `MARK SCOPE TEXT` */
+    const char *scope;
 };
 
 struct source_type {
@@ -64,6 +68,7 @@ struct source_type {
     cJSON *(*inputs)(const void *config, const cJSON *data, char **ret_error);
 
     /* Active types. */
+    bool remote;     /* what it connects to is elsewhere: being ready does not wait for it */
     bool own_writes; /* what a run writes may be an event of its own trigger: such rounds are counted */
     /* ack() and nack() also come after stop(): every token is settled, and `done` waits for that. While triggerd shuts
      * down it is paused until all runs have ended, and then stopped. */

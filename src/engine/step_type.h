@@ -28,6 +28,7 @@ struct sandbox;
 struct http_client;
 struct worker_pools;
 struct queue_publishers;
+struct mcp_servers;
 struct step_call;
 
 /* What every step may use. `loop` and `spawner` are NULL in the simulator. */
@@ -45,6 +46,7 @@ struct step_env {
     struct http_client *http;               /* for the `http` step; NULL in the simulator */
     struct worker_pools *workers;           /* of the `worker` step */
     struct queue_publishers *publishers;    /* of the `publish` step; NULL in the simulator */
+    struct mcp_servers *mcp;                /* of the `mcp` step */
     const char *node_id;                    /* for TRIGGERD_NODE_ID, by which orphans are found */
     const char *socket_path;                /* for TRIGGERD_SOCKET; NULL: none */
     const struct secret_dirs *secrets_dirs; /* below which `${file:}` reads; as secret_read.h has them. NULL: none */

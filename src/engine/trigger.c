@@ -408,7 +408,7 @@ size_t engine_starting_sources(const struct engine *e)
 {
     size_t n = 0;
     for (const struct live_trigger *t = e->triggers; t; t = t->hh.next)
-        n += t->source_state == LIVE_SOURCE_STARTING && !t->removed;
+        n += t->source_state == LIVE_SOURCE_STARTING && !t->removed && !t->type->remote;
     return n;
 }
 

@@ -157,6 +157,7 @@ const struct param http_params[] = {
     {"trigger_id", PARAM_TEXT, AT(list.trigger_id), 0, 0, NULL, "Of this trigger"},
     {"pipeline_id", PARAM_TEXT, AT(list.pipeline_id), 0, 0, NULL, "Of this pipeline"},
     {"event_type", PARAM_TEXT, AT(list.event_type), 0, 0, NULL, "Of this type of event"},
+    {"server_name", PARAM_TEXT, AT(server_name), 0, 0, NULL, "Of the MCP server of this name"},
     {"trigger_type", PARAM_TEXT, AT(trigger_type), 0, 0, NULL, "Of this type of trigger"},
     {"status", PARAM_TEXT, AT(list.status), 0, 0, NULL, "In this status"},
     {"decision", PARAM_TEXT, AT(list.decision), 0, 0, NULL, "Of this decision"},

@@ -130,7 +130,7 @@ static void success(cJSON *responses, const struct route *r)
 {
     const char *type = r->answer;
     bool creates = streq(r->method, "POST") && r->request && strstr(r->request, "Create");
-    bool single = streq(type, "Trigger") || streq(type, "Pipeline");
+    bool single = streq(type, "Trigger") || streq(type, "Pipeline") || streq(type, "McpServer");
     cJSON *o = text_object("description", r->summary);
     bool raw = strchr(type, '/') != NULL;
     cJSON_AddItemToObject(o, "content", content(raw ? type : "application/json", shape_type(raw ? "string" : type)));
@@ -283,7 +283,9 @@ static cJSON *problem_responses(void)
         {"429", "A queue is full; come again"},
         {"431", "The headers are too large"},
         {"500", "It failed"},
+        {"502", "The MCP server refused, or is not there"},
         {"503", "Not now"},
+        {"504", "The MCP server did not answer in time"},
         {"507", "The disk is full"},
     };
     cJSON *o = cJSON_CreateObject();

@@ -156,7 +156,7 @@ static void get_event(struct exchange *x)
 }
 
 /* Members of a request's object that nobody knows. False: answered. */
-static bool known_members(struct exchange *x, const char *const *known, size_t n, struct issues *issues)
+bool known_members(struct exchange *x, const char *const *known, size_t n, struct issues *issues)
 {
     const cJSON *item;
     if (!cJSON_IsObject(x->body)) {
@@ -174,7 +174,7 @@ static bool known_members(struct exchange *x, const char *const *known, size_t n
     return true;
 }
 
-static void answer_issues(struct exchange *x, const char *what, struct issues *issues)
+void answer_issues(struct exchange *x, const char *what, struct issues *issues)
 {
     api_problem_issues(call_of(x), 422, what, issues);
     issues_fini(issues);
@@ -192,6 +192,14 @@ const char *traceparent_of(struct exchange *x)
     return t;
 }
 
+const char *idempotency_key_of(struct exchange *x, struct issues *issues)
+{
+    const char *key = http_header(x->request, "Idempotency-Key");
+    if (key && (!*key || strlen(key) > IDEMPOTENCY_KEY_MAX))
+        issue_add(issues, "Idempotency-Key", NULL, "expected 1 to %d characters", IDEMPOTENCY_KEY_MAX);
+    return key;
+}
+
 static void emit(struct exchange *x)
 {
     static const char *const known[] = {"endpoint", "data"};
@@ -201,9 +209,7 @@ static void emit(struct exchange *x)
     if (known_members(x, known, ARRAY_SIZE(known), &issues) && !cJSON_IsString(endpoint))
         issue_add(&issues, "endpoint", endpoint, endpoint ? "expected a string, got %s" : "required, but missing%s",
                   endpoint ? value_type_name(endpoint) : "");
-    const char *key = http_header(x->request, "Idempotency-Key");
-    if (key && (!*key || strlen(key) > IDEMPOTENCY_KEY_MAX))
-        issue_add(&issues, "Idempotency-Key", NULL, "expected 1 to %d characters", IDEMPOTENCY_KEY_MAX);
+    const char *key = idempotency_key_of(x, &issues);
     if (issues.errors > 0) {
         answer_issues(x, "the emit is not valid", &issues);
         return;
@@ -430,6 +436,9 @@ const struct route http_routes[] = {
      "404"},
     {"POST", "api/v1/triggers/emit", emit, BODY_REQUIRED, NULL, ACCESS_EMIT, "Emit a custom event at an endpoint", NULL,
      "Emit", "Emitted", "422 429 507"},
+    {"POST", "api/v1/triggers/emit/mcp", emit_mcp_handle, BODY_OPTIONAL, "server_name event_type", ACCESS_EMIT,
+     "Hand in an event of an MCP server that somebody else is connected to; the body is its data", NULL, "-any",
+     "Emitted", "422 429 507"},
     {"GET", "api/v1/triggers/pipeline/*", triggers_of_pipeline, BODY_NONE,
      "trigger_type=TriggerType enabled_only status=TriggerStatus " PAGE, ACCESS_READ, "Triggers of a pipeline",
      "pipeline_id", NULL, "TriggerList", NULL},
@@ -489,6 +498,23 @@ const struct route http_routes[] = {
      "What a step wrote on standard output", "run_id step_id", NULL, ANSWER_BYTES, "404"},
     {"GET", "api/v1/runs/*/steps/*/stderr", step_stderr, BODY_NONE, "offset", ACCESS_READ,
      "What a step wrote on standard error", "run_id step_id", NULL, ANSWER_BYTES, "404"},
+    {"GET", "api/v1/mcp_servers", mcp_list_handle, BODY_NONE, NULL, ACCESS_READ, "MCP servers and their connections",
+     NULL, NULL, "McpServerList", NULL},
+    {"POST", "api/v1/mcp_servers", mcp_create_handle, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Declare an MCP server: a new manifest", NULL, "McpServerCreate", "McpServer", "409 412 422 507"},
+    {"GET", "api/v1/mcp_servers/*", mcp_get_handle, BODY_NONE, NULL, ACCESS_READ, "An MCP server", "name", NULL,
+     "McpServer", "404"},
+    {"PUT", "api/v1/mcp_servers/*", mcp_update_handle, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Edit an MCP server's manifest: what is absent or null stays", "name", "McpServerUpdate", "McpServer",
+     "404 409 412 422 507"},
+    {"DELETE", "api/v1/mcp_servers/*", mcp_delete_handle, BODY_NONE, NULL, ACCESS_ADMIN,
+     "Delete an MCP server's manifest", "name", NULL, "McpServerResult", "404 409 412 422 507"},
+    {"GET", "api/v1/mcp_servers/*/tools", mcp_tools_handle, BODY_NONE, NULL, ACCESS_ADMIN, "The tools of an MCP server",
+     "name", NULL, "McpTools", "404 502 504"},
+    {"POST", "api/v1/mcp_servers/*/call", mcp_call_handle, BODY_REQUIRED, NULL, ACCESS_ADMIN,
+     "Call a tool of an MCP server", "name", "McpCall", "McpResult", "404 422 502 504"},
+    {"GET", "api/v1/mcp_servers/*/notifications", mcp_stream_handle, BODY_NONE, NULL, ACCESS_ADMIN,
+     "What an MCP server sends, as server-sent events", "name", NULL, ANSWER_STREAM, "404"},
     {"GET", "api/v1/manifests", list_manifests, BODY_NONE, NULL, ACCESS_READ,
      "Manifest files, their resources and errors", NULL, NULL, "ManifestList", NULL},
     {"GET", "api/v1/manifests/*/*", get_manifest, BODY_NONE, NULL, ACCESS_ADMIN, "The text of a resource's manifest",

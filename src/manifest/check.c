@@ -236,7 +236,7 @@ static void settle(struct manifest_check *c, size_t index)
         HASH_ADD_KEYPTR(hh, c->definitions[e->kind], e->id, strlen(e->id), d);
         if (e->trigger)
             loops_put_trigger(c->loops, e->trigger);
-        else
+        else if (e->pipeline)
             loops_put_pipeline(c->loops, e->pipeline);
     }
     manifest_drop_resources(m);

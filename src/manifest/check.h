@@ -30,7 +30,7 @@ struct check_entry {
 
 /* Zero-initialised is empty. */
 struct manifest_check {
-    struct manifest *manifests; /* in the order in which they were read; without their triggers and pipelines */
+    struct manifest *manifests; /* in the order in which they were read; without their resources */
     size_t n, cap;
     struct check_seen *seen; /* paths that were read */
     struct definition *definitions[RESOURCE_KINDS];

@@ -2,6 +2,7 @@
 
 #include "base/util.h"
 #include "engine/engine.h"
+#include "lang/secret.h"
 #include "source/list.h"
 #include "step/list.h"
 
@@ -9,7 +10,7 @@
 #include <stdio.h>
 #include <uthash.h>
 
-static const char *const kind_words[RESOURCE_KINDS] = {"trigger", "pipeline"};
+static const char *const kind_words[RESOURCE_KINDS] = {"trigger", "pipeline", "mcp_server"};
 
 const char *resource_kind_name(enum resource_kind kind)
 {
@@ -157,19 +158,21 @@ static bool read_kind(const cJSON *root, enum resource_kind *ret, struct issues 
     }
     char got[64];
     const char *near = cJSON_IsString(node) ? nearest_name(node->valuestring, kind_words, RESOURCE_KINDS) : NULL;
-    issue_add(issues, "kind", node, "expected trigger or pipeline, got %s%s%s%s", value_brief(node, got, sizeof(got)),
-              near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    issue_add(issues, "kind", node, "expected trigger, pipeline or mcp_server, got %s%s%s%s",
+              value_brief(node, got, sizeof(got)), near ? "; did you mean \"" : "", near ? near : "",
+              near ? "\"?" : "");
     return false;
 }
 
 /* The id as far as it can be told, also of a document that is wrong elsewhere. */
 static char *guess_id(enum resource_kind kind, const cJSON *root)
 {
-    const char *id = value_get_string(root, "id");
+    const char *id = value_get_string(root, "id"), *own = value_get_string(root, "name");
+    if (kind == RESOURCE_MCP_SERVER)
+        return own && endpoint_text_valid(own) ? xstrdup(own) : NULL;
     if (id)
         return id_text_valid(id) ? xstrdup(id) : NULL;
-    const char *name = value_get_string(root, "name");
-    return kind == RESOURCE_TRIGGER && name ? trigger_slug(name) : NULL;
+    return kind == RESOURCE_TRIGGER && own ? trigger_slug(own) : NULL;
 }
 
 static void read_document(struct manifest *m, size_t index, const struct document *doc)
@@ -185,6 +188,9 @@ static void read_document(struct manifest *m, size_t index, const struct documen
         if (entry->kind == RESOURCE_TRIGGER) {
             if (trigger_parse(doc->root, source_kinds, &entry->trigger, &issues) == 0)
                 trigger_check(entry->trigger, doc->root, &issues);
+        } else if (entry->kind == RESOURCE_MCP_SERVER) {
+            if (mcp_server_parse(doc->root, &entry->server, &issues) == 0)
+                reference_check_fields(&mcp_server_fields, doc->root, false, "", &issues);
         } else if (pipeline_parse(doc->root, step_kinds, &entry->pipeline, &issues) == 0) {
             pipeline_check(entry->pipeline, doc->root, step_types, &issues);
         }
@@ -220,17 +226,23 @@ static void check_twice(struct manifest *m)
         HASH_CLEAR(hh, by_id[k]);
 }
 
+static void drop_resource(struct manifest_entry *e)
+{
+    trigger_unref(e->trigger);
+    pipeline_unref(e->pipeline);
+    mcp_server_unref(e->server);
+    e->trigger = NULL;
+    e->pipeline = NULL;
+    e->server = NULL;
+}
+
 static void drop_bad(struct manifest *m)
 {
     for (size_t i = 0; i < m->n_entries; i++) {
         struct manifest_entry *e = &m->entries[i];
         e->bad_text = e->bad;
-        if (!e->bad)
-            continue;
-        trigger_unref(e->trigger);
-        pipeline_unref(e->pipeline);
-        e->trigger = NULL;
-        e->pipeline = NULL;
+        if (e->bad)
+            drop_resource(e);
     }
 }
 
@@ -284,12 +296,8 @@ void manifest_unread(const char *file, int code, bool is_link, struct manifest *
 
 void manifest_drop_resources(struct manifest *m)
 {
-    for (size_t i = 0; i < m->n_entries; i++) {
-        trigger_unref(m->entries[i].trigger);
-        pipeline_unref(m->entries[i].pipeline);
-        m->entries[i].trigger = NULL;
-        m->entries[i].pipeline = NULL;
-    }
+    for (size_t i = 0; i < m->n_entries; i++)
+        drop_resource(&m->entries[i]);
 }
 
 void manifest_fini(struct manifest *m)

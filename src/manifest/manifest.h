@@ -9,11 +9,12 @@
 #define TRIGGERD_MANIFEST_MANIFEST_H
 
 #include "manifest/document.h"
+#include "model/mcp_server.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
-enum resource_kind { RESOURCE_TRIGGER, RESOURCE_PIPELINE, RESOURCE_KINDS };
-const char *resource_kind_name(enum resource_kind kind); /* `trigger`, `pipeline` */
+enum resource_kind { RESOURCE_TRIGGER, RESOURCE_PIPELINE, RESOURCE_MCP_SERVER, RESOURCE_KINDS };
+const char *resource_kind_name(enum resource_kind kind); /* `trigger`, `pipeline`, `mcp_server` */
 int resource_kind_parse(const char *name);               /* -1: none */
 
 struct manifest_entry {
@@ -25,6 +26,7 @@ struct manifest_entry {
     bool bad_text;             /* … in its own text, not only among files */
     struct trigger *trigger;   /* one reference, where good and of that kind */
     struct pipeline *pipeline; /* likewise */
+    struct mcp_server *server; /* likewise; its id is its name */
 };
 
 struct manifest_error {
@@ -56,7 +58,7 @@ void manifest_unreadable(const char *file, const char *message, struct manifest 
 /* … in the words that everybody uses for a negative errno (-EFBIG: over DOCUMENT_TEXT_MAX). `is_link`: the file is one,
  * so that -ENOENT is about where it leads. */
 void manifest_unread(const char *file, int code, bool is_link, struct manifest *ret);
-/* Let go of the triggers and pipelines of its entries. */
+/* Let go of the resources of its entries. */
 void manifest_drop_resources(struct manifest *m);
 void manifest_fini(struct manifest *m);
 

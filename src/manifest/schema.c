@@ -1,6 +1,7 @@
 #include "manifest/schema.h"
 
 #include "base/util.h"
+#include "model/mcp_server.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 #include "source/list.h"
@@ -245,6 +246,15 @@ static cJSON *pipeline_schema(void)
     return o;
 }
 
+static cJSON *mcp_server_schema(void)
+{
+    cJSON *o = fields_schema(&mcp_server_fields);
+    set_property(o, "kind", constant("mcp_server"));
+    cJSON_AddItemToArray(value_get(o, "required"), cJSON_CreateString("kind"));
+    add_rules(o, literal(mcp_server_rules));
+    return o;
+}
+
 #define DRAFT "http://json-schema.org/draft-07/schema#"
 
 static cJSON *header(const char *title)
@@ -273,6 +283,16 @@ static void define(cJSON *schema, const char *definitions)
     take_members(own, literal(definitions));
 }
 
+/* {if: {properties: {kind: {const}}, required: [kind]}, then, else} */
+static void when_kind(cJSON *o, const char *kind, cJSON *then, cJSON *otherwise)
+{
+    cJSON *when = cJSON_AddObjectToObject(o, "if");
+    cJSON_AddItemToObject(cJSON_AddObjectToObject(when, "properties"), "kind", constant(kind));
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(when, "required"), cJSON_CreateString("kind"));
+    cJSON_AddItemToObject(o, "then", then);
+    cJSON_AddItemToObject(o, "else", otherwise);
+}
+
 cJSON *manifest_schema(const char *kind)
 {
     if (streq(kind, "trigger")) {
@@ -287,26 +307,29 @@ cJSON *manifest_schema(const char *kind)
         define(o, inputs_definitions);
         return o;
     }
+    if (streq(kind, "mcp_server")) {
+        cJSON *o = header("triggerd MCP server");
+        take_members(o, mcp_server_schema());
+        return o;
+    }
     if (!streq(kind, "manifest"))
         return NULL;
-    cJSON *o = header("triggerd manifest");
-    cJSON *when = cJSON_AddObjectToObject(o, "if");
-    cJSON_AddItemToObject(cJSON_AddObjectToObject(when, "properties"), "kind", constant("pipeline"));
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(when, "required"), cJSON_CreateString("kind"));
-    cJSON_AddItemToObject(o, "then", pipeline_schema());
-    cJSON_AddItemToObject(o, "else", trigger_schema());
+    cJSON *o = header("triggerd manifest"), *others = cJSON_CreateObject();
+    when_kind(o, "pipeline", pipeline_schema(), others);
+    when_kind(others, "mcp_server", mcp_server_schema(), trigger_schema());
     define(o, filter_definitions);
     define(o, inputs_definitions);
     return o;
 }
 
-const char *const manifest_schema_kinds[] = {"manifest", "trigger", "pipeline", NULL};
+const char *const manifest_schema_kinds[] = {"manifest", "trigger", "pipeline", "mcp_server", NULL};
 
 #define TABLES_MAX 64
 
 const struct field_table *manifest_table(const char *name)
 {
-    static const struct field_table *const own[] = {&trigger_fields, &pipeline_fields, &step_fields};
+    static const struct field_table *const own[] = {&trigger_fields, &pipeline_fields, &step_fields,
+                                                    &mcp_server_fields};
     for (size_t i = 0; i < ARRAY_SIZE(own); i++)
         if (streq(own[i]->name, name))
             return own[i];
@@ -326,6 +349,7 @@ const char *const *manifest_table_names(void)
     names[n++] = "pipeline";
     names[n++] = "step";
     names[n++] = "retry";
+    names[n++] = "mcp_server";
     for (size_t i = 0; source_kinds[i] && n + 1 < TABLES_MAX; i++)
         names[n++] = source_kinds[i]->name;
     for (size_t i = 0; step_kinds[i] && n + 1 < TABLES_MAX; i++)

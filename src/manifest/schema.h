@@ -4,7 +4,7 @@
 
 #include "model/field.h"
 
-/* `manifest` (any document: a trigger or a pipeline), `trigger`, `pipeline`; NULL for any other word. The caller's.
+/* `manifest` (any document), `trigger`, `pipeline`, `mcp_server`; NULL for any other word. The caller's.
  *
  * It accepts every valid document. What it cannot say, and manifest_parse() does: cron expressions, time zones, globs,
  * paths, templates, regular expressions, addresses; bounds of event patterns and the order of numeric bounds; what is
@@ -13,7 +13,7 @@ cJSON *manifest_schema(const char *kind);
 /* The words above, NULL-terminated: schemas/WORD.json holds each. */
 extern const char *const manifest_schema_kinds[];
 
-/* A table by the name of a kind (`trigger`, `pipeline`, `step`, `retry`, a source type, a step type), NULL: none. */
+/* A table by the name of a kind (`trigger`, `pipeline`, `mcp_server`, `step`, `retry`, a source type, a step type), NULL: none. */
 const struct field_table *manifest_table(const char *name);
 /* The names, NULL-terminated. */
 const char *const *manifest_table_names(void);

@@ -71,6 +71,8 @@ const char *value_get_string(const cJSON *v, const char *key);
 void value_set(cJSON *object, const char *key, cJSON *item);
 /* A string node, NULL text gives a null node. */
 cJSON *value_string(const char *text);
+/* Bytes as a string node: what is no UTF-8, and NUL, becomes U+FFFD. */
+cJSON *value_from_bytes(const char *data, size_t len);
 /* The word for a type in messages: object array string number boolean null. */
 const char *value_type_name(const cJSON *v);
 /* A short rendering for messages ("got …"): compact JSON cut to 40 characters, one line; into `out`, returned. A buffer

@@ -52,6 +52,27 @@ cJSON *value_string(const char *text)
     return v;
 }
 
+cJSON *value_from_bytes(const char *data, size_t len)
+{
+    struct buf b = {0};
+    buf_reserve(&b, len);
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_sequence(data + i, len - i);
+        if (n == 0 || data[i] == '\0') {
+            buf_adds(&b, "\xEF\xBF\xBD");
+            i++;
+        } else {
+            buf_add(&b, data + i, n);
+            i += n;
+        }
+    }
+    buf_addc(&b, '\0');
+    cJSON *v = cJSON_CreateString("");
+    free(v->valuestring); /* a copy would be one more MiB for a moment */
+    v->valuestring = buf_steal(&b);
+    return v;
+}
+
 const char *value_type_name(const cJSON *v)
 {
     switch (v ? v->type & 0xFF : cJSON_NULL) {

@@ -454,10 +454,12 @@ void apply_results(struct reconcile *r, struct read_job *jobs, size_t n, const s
         take_result(r, &jobs[i], now);
     if (looks)
         judge_dirs(r);
+    decide_kind(r, RESOURCE_MCP_SERVER, now);
     decide_kind(r, RESOURCE_PIPELINE, now);
     decide_kind(r, RESOURCE_TRIGGER, now);
     remove_due(r, RESOURCE_TRIGGER, now, all);
     remove_due(r, RESOURCE_PIPELINE, now, all);
+    remove_due(r, RESOURCE_MCP_SERVER, now, all);
     loops_update(r->loops, tell_loop, r);
     finish_files(r);
     finish_resources(r, &batch);

@@ -31,10 +31,12 @@ static void tell_put(struct reconcile *r, struct resource *res, const struct man
 {
     if (e->trigger)
         loops_put_trigger(r->loops, e->trigger);
-    else
+    else if (e->pipeline)
         loops_put_pipeline(r->loops, e->pipeline);
     if (res->kind == RESOURCE_TRIGGER)
         engine_put_trigger(r->engine, e->trigger, res->owner->origin, res->line);
+    else if (res->kind == RESOURCE_MCP_SERVER)
+        mcp_servers_put(r->options.mcp, e->server, res->owner->origin, res->line);
     else
         engine_put_pipeline(r->engine, e->pipeline, res->owner->origin, res->line);
     res->running = true;
@@ -52,6 +54,8 @@ static void tell_rejected(struct reconcile *r, struct resource *res, const char 
     res->told = true;
     if (res->kind == RESOURCE_TRIGGER)
         engine_trigger_rejected(r->engine, res->id, message);
+    else if (res->kind == RESOURCE_MCP_SERVER)
+        mcp_servers_rejected(r->options.mcp, res->id, message);
     else
         engine_pipeline_rejected(r->engine, res->id, message);
 }
@@ -173,12 +177,14 @@ void decide_remove(struct reconcile *r, struct resource *res)
     others_stale(r, res);
     if (res->kind == RESOURCE_TRIGGER)
         loops_remove_trigger(r->loops, res->id);
-    else
+    else if (res->kind == RESOURCE_PIPELINE)
         loops_remove_pipeline(r->loops, res->id);
     if (res->running) {
         tell_deleted(res);
         if (res->kind == RESOURCE_TRIGGER)
             engine_remove_trigger(r->engine, res->id);
+        else if (res->kind == RESOURCE_MCP_SERVER)
+            mcp_servers_remove(r->options.mcp, res->id);
         else
             engine_remove_pipeline(r->engine, res->id);
     }

@@ -17,6 +17,7 @@
 #ifndef TRIGGERD_RECONCILE_RECONCILE_H
 #define TRIGGERD_RECONCILE_RECONCILE_H
 
+#include "client/mcp_servers.h"
 #include "engine/engine.h"
 #include "manifest/manifest.h"
 
@@ -26,6 +27,7 @@ struct reconcile;
 struct reconcile_options {
     struct loop *loop;
     struct engine *engine;
+    struct mcp_servers *mcp;
     struct store_port *store;
     struct clock *clock;
     const char *const *dirs; /* absolute; in order of precedence */

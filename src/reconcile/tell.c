@@ -88,12 +88,26 @@ static void compare_pipelines(struct buf *b, const struct pipeline *old, const s
     }
 }
 
+static void compare_servers(struct buf *b, const struct mcp_server *old, const struct mcp_server *now)
+{
+    const char *names[NAMES_MAX];
+    size_t n = 0;
+    fields_compare(&mcp_server_fields, old, now, NULL, names, ARRAY_SIZE(names), &n);
+    for (size_t i = 0; i < n; i++)
+        add_name(b, "", names[i]);
+}
+
 static void compare_running(struct change *c, struct reconcile *r, const struct resource *res,
                             const struct manifest_entry *e)
 {
     struct live_trigger *t = res->kind == RESOURCE_TRIGGER ? engine_find_trigger(r->engine, res->id) : NULL;
     struct live_pipeline *p = res->kind == RESOURCE_PIPELINE ? engine_find_pipeline(r->engine, res->id) : NULL;
-    if (t) {
+    const struct mcp_server *s = res->kind == RESOURCE_MCP_SERVER ? mcp_servers_spec(r->options.mcp, res->id) : NULL;
+    if (s) {
+        c->changed = !mcp_server_equal(s, e->server);
+        if (c->changed)
+            compare_servers(&c->fields, s, e->server);
+    } else if (t) {
         struct trigger_view v;
         trigger_look(t, &v);
         c->changed = !trigger_equal(v.spec, e->trigger);
@@ -121,10 +135,14 @@ static void compare_kept(struct change *c, const struct resource *res, const str
             continue;
         if (res->kind == RESOURCE_TRIGGER)
             c->changed = !trigger_equal(old->trigger, e->trigger);
+        else if (res->kind == RESOURCE_MCP_SERVER)
+            c->changed = !mcp_server_equal(old->server, e->server);
         else
             c->changed = !pipeline_equal(old->pipeline, e->pipeline);
         if (c->changed && res->kind == RESOURCE_TRIGGER)
             compare_triggers(&c->fields, old->trigger, e->trigger);
+        else if (c->changed && res->kind == RESOURCE_MCP_SERVER)
+            compare_servers(&c->fields, old->server, e->server);
         else if (c->changed)
             compare_pipelines(&c->fields, old->pipeline, e->pipeline);
     }

@@ -7,6 +7,7 @@
 extern const struct source_type source_custom;
 extern const struct source_type source_file_watch;
 extern const struct source_type source_message_queue;
+extern const struct source_type source_mcp_event;
 extern const struct source_type source_pipeline_completed;
 extern const struct source_type source_schedule;
 extern const struct source_type source_webhook;

@@ -208,7 +208,7 @@ static cJSON *output_value(const struct pipe_end *out)
     if (out->dropped == 0 && out->kept.len > 0 && value_parse(out->kept.data, out->kept.len, &v, NULL) == 0)
         return v;
     v = cJSON_CreateObject();
-    cJSON_AddItemToObject(v, "stdout", process_text(out->kept.data ? out->kept.data : "", out->kept.len));
+    cJSON_AddItemToObject(v, "stdout", value_from_bytes(out->kept.data ? out->kept.data : "", out->kept.len));
     return v;
 }
 

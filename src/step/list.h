@@ -8,6 +8,7 @@ extern const struct step_type step_emit;
 extern const struct step_type step_exec;
 extern const struct step_type step_http;
 extern const struct step_type step_publish;
+extern const struct step_type step_mcp;
 extern const struct step_type step_worker;
 
 /* NULL-terminated. */

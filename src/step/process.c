@@ -37,27 +37,6 @@ int process_fill(const struct exec_config *c, const struct exec_program *p, cons
 
 /* ---- what it printed ---- */
 
-cJSON *process_text(const char *data, size_t len)
-{
-    struct buf b = {0};
-    buf_reserve(&b, len);
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_sequence(data + i, len - i);
-        if (n == 0 || data[i] == '\0') {
-            buf_adds(&b, "\xEF\xBF\xBD");
-            i++;
-        } else {
-            buf_add(&b, data + i, n);
-            i += n;
-        }
-    }
-    buf_addc(&b, '\0');
-    cJSON *v = cJSON_CreateString("");
-    free(v->valuestring); /* a copy would be one more MiB for a moment */
-    v->valuestring = buf_steal(&b);
-    return v;
-}
-
 char *process_error_tail(const struct buf *err)
 {
     size_t end = err->len;
@@ -67,7 +46,7 @@ char *process_error_tail(const struct buf *err)
     const char *newline = from > 0 ? memchr(err->data + from, '\n', end - from) : NULL;
     if (newline)
         from = (size_t)(newline - err->data) + 1;
-    cJSON *v = process_text(end > from ? err->data + from : "", end - from);
+    cJSON *v = value_from_bytes(end > from ? err->data + from : "", end - from);
     char *text = xstrdup(v->valuestring);
     cJSON_Delete(v);
     return text;

@@ -9,8 +9,6 @@
 int process_fill(const struct exec_config *c, const struct exec_program *p, const cJSON *context,
                  const struct template_secrets *with, struct spawn_request *r, struct error *err);
 
-/* Bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
-cJSON *process_text(const char *data, size_t len);
 /* The last lines of standard error, without the newline at the end; free() it. */
 char *process_error_tail(const struct buf *err);
 /* How it ended, as child_status_text(), and that it was for want of memory; free() it. */

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from amqp import AmqpClient, AmqpError
 from harness import ROOT, free_port, wait_for
 
 # Where the install script puts what Debian has no package of, a folder a broker.
@@ -398,3 +399,94 @@ class Redis(Server):
 
     def lines(self, list: str) -> list[bytes]:
         return self.call("LRANGE", list, 0, -1)
+
+
+# ---- RabbitMQ ----
+
+
+def rabbitmq_folder() -> Path | None:
+    """Where its scripts are: the newest of those that the install script unpacked, else Debian's own."""
+    for root in (BROKERS / "rabbitmq", Path("/")):
+        found = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"))
+        if found:
+            return found[-1]
+    return None
+
+
+class RabbitMQ(Server):
+    """rabbitmq-server with a small Erlang machine and a name service (epmd) of its own, in the same session.
+
+    `settings` are lines of rabbitmq.conf. With `certificates` (a folder with ca.pem, server.pem, server.key) it also listens
+    on `tls_port`, and a client must show a certificate of that authority where `client_certificates` is set."""
+
+    name = "rabbitmq"
+
+    def __init__(self, root: Path, *settings: str, user: str = "guest", password: str = "guest",
+                 certificates: Path | None = None, client_certificates: bool = False, plugins: tuple[str, ...] = ()) -> None:
+        super().__init__(root)
+        self.settings = list(settings)
+        self.user, self.password = user, password
+        self.certificates, self.client_certificates = certificates, client_certificates
+        self.plugins = plugins
+        self.names_port, self.node_port, self.tls_port = free_port(), free_port(), free_port()
+        self._client: AmqpClient | None = None
+
+    @classmethod
+    def installed(cls) -> bool:
+        return rabbitmq_folder() is not None and shutil.which("epmd") is not None
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", f"epmd & exec {rabbitmq_folder()}/rabbitmq-server"]
+
+    def environment(self) -> dict[str, str]:
+        quiet = "+S 1:1 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none"
+        return {**os.environ, "HOME": str(self.root), "ERL_EPMD_PORT": str(self.names_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
+                "RABBITMQ_NODENAME": f"test{self.port}@localhost", "RABBITMQ_NODE_PORT": str(self.port),
+                "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": str(self.node_port),
+                "RABBITMQ_MNESIA_BASE": str(self.data), "RABBITMQ_LOG_BASE": str(self.root), "RABBITMQ_LOGS": "-",
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.root / "plugins"),
+                "RABBITMQ_CONFIG_FILE": str(self.root / "rabbitmq"), "RABBITMQ_CONF_ENV_FILE": str(self.root / "none"),
+                "RABBITMQ_GENERATED_CONFIG_DIR": str(self.root / "generated"),
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": quiet}
+
+    def prepare(self) -> None:
+        lines = ["loopback_users = none", "log.console.level = warning", "disk_free_limit.absolute = 1MB",
+                 f"default_user = {self.user}", f"default_pass = {self.password}", *self.settings]
+        if self.certificates is not None:
+            lines += [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}", f"ssl_options.cacertfile = {self.certificates}/ca.pem",
+                      f"ssl_options.certfile = {self.certificates}/server.pem",
+                      f"ssl_options.keyfile = {self.certificates}/server.key",
+                      f"ssl_options.verify = {'verify_peer' if self.client_certificates else 'verify_none'}",
+                      f"ssl_options.fail_if_no_peer_cert = {str(self.client_certificates).lower()}"]
+        (self.root / "rabbitmq.conf").write_text("".join(line + "\n" for line in lines))
+        (self.root / "plugins").write_text(f"[{','.join(self.plugins)}].\n")
+
+    def ctl(self, *words: str) -> str:
+        done = subprocess.run([f"{rabbitmq_folder()}/rabbitmqctl", "-q", *words], env=self.environment(), capture_output=True,
+                              text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def client(self) -> AmqpClient:
+        return AmqpClient(self.port, self.user, self.password)
+
+    def answers(self) -> bool:
+        with suppress(OSError, AmqpError):
+            self.client().close()
+            return True
+        return False
+
+    def call(self, what: str, *args: Any, **named: Any) -> Any:
+        """A method of AmqpClient, by a connection that is kept and made anew after a restart or an error."""
+        for fresh in (False, True):
+            if self._client is None:
+                self._client = self.client()
+                fresh = True
+            try:
+                return getattr(self._client, what)(*args, **named)
+            except (OSError, AmqpError) as error:
+                self._client.close()
+                self._client = None
+                if fresh or isinstance(error, AmqpError):
+                    raise
+        raise AssertionError("not reached")

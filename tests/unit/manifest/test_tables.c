@@ -50,8 +50,9 @@ static void check_table(const struct field_table *t, const cJSON *schema)
             parse_row(f, f->example, "example");
         if (!value_get(value_get(schema, "properties"), f->name))
             fail_msg("%s.%s is not in the schema", t->name, f->name);
+        cJSON *own = value_get(value_get(schema, "properties"), f->name);
         if (f->sub)
-            check_table(f->sub, value_get(value_get(schema, "properties"), f->name));
+            check_table(f->sub, value_get(own, "items") ? value_get(own, "items") : own);
         for (size_t k = 0; k < i; k++)
             if (streq(t->fields[k].name, f->name))
                 fail_msg("%s.%s is there twice", t->name, f->name);
@@ -137,7 +138,7 @@ static const struct wrong wrongs[] = {
      "m.yaml:5:1: enabeld: unknown key; did you mean \"enabled\"?"},
     {"name: x\npipeline_id: p\ntrigger_type: custm\nconfig: {}\n",
      "m.yaml:3:15: trigger_type: expected one of file_watch, pipeline_completed, message_queue, custom, schedule, "
-     "webhook, got "
+     "webhook, mcp_event, got "
      "\"custm\""},
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig:\n  endpoint: e\n  filter:\n    a:\n      - prefx: x\n",
      NULL},
@@ -159,7 +160,7 @@ static const struct wrong wrongs[] = {
      "m.yaml:2:4: could not parse: found unexpected end of stream (while scanning a quoted scalar at 2:4)"},
     {"kind: pipeline\nid: p\nsteps: []\n", "m.yaml:3:8: steps: expected a list of at least one step, got []"},
     {"kind: pipline\nid: p\n",
-     "m.yaml:1:7: kind: expected trigger or pipeline, got \"pipline\"; did you mean \"pipeline\"?"},
+     "m.yaml:1:7: kind: expected trigger, pipeline or mcp_server, got \"pipline\"; did you mean \"pipeline\"?"},
     {"kind: pipeline\nid: p\ninputs: {type: objekt}\nsteps:\n  - id: a\n    exec: {command: [x]}\n", NULL},
 };
 
