@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "base/util.h"
+#include "dev.h"
 #include "man.h"
 #include "manifest/document.h"
 
@@ -188,6 +189,7 @@ const struct field_table config_fields = {"config", "triggerd.yaml", sizeof(stru
 
 static const char help[] =
     "usage: triggerd [OPTION]...\n"
+    "       triggerd --dev DIR\n"
     "Run pipelines when something happens, as manifests in a directory want it.\n"
     "\n"
     "  --config FILE       settings (default /etc/triggerd/triggerd.yaml, where it exists)\n"
@@ -198,6 +200,8 @@ static const char help[] =
     "  --listen HOST:PORT  the API over TCP too; other addresses than loopback need api.tokens\n"
     "  --log-level L       error, warning, info (default) or debug\n"
     "  --log-format F      text (default) or json\n"
+    "  --dev DIR           a look within a minute: manifests from DIR, state in a temporary directory, the page on\n"
+    "                      loopback, a mount where there is FUSE, events and decisions told in the terminal\n"
     "  --check             validate settings and manifests, print every error, exit 1 if there is any\n"
     "  --version, --help\n"
     "\n"
@@ -350,6 +354,7 @@ static const struct option options[] = {
     {"listen", required_argument, NULL, 'l'},
     {"log-level", required_argument, NULL, 'L'},
     {"log-format", required_argument, NULL, 'F'},
+    {"dev", required_argument, NULL, 'd'},
     {"check", no_argument, NULL, 'k'},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
@@ -358,7 +363,7 @@ static const struct option options[] = {
 };
 
 struct overrides {
-    const char *config, *state, *socket, *mount, *listen, *level, *format;
+    const char *config, *dev, *state, *socket, *mount, *listen, *level, *format;
     const char **manifests;
     size_t n_manifests;
     bool check;
@@ -393,6 +398,9 @@ static int parse_options(int argc, char **argv, struct overrides *o)
             break;
         case 'F':
             o->format = optarg;
+            break;
+        case 'd':
+            o->dev = optarg;
             break;
         case 'k':
             o->check = true;
@@ -490,7 +498,11 @@ int config_read(int argc, char **argv, struct config *ret)
     struct overrides o = {0};
     *ret = (struct config){0};
     int r = parse_options(argc, argv, &o);
-    if (r == 0 && !o.config && geteuid() == 0 && access(standard, F_OK) == 0)
+    if (r == 0 && o.dev && o.n_manifests > 0) {
+        fputs("triggerd: --dev DIR has the manifests; --manifests goes without it\n", stderr);
+        r = -EINVAL;
+    }
+    if (r == 0 && !o.config && !o.dev && geteuid() == 0 && access(standard, F_OK) == 0)
         o.config = standard;
     if (r == 0 && o.config)
         r = read_file(o.config, ret);
@@ -502,6 +514,8 @@ int config_read(int argc, char **argv, struct config *ret)
         r = read_switch(ret);
     if (r == 0)
         r = read_umask(ret);
+    if (r == 0 && o.dev)
+        r = dev_config(o.dev, ret);
     free(o.manifests);
     if (r != 0) {
         config_fini(ret);
@@ -531,4 +545,5 @@ int config_read(int argc, char **argv, struct config *ret)
 void config_fini(struct config *c)
 {
     fields_fini(&config_fields, c);
+    free(c->dev);
 }

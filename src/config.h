@@ -51,6 +51,7 @@ struct config {
     struct config_api api;
     /* not in the file */
     bool check;
+    char *dev;   /* --dev: the directory that goes away with the daemon; NULL: not asked for */
     bool firing; /* FLOWMASON_TRIGGERS_ENABLED */
 };
 

@@ -25,7 +25,7 @@
  *   http/       the server on the loop; the table of routes, dispatch by it, its OpenAPI; the page
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
- *   config.c    options and the config file; man.c: its manual pages
+ *   config.c    options and the config file; man.c: its manual pages; dev.c: --dev
  *   main.c      this: wiring, signals, the order of start and stop
  *
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for
@@ -39,6 +39,7 @@
 #include "client/http.h"
 #include "client/mcp_servers.h"
 #include "config.h"
+#include "dev.h"
 #include "engine/secret_read.h"
 #include "fs/mount.h"
 #include "http/routes.h"
@@ -99,6 +100,7 @@ struct daemon {
     struct engine *engine;
     struct reconcile *reconcile;
     struct feed *feed;
+    struct dev *dev; /* NULL: without --dev */
     struct changes *changes;
     struct http_server *http;
     unsigned max_connections; /* of it; 0: its own bound */
@@ -307,6 +309,7 @@ static void http_gone(void *ctx)
     shown_destroy(steal(&d->api.shown));
     access_destroy(d->access);
     d->access = NULL;
+    dev_end(d->dev);
     feed_destroy(d->feed);
     d->feed = NULL;
     changes_destroy(d->changes);
@@ -445,6 +448,8 @@ static void first_reconcile(void *ctx)
         loop_timer_start(&d->loop, &d->tidy, TIDY_SOON_MS);
     d->api.started = d->api.ready = true;
     log_info("main", "ready");
+    if (d->config.dev)
+        d->dev = dev_begin(d->engine, &d->config);
     notify_manager("READY=1");
 }
 
@@ -758,6 +763,7 @@ int main(int argc, char **argv)
     loop_run(&d.loop);
     r = loop_fini(&d.loop);
     free(d.cgroup_text);
+    dev_remove(&d.config);
     config_fini(&d.config);
     if (r < 0) { /* a thread of the pool sits in a file system, or a FIFO: libuv would wait for it */
         log_warning("main", "a system call that does not return is left behind");
