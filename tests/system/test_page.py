@@ -65,5 +65,13 @@ def test_in_a_browser(make_daemon: Any, tmp_path: Path) -> None:
         return done.stdout
 
     text = shown()
-    for word in ("orders", "custom_orders", "fired", "completed", "bad.yaml:4:", "active"):
+    for word in ("orders", "custom_orders", "fired", "completed", "bad.yaml:4:", "active", "live", "manifest errors"):
         assert f"{word}" in text, text[-3000:]
+    assert not re.search(r'id="wrong"[^>]*hidden', text)
+    (d.manifests / "bad.yaml").unlink()
+    d.put("q.yaml", custom("lost", pipeline="nowhere"))
+    wait_for(lambda: not d.errors())
+    text = shown()
+    assert re.search(r'id="wrong"[^>]*hidden', text), "no errors: no place for them"
+    assert 'pipeline "nowhere" not found' in text
+    assert text.index(">lost<") < text.index(">orders<"), "what asks for attention comes first"
