@@ -194,10 +194,11 @@ struct model_run {
     char id[ID_SIZE], event_id[ID_SIZE], pipeline[8];
     size_t trigger; /* MAX_TRIGGERS: by hand */
     bool committed, ended, c_ended;
-    bool cancelled;           /* in this life */
-    int under_way;            /* step calls now */
-    char steps[MAX_STEPS];    /* by index of sN, in this life: 1 under way, 2 completed */
-    char ended_as[MAX_STEPS]; /* likewise, of the last attempt: 1 + enum step_status; 0: none */
+    bool cancelled;            /* in this life */
+    int under_way;             /* step calls now */
+    char steps[MAX_STEPS];     /* by index of sN, in this life: 1 under way, 2 completed */
+    char ended_as[MAX_STEPS];  /* likewise, of the last attempt: 1 + enum step_status; 0: none */
+    bool permanent[MAX_STEPS]; /* likewise, over all lives: no retry was to follow */
     UT_hash_handle hh;
 };
 
@@ -236,7 +237,10 @@ void model_check_needs(struct life *life, const struct model_run *run, const str
 /* A run that came to its own end: what could start did, what could not did not, and the verdict is that of its steps. */
 void model_check_graph(struct life *life, const struct model_run *run, const struct run_row *r);
 void model_step_started(struct life *life, const struct step_call *call);
-void model_step_ended(struct life *life, const struct step_call *call, enum step_status status);
+/* `permanent`: no retry follows: none can mend it, or it was asked to end. */
+void model_step_ended(struct life *life, const struct step_call *call, enum step_status status, bool permanent);
+/* The number of the last attempt of a step, over all lives; 0: there was none. */
+int model_last_attempt(const struct sim *sim, const char *run_id, const char *step_id);
 void model_answered(struct asked *a, const struct intake_result *r);
 void model_look(struct life *life);             /* counters against the model; outside of the engine */
 void model_quiet(struct life *life, bool open); /* nothing goes on any more; open: nothing is paused either */

@@ -21,6 +21,37 @@ static bool needs_met(struct life *life, const struct model_run *run, const cJSO
     return true;
 }
 
+/* A step that failed used up its attempts, unless no other could have mended it. */
+static void check_retries(struct life *life, const struct model_run *run, const cJSON *step, size_t i)
+{
+    const cJSON *retry = value_get(step, "retry");
+    int64_t most = 1;
+    if (retry)
+        value_integer(value_get(retry, "max_attempts"), &most);
+    const char *id = value_get_string(step, "id");
+    int last = model_last_attempt(life->sim, run->id, id);
+    CHECK(life->sim, run->permanent[i] || last >= most, "%s: step %s failed for good at attempt %d of %" PRId64,
+          run->id, id, last, most);
+}
+
+/* `if: $.steps.sN.output.ok` of a step that needs sN, which completed: then nothing but the output decides. */
+static void check_condition(struct life *life, const struct model_run *run, const cJSON *step, int end)
+{
+    const char *text = value_get_string(step, "if");
+    const cJSON *need;
+    char id[3] = "";
+    if (text)
+        memcpy(id, text + strlen("$.steps."), 2);
+    cJSON_ArrayForEach (need, value_get(step, "needs")) {
+        const struct step_row *row = streq(need->valuestring, id) ? sim_store_step(life->store, run->id, id) : NULL;
+        if (!row || row->status != STEP_COMPLETED)
+            continue;
+        bool ok = row->output && strstr(row->output, "\"ok\":true");
+        CHECK(life->sim, (end >= 0) == ok, "%s: step %s %s, and its condition is %s", run->id,
+              value_get_string(step, "id"), end >= 0 ? "ran" : "did not run", ok ? "true" : "false");
+    }
+}
+
 void model_check_graph(struct life *life, const struct model_run *run, const struct run_row *r)
 {
     struct sim *sim = life->sim;
@@ -38,6 +69,10 @@ void model_check_graph(struct life *life, const struct model_run *run, const str
         CHECK(sim, end < 0 || met, "%s: s%zu ran, and something that it needs did not complete", r->id, i);
         CHECK(sim, end >= 0 || !met || value_get(step, "if"), "%s is %s, and s%zu never ran", r->id,
               run_status_name(r->status), i);
+        if (met)
+            check_condition(life, run, step, end);
+        if (end == STEP_FAILED)
+            check_retries(life, run, step, i);
         wrong = wrong || (end >= 0 && end != STEP_COMPLETED);
         if (guilty && (size_t)(guilty[7] - '0') == i)
             CHECK(sim, end != STEP_COMPLETED && (end >= 0 || value_get(step, "if")), "%s: s%zu is not to blame", r->id,

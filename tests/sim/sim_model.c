@@ -511,6 +511,15 @@ static void check_attempt(struct sim *sim, const struct step_call *call)
     a->attempt = call->attempt;
 }
 
+int model_last_attempt(const struct sim *sim, const char *run_id, const char *step_id)
+{
+    char key[ID_SIZE + 8];
+    struct model_attempt *a = NULL;
+    snprintf(key, sizeof(key), "%s/%.6s", run_id, step_id);
+    HASH_FIND_STR(sim->model.attempts, key, a);
+    return a ? a->attempt : 0;
+}
+
 static size_t step_index(const struct step_call *call)
 {
     return (size_t)(call->step->id[1] - '0');
@@ -552,7 +561,7 @@ void model_step_started(struct life *life, const struct step_call *call)
     run->under_way++;
 }
 
-void model_step_ended(struct life *life, const struct step_call *call, enum step_status status)
+void model_step_ended(struct life *life, const struct step_call *call, enum step_status status, bool permanent)
 {
     if (life->ghost)
         return;
@@ -560,6 +569,7 @@ void model_step_ended(struct life *life, const struct step_call *call, enum step
     sim_trace(life->sim, "%s step %s: %s", call->run_id, call->step->id, step_status_name(status));
     run->steps[step_index(call)] = status == STEP_COMPLETED ? 2 : 0;
     run->ended_as[step_index(call)] = (char)(1 + (int)status);
+    run->permanent[step_index(call)] = permanent;
     run->under_way--;
 }
 

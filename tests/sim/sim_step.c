@@ -49,7 +49,7 @@ static void finish(struct work *w)
         r.retry_after_seconds = 1.5;
     call->state = NULL;
     life->steps--;
-    model_step_ended(life, call, w->status);
+    model_step_ended(life, call, w->status, w->permanent || w->cancelled);
     free(w);
     step_done(call, &r);
 }

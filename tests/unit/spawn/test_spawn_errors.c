@@ -55,7 +55,7 @@ static void test_exec_fails(void **state)
         {"%s", -EACCES, "exec: %s: is a directory"},
         {"%s/text", -ENOEXEC,
          "exec: %s/text: exec format error (no program of this machine, nor a script that begins with #!)"},
-        {"", -ENOENT, "exec: : no such file or directory"},
+        {"", -EINVAL, "exec: the command is empty"},
         {"no-such-program", -ENOENT, "exec: no-such-program: not found in PATH"},
         {"a\n\x1b/b", -ENOENT, "exec: a\\n\\x1b/b: no such file or directory"},
     };
