@@ -29,9 +29,9 @@ STEP = r"steps\[\d+\]"
 # has to find.
 CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL)) for what, field, message in (
     ("paths", rf"{MAPPING}|concurrency_key|{STEP}\.if|outputs\..*", r"not a (key or )?path: .*"),
-    ("templates", rf"{STEP}\.(exec|emit|http|worker)\..*",
+    ("templates", rf"{STEP}\.(exec|emit|http|publish|worker)\..*",
      r".* \(at character \d+\)|`\{\{.*|a worker is started once for many runs: .*"),
-    ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit|http|worker))\..*", r"`\$\{.*"),
+    ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit|http|publish|worker))\..*", r"`\$\{.*"),
     ("globs", r"config\.path", r"(?!expected (an absolute path|segments)).*"),
     ("globs", r"config\.(ignore_patterns|source_pipeline_id)(\[\d+\])?", r"not a glob: .*"),
     ("cron", r"config\.cron", r"not a cron expression: .*"),
@@ -43,10 +43,13 @@ CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL
     ("regular expressions", r"inputs.*\.pattern", r"no regular expression: .*|back references .*|a pattern has at most .*"),
     ("digits of multipleOf", r"inputs.*\.multipleOf", r"expected a number of at most \d+ digits"),
     ("numbers too small for a double", r".*", r"expected an integer .*, got -?[0-9.]+[eE]-[0-9]{3,}"),
+    ("URLs of brokers", rf"(config|{STEP}\.publish)\.(connection_url|endpoint_url)",
+     r"(?!expected ([a-z+]+://|a string|at (least|most))|required).*"),
+    ("a prefetch for batches", r"config\.prefetch", r"must be at least batch_size .*"),
     ("ids twice", rf"{STEP}\.id", r'"[a-z0-9_.-]+" is also the id of steps\[\d+\]'),
     ("ids twice", r"id", r'(trigger|pipeline) ".*" is already defined at line \d+'),
     ("needs", rf"{STEP}\.needs(\[\d+\])?", r'there is no step ".*"|steps need each other in a circle: .*'),
-    ("steps that paths name", rf"outputs\..*|{STEP}\.(if|exec|emit|http)", r'.*: there is no step ".*"'),
+    ("steps that paths name", rf"outputs\..*|{STEP}\.(if|exec|emit|http|publish)", r'.*: there is no step ".*"'),
 )]
 
 

@@ -142,60 +142,60 @@ struct source_host {
     bool gone;
 };
 
-void source_occurred(struct source_host *h, const struct occurrence *o, uint64_t token)
+void source_occurred(struct source_host *host, const struct occurrence *given, uint64_t token)
 {
-    assert_true(h->n_told < ARRAY_SIZE(h->told));
-    h->n_ever++;
-    h->told[h->n_told++] = (struct told){.token = token,
-                                         .text = value_print(o->data),
-                                         .identity = xstrdup0(o->identity),
-                                         .failed = xstrdup0(o->failed),
-                                         .traceparent = xstrdup0(o->traceparent),
-                                         .event_type = xstrdup(o->event_type),
-                                         .until_end = o->until_end};
+    assert_true(host->n_told < ARRAY_SIZE(host->told));
+    host->n_ever++;
+    host->told[host->n_told++] = (struct told){.token = token,
+                                               .text = value_print(given->data),
+                                               .identity = xstrdup0(given->identity),
+                                               .failed = xstrdup0(given->failed),
+                                               .traceparent = xstrdup0(given->traceparent),
+                                               .event_type = xstrdup(given->event_type),
+                                               .until_end = given->until_end};
 }
 
-void source_report(struct source_host *h, enum source_state state, const char *reason, const char *message)
+void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message)
 {
-    h->reports++;
-    h->state = state;
-    snprintf(h->reason, sizeof(h->reason), "%s", reason);
-    snprintf(h->message, sizeof(h->message), "%s", message ? message : "");
+    host->reports++;
+    host->state = state;
+    snprintf(host->reason, sizeof(host->reason), "%s", reason);
+    snprintf(host->message, sizeof(host->message), "%s", message ? message : "");
 }
 
-void source_progress(struct source_host *h, int64_t last_ms, int64_t in_flight, int64_t lag)
+void source_progress(struct source_host *host, int64_t last_ms, int64_t in_flight, int64_t lag)
 {
-    h->last_ms = last_ms;
-    h->in_flight = in_flight;
-    h->lag = lag;
+    host->last_ms = last_ms;
+    host->in_flight = in_flight;
+    host->lag = lag;
 }
 
-bool source_withdraw(struct source_host *h, uint64_t token)
+bool source_withdraw(struct source_host *host, uint64_t token)
 {
-    h->withdrawn[h->n_withdrawn++] = token;
+    host->withdrawn[host->n_withdrawn++] = token;
     return true;
 }
 
-const char *source_trigger_id(const struct source_host *h)
+const char *source_trigger_id(const struct source_host *host)
 {
-    return h->id;
+    return host->id;
 }
 
-char *source_manifest_dir(const struct source_host *h)
+char *source_manifest_dir(const struct source_host *host)
 {
-    (void)h;
+    (void)host;
     return xstrdup("/manifests");
 }
 
-void source_debounced(struct source_host *h, uint64_t n)
+void source_debounced(struct source_host *host, uint64_t n)
 {
-    (void)h, (void)n;
+    (void)host, (void)n;
     fail();
 }
 
-bool source_is_new(const struct source_host *h)
+bool source_is_new(const struct source_host *host)
 {
-    (void)h;
+    (void)host;
     return true;
 }
 
@@ -210,9 +210,10 @@ static void told_free(struct told *t)
 
 static void told_drop(struct source_host *h, size_t i)
 {
-    told_free(&h->told[i]);
+    struct told gone = h->told[i];
     memmove(&h->told[i], &h->told[i + 1], (h->n_told - i - 1) * sizeof(h->told[0]));
-    h->n_told--;
+    h->told[--h->n_told] = (struct told){0};
+    told_free(&gone);
 }
 
 /* The i-th of those told is recorded. Of a manual one the end is still to come: it stays. */
