@@ -269,7 +269,7 @@ static int fill_region(struct span s, const struct queue_filling *f, char **ret,
     if ((e = fill(s, f, &text, &open, err)) < 0)
         return e;
     if (!open && (!*text || text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-")]))
-        return error_set(err, -EINVAL, "expected sqs:// and a region, as in sqs://eu-south-1");
+        return error_set(err, -EINVAL, "names no region, as in sqs://eu-south-1");
     *ret = steal(&text);
     return 0;
 }

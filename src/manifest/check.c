@@ -1,7 +1,9 @@
 #include "manifest/check.h"
 
 #include "base/util.h"
+#include "client/queue.h"
 #include "manifest/loops.h"
+#include "source/list.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
+
+#define RABBITMQ_PATIENCE_S 1800
 
 struct check_seen {
     UT_hash_handle hh;
@@ -206,6 +210,8 @@ void manifest_check_add(struct manifest_check *c, const char *path)
 struct definition {
     UT_hash_handle hh; /* by the entry's id */
     struct check_entry at;
+    double timeout_seconds; /* of a pipeline; 0: none */
+    char *pipeline_id;      /* of a trigger whose messages RabbitMQ waits for until their run has ended; else NULL */
 };
 
 static struct definition *definition_of(struct manifest_check *c, enum resource_kind kind, const char *id)
@@ -213,6 +219,12 @@ static struct definition *definition_of(struct manifest_check *c, enum resource_
     struct definition *d = NULL;
     HASH_FIND_STR(c->definitions[kind], id, d);
     return d;
+}
+
+static bool rabbitmq_waits(const struct trigger *t)
+{
+    const struct queue_config *c = t->config;
+    return t->kind == &source_message_queue.kind && c->queue_type == QUEUE_RABBITMQ && c->ack_mode == ACK_MANUAL;
 }
 
 /* What was just parsed: the first good document owns its id, as the daemon has it. Only what loops need is kept of its
@@ -233,6 +245,8 @@ static void settle(struct manifest_check *c, size_t index)
         }
         struct definition *d = xcalloc(1, sizeof(*d));
         d->at = (struct check_entry){index, i};
+        d->timeout_seconds = e->pipeline ? e->pipeline->timeout_seconds : 0;
+        d->pipeline_id = e->trigger && rabbitmq_waits(e->trigger) ? xstrdup(e->trigger->pipeline_id) : NULL;
         HASH_ADD_KEYPTR(hh, c->definitions[e->kind], e->id, strlen(e->id), d);
         if (e->trigger)
             loops_put_trigger(c->loops, e->trigger);
@@ -263,12 +277,30 @@ static void warn_of_loop(void *ctx, const char *trigger_id, const char *text)
     manifest_warn_among(&c->manifests[d->at.manifest], d->at.entry, text);
 }
 
+/* RabbitMQ closes a channel on which a message stays unacknowledged for longer, and delivers it again. */
+static void warn_of_patience(struct manifest_check *c)
+{
+    for (const struct definition *d = c->definitions[RESOURCE_TRIGGER]; d; d = d->hh.next) {
+        const struct definition *p = d->pipeline_id ? definition_of(c, RESOURCE_PIPELINE, d->pipeline_id) : NULL;
+        if (!p || (p->timeout_seconds > 0 && p->timeout_seconds <= RABBITMQ_PATIENCE_S))
+            continue;
+        _cleanup_(freep) char *limit = p->timeout_seconds > 0 ? xasprintf("for %g s", p->timeout_seconds)
+                                                              : xstrdup("for any time (it has no timeout_seconds)");
+        _cleanup_(freep) char *text =
+            xasprintf("pipeline \"%s\" may run %s; RabbitMQ takes a message back that is not acknowledged within %d s "
+                      "(its consumer_timeout)",
+                      d->pipeline_id, limit, RABBITMQ_PATIENCE_S);
+        manifest_warn_among(&c->manifests[d->at.manifest], d->at.entry, text);
+    }
+}
+
 size_t manifest_check_finish(struct manifest_check *c)
 {
     size_t wrong = 0;
     tell_conflicts(c);
     if (c->loops)
         loops_update(c->loops, warn_of_loop, c);
+    warn_of_patience(c);
     for (size_t i = 0; i < c->n; i++) {
         manifest_sort_errors(&c->manifests[i]);
         wrong += c->manifests[i].n_wrong;
@@ -284,6 +316,7 @@ void manifest_check_fini(struct manifest_check *c)
         HASH_CLEAR(hh, c->definitions[i]); /* the table alone; the items stay linked */
         for (; d; d = next_definition) {
             next_definition = d->hh.next;
+            free(d->pipeline_id);
             free(d);
         }
     }

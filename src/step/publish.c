@@ -219,8 +219,10 @@ static void published(void *ctx, int result, const char *message)
     } else {
         r.status = STEP_FAILED;
         r.permanent = result == -EMSGSIZE || result == -EINVAL;
-        r.error = xasprintf("%s \"%s\": %s", queue_type_words[q->setup->url.type], destination(q),
-                            message ? message : strerror(-result));
+        message = message ? message : strerror(-result);
+        bool named = strstr(message, destination(q));
+        r.error = xasprintf("%s%s%s: %s", queue_type_words[q->setup->url.type], named ? "" : " ",
+                            named ? "" : destination(q), message);
         mask_string(q->setup->mask, &r.error);
     }
     tell(q, &r);

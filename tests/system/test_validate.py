@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from harness import Daemon, wait_for
+from harness import Daemon, build_dir, wait_for
 
 GOOD = "name: t\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\n"
 FILES = {
@@ -121,3 +122,19 @@ def test_a_loop_is_a_warning(make_daemon: Callable[..., Daemon]) -> None:
     (daemon.manifests / "a.yaml").write_text(LOOP[0] + "allow_loops: true\n")
     wait_for(lambda: not warnings(), what="no warning any more")
     assert 'trigger "a" is in no loop any more' in daemon.output()
+
+
+def test_messages_that_rabbitmq_takes_back_are_a_warning(tmp_path: Path) -> None:
+    """A run may last longer than RabbitMQ waits for its acknowledgement."""
+    trigger = ("name: a\npipeline_id: p\ntrigger_type: message_queue\nconfig: {queue_type: rabbitmq, ack_mode: manual, "
+               "connection_url: 'amqp://h', queue_name: q}\n")
+    (tmp_path / "a.yaml").write_text(trigger)
+    for timeout, words in (("", "for any time"), ("timeout_seconds: 1801\n", "for 1801 s"), ("timeout_seconds: 1800\n", "")):
+        (tmp_path / "p.yaml").write_text("kind: pipeline\nid: p\nsteps: [{id: s, exec: {command: [x]}}]\n" + timeout)
+        done = subprocess.run([build_dir() / "triggerctl", "validate", tmp_path], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert done.stdout.count("warning:") == (1 if words else 0) and words in done.stdout, done.stdout
+    (tmp_path / "a.yaml").write_text(trigger.replace("manual", "auto"))
+    (tmp_path / "p.yaml").write_text("kind: pipeline\nid: p\nsteps: [{id: s, exec: {command: [x]}}]\n")
+    done = subprocess.run([build_dir() / "triggerctl", "validate", tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
