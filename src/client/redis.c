@@ -424,7 +424,8 @@ static const char *reason_of(int code)
 
 static void on_ended(void *ctx, const struct error *err)
 {
-    end(ctx, err->code, reason_of(err->code), "%s", err->message);
+    struct redis *r = ctx;
+    end(r, err->code, reason_of(err->code), "%s: %s", r->place, err->message);
 }
 
 /* ---- life ---- */

@@ -48,10 +48,9 @@ static void publish_done(struct queue_publish *q, int result, const char *messag
 {
     queue_published_fn *done = q->done;
     void *ctx = q->ctx;
-    _cleanup_(freep) char *text = message ? xasprintf("%s: %s", q->queue, message) : NULL;
     publish_free(q);
     if (done)
-        done(ctx, result, text);
+        done(ctx, result, message);
 }
 
 /* ---- a connection ---- */
