@@ -196,7 +196,7 @@ static int print_outputs(struct logs *l, const char *path, bool *ret_ended)
     cJSON_ArrayForEach (step, steps) {
         const char *id = value_get_string(step, "id");
         if (r != CTL_OK || !id || (l->only && !streq(l->only, id)) ||
-            streq(value_get_string(step, "status"), "pending"))
+            !value_get_string(step, "started_at")) /* pending, and not between two attempts */
             continue;
         r = print_output(l, step, "stdout");
         r = r == CTL_OK ? print_output(l, step, "stderr") : r;

@@ -294,6 +294,7 @@ static void retry_later(struct live_step *s)
     struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, retry_recorded, s);
     batch_retry(b, s);
     batch_submit(b);
+    change_tell(e, WATCHED_RUN, s->run->row.id);
 }
 
 void step_done(struct step_call *call, struct step_result *result)

@@ -460,6 +460,16 @@ def test_logs_follow(daemon: Daemon) -> None:
         assert sorted(two.lines()) == ["err", "last"]
 
 
+def test_logs_follow_every_attempt(daemon: Daemon) -> None:
+    """Also what an attempt said at its very end, before the wait for the next."""
+    text = "echo try $TRIGGERD_ATTEMPT; echo sorry $TRIGGERD_ATTEMPT >&2; [ $TRIGGERD_ATTEMPT -eq 3 ]"
+    daemon.put("m.yaml", pipeline("p", script(text, retry={"max_attempts": 3, "initial_seconds": 1, "factor": 1, "jitter": 0})))
+    run = daemon.post("/api/v1/pipelines/p/run", {})["id"]
+    with following(daemon, "logs", run, "-f") as f:
+        assert f.process.wait(30) == 0
+        assert f.out.read_text() == "\n".join(f"==> s stdout <==\ntry {n}\n\n==> s stderr <==\nsorry {n}\n" for n in (1, 2, 3))
+
+
 def test_wait_for_what_comes(daemon: Daemon) -> None:
     done = daemon.ctl("wait", "trigger", "t", "--timeout", "0.3")
     assert done.returncode == 4 and "no trigger" in done.stderr
