@@ -24,7 +24,8 @@
 #include <stdio.h>
 #include <utlist.h>
 
-const struct broker_type *const queue_brokers[QUEUE_TYPES] = {[QUEUE_REDIS] = &broker_redis};
+const struct broker_type *const queue_brokers[QUEUE_TYPES] = {
+    [QUEUE_REDIS] = &broker_redis, [QUEUE_RABBITMQ] = &broker_rabbitmq};
 
 enum stage { FILLING, HELD, TOLD, RECORDED };
 

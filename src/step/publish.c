@@ -8,7 +8,8 @@
 
 #include <errno.h>
 
-const struct queue_publisher_type *const queue_publisher_types[QUEUE_TYPES] = {[QUEUE_REDIS] = &redis_publisher};
+const struct queue_publisher_type *const queue_publisher_types[QUEUE_TYPES] = {
+    [QUEUE_REDIS] = &redis_publisher, [QUEUE_RABBITMQ] = &amqp_publisher};
 
 /* ---- the publishers ---- */
 
