@@ -136,13 +136,13 @@ class Server:
 
 
 @contextmanager
-def serve(type: type[T], root: Path, **options: Any) -> Iterator[T]:
+def serve(type: type[T], root: Path, *args: Any, **options: Any) -> Iterator[T]:
     """A running server for the time of a with statement. Where it is not installed, the test is skipped."""
     if not type.installed():
         import pytest
 
         pytest.skip(f"{type.name} is not installed (tests/install-brokers.sh)")
-    server = type(root, **options)
+    server = type(root, *args, **options)
     try:
         yield server.start()
     finally:
