@@ -552,7 +552,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
     d->queues = queue_hub_create(&queue_env, &d->secrets_dirs, store_node_id(d->store), queue_brokers);
     d->publishers = queue_publishers_create(&queue_env, queue_publisher_types);
     d->mcp = mcp_servers_create(
-        &(struct mcp_servers_options){.env = {.process = {&d->loop, d->spawner, d->ledger, d->sweeper},
+        &(struct mcp_servers_options){.env = {.process = {&d->loop, d->spawner, d->ledger, d->sweeper, d->cgroups},
                                               .http = d->client,
                                               .random = random_system(),
                                               .secrets_dirs = &d->secrets_dirs,
