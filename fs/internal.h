@@ -36,7 +36,10 @@
 #include <utlist.h>
 
 #define AREA "fs"
-#define LISTED_MAX 1000   /* events or runs in a listing */
+#define LISTED_MAX 1000 /* events or runs in a listing */
+/* What is read from the store is an EIO after that; with READER_WAITS_MS before it, within 5 s. */
+#define STORE_WAITS_MS 3700
+#define STORE_SILENT_MS 100
 #define NAME_STAYS 3600.0 /* seconds: names that never change their meaning below their folder */
 
 /* ---- nodes ---- */
@@ -240,7 +243,8 @@ struct fs {
     struct node *orphans;
     struct handle *handles;
     uint64_t generations;
-    unsigned pending; /* requests to be answered later, and other work that needs us */
+    unsigned pending;  /* requests to be answered later, and other work that needs us */
+    bool store_silent; /* what was asked of the store last was not answered in time */
     bool closing;
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -280,6 +284,17 @@ extern const struct fuse_lowlevel_ops fs_operations; /* request.c */
 static inline struct fs *fs_of(fuse_req_t req)
 {
     return fuse_req_userdata(req);
+}
+
+/* For something that is asked of the store: how long whoever asked waits, and whether the answer came. Where one did not
+ * come, others do not wait as long: some of them have waited already, as the kernel has one look at a time in a folder. */
+static inline int64_t store_patience_ms(const struct fs *fs)
+{
+    return fs->store_silent ? STORE_SILENT_MS : STORE_WAITS_MS;
+}
+static inline void store_answered(struct fs *fs, bool answered)
+{
+    fs->store_silent = !answered;
 }
 
 /* ---- node.c ---- */

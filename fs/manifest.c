@@ -228,6 +228,7 @@ static void created(fuse_req_t req, struct node *n, const struct fuse_file_info 
     if (!t && !mf->pending && !mf->committing) {
         mf->is_new = true;
         now(&mf->written);
+        handle_by(h, req);
     }
     node_stat(n, &st);
     if (!manifest_stat(n, &st) && t)
@@ -307,15 +308,21 @@ static void set_length(struct handle *h, size_t len)
     h->buffer.data[len] = '\0';
 }
 
+static void written_by(struct mfile *mf, const struct handle *h)
+{
+    mf->uid = h->uid;
+    mf->gid = h->gid;
+    mf->pid = h->pid;
+}
+
 static void was_written(struct handle *h)
 {
     struct mfile *mf = mfile_get(h->node);
     h->written = true;
     h->refused = false;
+    mf->wrote = true;
     mf->newest = h;
-    mf->uid = h->uid;
-    mf->gid = h->gid;
-    mf->pid = h->pid;
+    written_by(mf, h);
     now(&mf->written);
     if (mf->pending && mf->by == h)
         loop_timer_start(h->fs->loop, &h->idle, COMMIT_IDLE_MS);
@@ -537,6 +544,12 @@ void manifest_released(struct handle *h)
         commit(mf);
     if (--mf->writers == 0 && id)
         absence_resume(h->fs, kind, id);
+    else if (mf->writers == 0 && mf->is_new && !mf->wrote) { /* made, and nothing written: an empty file it is */
+        struct buf empty = {0};
+        written_by(mf, h);
+        set_pending(mf, text_new(&empty, clock_realtime_ms(h->fs->api->clock)), NULL);
+        commit(mf);
+    }
     mfile_check(mf);
 }
 

@@ -28,6 +28,7 @@ struct mfile {
     struct handle *by;         /* the open that it is of; NULL: it will not change any more */
     struct text *committing;   /* on its way to the disk */
     bool is_new;               /* there is nothing of it yet but what is here */
+    bool wrote;                /* an open has written to it */
     struct timespec written;   /* the last write */
     uid_t uid;                 /* the last writer */
     gid_t gid;

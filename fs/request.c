@@ -521,6 +521,7 @@ struct reading_dir {
     fuse_req_t req;
     struct handle *handle;
     size_t size;
+    off_t off; /* 0, but for a place that was told of another open */
 };
 
 static void listed(void *ctx, int code, struct listing *l)
@@ -532,7 +533,7 @@ static void listed(void *ctx, int code, struct listing *l)
     } else {
         listing_free(h->listing);
         h->listing = l;
-        answer_listing(r->req, l, r->size, 0);
+        answer_listing(r->req, l, r->size, r->off);
     }
     free(r);
     handle_idle(h);
@@ -547,7 +548,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, s
         return;
     }
     struct reading_dir *r = xmalloc(sizeof(*r));
-    *r = (struct reading_dir){req, h, size};
+    *r = (struct reading_dir){req, h, size, off};
     handle_busy(h);
     tree_list(h->node, listed, r);
 }
@@ -635,6 +636,10 @@ static void op_init(void *ctx, struct fuse_conn_info *conn)
     /* A release is a background request: it must not wait behind others, as what comes after it goes by what it does. */
     conn->max_background = UINT16_MAX;
     conn->congestion_threshold = UINT16_MAX / 4 * 3;
+    /* A look that waits (for the store) keeps no other look in its folder waiting (with libfuse from 3.17 on; those
+     * before do not tell the kernel). */
+    conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
+    /* No readdirplus: attributes that are good for no time at all would be asked for again by whoever lists them. */
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
                               FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }

@@ -198,17 +198,28 @@ static int render_now(const struct node *n, struct buf *b, int64_t *ret_ms)
 
 struct rendering {
     struct node *node;
-    text_fn *done;
+    text_fn *done; /* NULL: it took too long, and was told so */
     void *ctx;
+    struct timer patience;
 };
+
+static void out_of_patience(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct rendering *r = ctx;
+    text_fn *done = r->done;
+    r->done = NULL;
+    store_answered(r->node->fs, false);
+    done(r->ctx, -EIO, NULL);
+}
 
 static void rendered(struct rendering *r, int code, struct buf *b, int64_t changed_ms)
 {
-    struct text *t = NULL;
-    if (code == 0)
-        t = text_new(b, changed_ms);
+    loop_timer_stop(r->node->fs->loop, &r->patience);
+    store_answered(r->node->fs, true);
+    if (r->done)
+        r->done(r->ctx, code, code == 0 ? text_new(b, changed_ms) : NULL);
     buf_fini(b);
-    r->done(r->ctx, code, t);
     fs_release(r->node->fs);
     node_unref(r->node);
     free(r);
@@ -217,7 +228,9 @@ static void rendered(struct rendering *r, int code, struct buf *b, int64_t chang
 static struct rendering *rendering_new(struct node *n, text_fn *done, void *ctx)
 {
     struct rendering *r = xcalloc(1, sizeof(*r));
-    *r = (struct rendering){node_ref(n), done, ctx};
+    *r = (struct rendering){.node = node_ref(n), .done = done, .ctx = ctx};
+    timer_init(&r->patience, out_of_patience, r);
+    loop_timer_start(n->fs->loop, &r->patience, store_patience_ms(n->fs));
     fs_hold(n->fs);
     return r;
 }

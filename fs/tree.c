@@ -203,15 +203,28 @@ static int find_now(const struct node *parent, const char *name, enum node_kind 
 struct finding {
     struct node *parent;
     char *name;
-    found_fn *found;
+    found_fn *found; /* NULL: it took too long, and was told so */
     void *ctx;
+    struct timer patience;
 };
+
+static void out_of_patience(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct finding *f = ctx;
+    found_fn *found = f->found;
+    f->found = NULL;
+    store_answered(f->parent->fs, false);
+    found(f->ctx, -EIO, NULL);
+}
 
 static void found_later(struct finding *f, int code, enum node_kind kind)
 {
-    struct node *n = code < 0 ? NULL : node_get(f->parent, f->name, kind, 0);
     struct fs *fs = f->parent->fs;
-    f->found(f->ctx, code, n);
+    loop_timer_stop(fs->loop, &f->patience);
+    store_answered(fs, true);
+    if (f->found)
+        f->found(f->ctx, code, code < 0 ? NULL : node_get(f->parent, f->name, kind, 0));
     node_unref(f->parent);
     free(f->name);
     free(f);
@@ -221,7 +234,9 @@ static void found_later(struct finding *f, int code, enum node_kind kind)
 static struct finding *finding_new(struct node *parent, const char *name, found_fn *found, void *ctx)
 {
     struct finding *f = xcalloc(1, sizeof(*f));
-    *f = (struct finding){node_ref(parent), xstrdup(name), found, ctx};
+    *f = (struct finding){.parent = node_ref(parent), .name = xstrdup(name), .found = found, .ctx = ctx};
+    timer_init(&f->patience, out_of_patience, f);
+    loop_timer_start(parent->fs->loop, &f->patience, store_patience_ms(parent->fs));
     fs_hold(parent->fs);
     return f;
 }
@@ -592,18 +607,34 @@ static void list_now(struct listing_at *at)
 struct enumerating {
     struct node *node;
     struct listing *l;
-    listed_fn *listed;
+    listed_fn *listed; /* NULL: it took too long, and was told so */
     void *ctx;
+    bool of_store;
+    struct timer patience; /* with the store */
 };
+
+static void list_too_late(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    struct enumerating *e = ctx;
+    listed_fn *listed = e->listed;
+    e->listed = NULL;
+    store_answered(e->node->fs, false);
+    listed(e->ctx, -EIO, NULL);
+}
 
 static void listed_later(struct enumerating *e, int code)
 {
     struct fs *fs = e->node->fs;
-    if (code < 0) {
+    loop_timer_stop(fs->loop, &e->patience);
+    if (e->of_store)
+        store_answered(fs, true);
+    if (code < 0 || !e->listed) {
         listing_free(e->l);
         e->l = NULL;
     }
-    e->listed(e->ctx, code < 0 ? -EIO : 0, e->l);
+    if (e->listed)
+        e->listed(e->ctx, code < 0 ? -EIO : 0, e->l);
     node_unref(e->node);
     free(e);
     fs_release(fs);
@@ -696,7 +727,8 @@ static void list_fixed(struct listing_at *at)
 static struct enumerating *enumerating_new(struct node *n, struct listing *l, listed_fn *listed, void *ctx)
 {
     struct enumerating *e = xcalloc(1, sizeof(*e));
-    *e = (struct enumerating){node_ref(n), l, listed, ctx};
+    *e = (struct enumerating){.node = node_ref(n), .l = l, .listed = listed, .ctx = ctx};
+    timer_init(&e->patience, list_too_late, e);
     fs_hold(n->fs);
     return e;
 }
@@ -717,6 +749,9 @@ static void list_settled(void *ctx)
     listing_add(l, ".", n->ino, S_IFDIR);
     listing_add(l, "..", n->parent ? n->parent->ino : n->ino, S_IFDIR);
     list_fixed(&at);
+    e->of_store = n->kind == NODE_EVENTS || n->kind == NODE_RUNS || n->kind == NODE_STEPS;
+    if (e->of_store)
+        loop_timer_start(n->fs->loop, &e->patience, store_patience_ms(n->fs));
     if (n->kind == NODE_EVENTS) {
         api_event_ids(a, id, LISTED_MAX, ids_listed, e);
     } else if (n->kind == NODE_RUNS) {

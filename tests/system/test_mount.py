@@ -5,12 +5,14 @@ import errno
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness import ECHO, custom, file_watch, pipeline, script, wait_for
-from mounted import Mounted, ask, fails, needs_fuse
+from mounted import Mounted, ask, fails, needs_fuse, wedged_reads
 
 pytestmark = needs_fuse
 
@@ -207,6 +209,29 @@ def test_a_full_queue_is_eagain(d: Mounted) -> None:
 
 
 # ---- the mount itself ----
+
+
+def test_with_a_wedged_store_a_read_ends(d: Mounted) -> None:
+    d.fire("orders")
+    event = d.settle("a")[0]
+    stream = os.open(d.m / "events/stream", os.O_RDONLY | os.O_NONBLOCK)
+
+    def ends(path: str) -> None:
+        begin = time.monotonic()
+        with pytest.raises(OSError) as e:
+            (d.m / path).read_text() if "." in path else os.listdir(d.m / path)
+        assert e.value.errno == errno.EIO
+        assert time.monotonic() - begin < 5  # the contract's own bound
+
+    with wedged_reads(d.pid):
+        with ThreadPoolExecutor() as readers:
+            list(readers.map(ends, (f"events/{event['id']}.json", "stats.json", "events",
+                                    f"pipelines/p/runs/{event['run_id']}/status.json")))
+        assert (d.m / "triggers/a/status").read_text() == "active\n"  # what the store is not asked for
+        assert (d.m / "events/log").read_text()
+    assert json.loads((d.m / f"events/{event['id']}.json").read_text()) == event
+    assert f"{event['id']}.json" in os.listdir(d.m / "events")
+    os.close(stream)
 
 
 def test_it_goes_at_the_end_and_a_dead_one_is_replaced(d: Mounted) -> None:

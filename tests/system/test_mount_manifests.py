@@ -178,6 +178,26 @@ def test_a_new_file_that_is_invalid_does_not_come_to_be(e: Mounted) -> None:
     assert (e.m / "errors").read_text() == "" and e.exists("new")
 
 
+def test_an_empty_file_is_made(e: Mounted) -> None:
+    """It holds no resource: nothing is wrong with it. But a resource's own manifest is never empty."""
+    at = e.m / "manifests"
+    e.ok(f"touch manifests/t.yaml && : > manifests/s.yaml && : > {e.data}/c.yaml && cp {e.data}/c.yaml manifests/")
+    for name in ("t.yaml", "s.yaml", "c.yaml"):
+        assert (at / name).read_bytes() == b""
+        wait_for(lambda n=name: (e.manifests / n).exists(), what="on disk")
+    assert (e.m / "errors").read_text() == ""
+    wait_for(lambda: "t.yaml: written uid=0 gid=0 pid=" in e.output(), what="logged")
+    e.ok("rm manifests/?.yaml; ls manifests")
+    e.ok("mkdir triggers/n && touch triggers/n/manifest.yaml && rmdir triggers/n")
+    assert not e.exists("n")
+    bad_one = os.open(at / "bad.yaml", os.O_WRONLY | os.O_CREAT)
+    other = os.open(at / "bad.yaml", os.O_WRONLY)  # which writes nothing
+    os.write(bad_one, bad("x").encode())
+    close_fails(bad_one, errno.EINVAL)
+    os.close(other)
+    assert not (at / "bad.yaml").exists()
+
+
 def test_an_id_that_is_taken(e: Mounted) -> None:
     with pytest.raises(OSError) as failure:
         (e.m / "manifests/other.yaml").write_text(text("b"))
