@@ -17,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from brokers import RabbitMQ, serve
 from harness import ROOT, Daemon, build_dir, never, sandbox_works, step_of, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -62,7 +63,7 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 
 def test_each_is_told_of() -> None:
-    assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "sandbox", "schedule", "secrets",
+    assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "rabbitmq-orders", "sandbox", "schedule", "secrets",
                        "worker"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
@@ -283,3 +284,21 @@ def test_http_step_rolls_out(make_daemon: Callable[..., Daemon]) -> None:
     assert seen[0][1]["idempotency-key"] == seen[1][1]["idempotency-key"] and "authorization" not in seen[2][1]
     assert seen[2][2] == {"text": "shop 1/2: rolling out"}
     assert "sesame" not in json.dumps(run)
+
+
+def test_rabbitmq_orders(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    with serve(RabbitMQ, tmp_path / "rabbitmq") as server:
+        for queue in ("orders.priced", "orders.rejected"):
+            server.call("declare", queue)
+        daemon = make_daemon("d", env={"AMQP_URL": f"amqp://guest:guest@127.0.0.1:{server.port}"})
+        daemon.write("orders.yaml", (EXAMPLES / "rabbitmq-orders" / "orders.yaml").read_text())
+        daemon.start()
+        wait_for(lambda: daemon.condition("orders", "Connected").get("status") == "True", what="connected")
+        server.call("publish", "order.new", b'{"id": "o-1", "quantity": 3, "price": 9.5}', exchange="amq.topic")
+        server.call("publish", "order.new", b"no order \xff", exchange="amq.topic")
+        wait_for(lambda: server.call("count", "orders.priced") == 1, what="a price")
+        assert json.loads(server.call("get", "orders.priced").body) == {"id": "o-1", "total": 28.5}
+        wait_for(lambda: server.call("count", "orders.rejected") == 1, what="rejected")
+        assert server.call("get", "orders.rejected").body == b"no order \xff"
+        daemon.settle("orders")
+        assert server.call("count", "orders") == 0

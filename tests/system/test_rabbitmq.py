@@ -12,6 +12,7 @@ import pytest
 from amqp import AmqpError
 from brokers import Proxy, RabbitMQ, serve
 from harness import ECHO, Daemon, Gate, custom, never, pipeline, script, wait_for
+from rabbitmq_faults import through_faults
 
 PASSWORD = "carrots-and-hay-4711"
 
@@ -520,3 +521,13 @@ def test_tls(tmp_path: Path, make_daemon: Callable[..., Daemon], queue: str) -> 
                 connected(daemon, id)
         daemon.wait_event(daemon.emit1("c")["id"], "completed")
         wait_for(lambda: sum(len(daemon.events(id)) for id in cases) == 1, what="one of them has it")
+
+
+@pytest.mark.parametrize("ids,ack", [(True, "auto"), (False, "manual")])
+def test_faults(tmp_path: Path, ids: bool, ack: str) -> None:
+    """In short what rabbitmq_faults.py does at length: nothing is lost, and what has an id makes one event."""
+    if not RabbitMQ.installed():
+        pytest.skip("rabbitmq is not installed (tests/install-brokers.sh)")
+    found = through_faults(tmp_path, 1000, cuts=4, broker_kills=1, daemon_kills=2, ids=ids, ack=ack)
+    assert found["lost"] == found["strange"] == found["left_at_stop"] == 0, found
+    assert not ids or found["doubles"] == 0, found
