@@ -41,6 +41,15 @@ static int decision_parse(const char *word)
     return -1;
 }
 
+static void unknown_decision(const char *word, struct api_call call)
+{
+    struct buf known = {0};
+    for (int i = 0; i < DECISION_N; i++)
+        buf_printf(&known, "%s%s", i ? ", " : "", decision_name((enum decision)i));
+    api_problem_at(call, 400, "decision", "decision: expected one of %s, got \"%s\"", known.data, word);
+    buf_fini(&known);
+}
+
 bool api_event_words(const struct api_list *f, struct api_call call, int *ret_status, int *ret_decision)
 {
     *ret_status = f->status ? event_status_parse(f->status) : -1;
@@ -49,7 +58,7 @@ bool api_event_words(const struct api_list *f, struct api_call call, int *ret_st
         api_problem_at(call, 400, "status",
                        "status: expected one of pending, executing, completed, failed, skipped, cancelled");
     else if (f->decision && *ret_decision < 0)
-        api_problem_at(call, 400, "decision", "decision: there is no decision \"%s\"", f->decision);
+        unknown_decision(f->decision, call);
     else
         return true;
     return false;
@@ -93,9 +102,7 @@ static void event_read(struct store_read *r, int result)
 void api_get_event(struct api *a, const char *id, struct api_call call)
 {
     struct reading *q = reading_new(a, call, NULL);
-    struct store_read *r = store_read_new(STORE_READ_EVENT, event_read, q);
-    r->id = xstrdup(id);
-    a->store->read(a->store, r);
+    reading_begin(q, STORE_READ_EVENT, id, event_read);
 }
 
 /* ---- what an intake gives ---- */
@@ -208,9 +215,9 @@ static struct taking *taking_new(struct api *a, bool one, struct api_call call)
     return t;
 }
 
-void *api_taking_new(struct api *a, struct api_call call)
+void *api_taking_new(struct api *a, bool one, struct api_call call)
 {
-    return taking_new(a, true, call);
+    return taking_new(a, one, call);
 }
 
 /* ---- emit, test ---- */

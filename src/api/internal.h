@@ -18,6 +18,15 @@ static inline struct reading *reading_new(struct api *a, struct api_call call, c
     return q;
 }
 
+/* Ask the store for one row by its id; `done` owns the reading. */
+static inline void reading_begin(struct reading *q, enum store_read_type type, const char *id,
+                                 void (*done)(struct store_read *r, int result))
+{
+    struct store_read *r = store_read_new(type, done, q);
+    r->id = xstrdup(id);
+    q->api->store->read(q->api->store, r);
+}
+
 /* The ETag of a resource: of its manifest, not of its state. */
 #define ETAG_SIZE 20
 const char *api_etag(struct api *a, enum resource_kind kind, const char *id, char out[ETAG_SIZE]); /* NULL: none */
@@ -34,8 +43,9 @@ static inline void reading_free(struct reading *q)
     free(q);
 }
 
-/* What an intake for one trigger gives, as the answer: to be handed to the engine with api_taken() (or free()d). */
-void *api_taking_new(struct api *a, struct api_call call);
+/* What an intake gives, as the answer: the one event itself, or how many and all of them. To be handed to the engine
+ * with api_taken() (or free()d). */
+void *api_taking_new(struct api *a, bool one, struct api_call call);
 intake_done_fn api_taken;
 
 /* ---- hide.c: secrets that a manifest holds literally ---- */

@@ -32,7 +32,7 @@ static void replay_read(struct store_read *r, int result)
                     result == -ENOENT ? q->id : r->error.message);
     } else {
         const struct event *e = &r->events[0];
-        void *taking = api_taking_new(q->api, q->call);
+        void *taking = api_taking_new(q->api, true, q->call);
         if (replay_event(q->api, e, api_taken, taking) < 0) {
             free(taking);
             api_problem(q->call, 409, "the trigger \"%s\" of this event is gone", e->trigger_id);
@@ -50,9 +50,7 @@ SHAPE(Replay, "An event, or a filter of events", {"event_id", "-string", NULL}, 
 void api_replay(struct api *a, const char *event_id, struct api_call call)
 {
     struct reading *q = reading_new(a, call, event_id);
-    struct store_read *r = store_read_new(STORE_READ_EVENT, replay_read, q);
-    r->id = xstrdup(event_id);
-    a->store->read(a->store, r);
+    reading_begin(q, STORE_READ_EVENT, event_id, replay_read);
 }
 
 /* ---- many ---- */

@@ -185,9 +185,7 @@ static void run_read(struct store_read *r, int result)
 
 void api_get_run(struct api *a, const char *id, struct api_call call)
 {
-    struct store_read *r = store_read_new(STORE_READ_RUN, run_read, reading_new(a, call, NULL));
-    r->id = xstrdup(id);
-    a->store->read(a->store, r);
+    reading_begin(reading_new(a, call, NULL), STORE_READ_RUN, id, run_read);
 }
 
 void api_cancel_run(struct api *a, const char *id, struct api_call call)
@@ -277,29 +275,6 @@ void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const 
         api_problem(call, r == -ENOSPC ? 507 : 503, "no run can be started now");
 }
 
-static void reported(void *ctx, const struct intake_result *result)
-{
-    struct reading *q = ctx;
-    if (result->code < 0) {
-        api_problem(q->call,
-                    result->code == -EAGAIN   ? 429
-                    : result->code == -ENOSPC ? 507
-                                              : 503,
-                    "%s", result->message ? result->message : "nothing was recorded");
-    } else {
-        struct buf b = {0};
-        json_open(&b, NULL, '{');
-        json_int(&b, "triggered_count", result->triggered);
-        json_open(&b, "events", '[');
-        for (size_t i = 0; i < result->n; i++)
-            render_event(&b, NULL, result->events[i]);
-        json_close(&b, ']');
-        json_close(&b, '}');
-        api_answer_text(q->call, 200, &b);
-    }
-    reading_free(q);
-}
-
 SHAPE(CompletedRun, "The end of a run that ran elsewhere", {"run_id", "name", NULL},
       {"status", "CompletedStatus", NULL}, {"outputs", "-object?", NULL}, {"error", "-string?", NULL});
 
@@ -354,7 +329,7 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
     const char *error = value_get_string(report, "error");
     cJSON_AddItemToObject(data, "error", value_string(error));
     struct occurrence o = {.event_type = "pipeline_completed", .data = data, .identity = run_id};
-    engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, reported, reading_new(a, call, NULL));
+    engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, api_taken, api_taking_new(a, false, call));
     cJSON_Delete(data);
     issues_fini(&issues);
 }

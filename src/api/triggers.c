@@ -66,6 +66,15 @@ static void close_list(struct buf *b, int64_t total, int64_t page, int64_t page_
     json_close(b, '}');
 }
 
+static void unknown_type(struct api *a, const char *word, struct api_call call)
+{
+    struct buf known = {0};
+    for (const struct kind *const *k = engine_source_kinds(a->engine); *k; k++)
+        buf_printf(&known, "%s%s", known.len ? ", " : "", (*k)->name);
+    api_problem_at(call, 400, "trigger_type", "trigger_type: expected one of %s, got \"%s\"", known.data, word);
+    buf_fini(&known);
+}
+
 static bool filter_ok(struct api *a, const struct api_trigger_filter *f, struct api_call call)
 {
     bool known = !f->status;
@@ -74,7 +83,7 @@ static bool filter_ok(struct api *a, const struct api_trigger_filter *f, struct 
     if (!known)
         api_problem_at(call, 400, "status", "status: expected one of active, paused, error, disabled");
     else if (f->trigger_type && !kind_find(engine_source_kinds(a->engine), f->trigger_type))
-        api_problem_at(call, 400, "trigger_type", "trigger_type: there is no type \"%s\"", f->trigger_type);
+        unknown_type(a, f->trigger_type, call);
     else
         return true;
     return false;

@@ -118,9 +118,11 @@ def test_a_storm_is_an_error(daemon: Daemon) -> None:
 def test_completions_from_outside(daemon: Daemon) -> None:
     daemon.put("m.yaml", Q, after("next", "elsewhere", config={"pass_outputs": True}))
     body = {"run_id": "any text: 7", "status": "success", "outputs": {"x": 1}}
-    daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", body).ok()
+    first = daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", body).ok()
     assert followed(daemon)["x"] == 1
-    daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", body).ok()
+    again = daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", body).ok()
+    assert first["triggered_count"] == 1 and again["triggered_count"] == 0
+    assert [e["id"] for e in again["events"]] == [e["id"] for e in first["events"]], "what it was the first time"
     never(lambda: len(daemon.events("next")) > 1, 0.4)
     daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", {**body, "run_id": "other"}).ok()
     daemon.wait_events(2, "next")

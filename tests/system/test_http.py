@@ -75,7 +75,8 @@ def test_lists(daemon: Daemon) -> None:
     assert ids(f"{T}?status=disabled") == {"t1"}
     daemon.http("GET", f"{T}?page=0").problem(400)
     daemon.http("GET", f"{T}?page_size=101").problem(400)
-    daemon.http("GET", f"{T}/type/smoke").problem(400)
+    assert "file_watch" in daemon.http("GET", f"{T}/type/smoke").problem(400)["detail"], "what is known is listed"
+    assert "cooldown" in daemon.http("GET", f"{T}/events?decision=smoke").problem(400)["detail"]
     for since in ("2024-01-31T00:00:00+02:00", "2024-01-31T00:00:00%2B02:00", "2024-01-31", "2024-01-31T00:00:00.5Z", "1h30m"):
         daemon.get(f"{T}/events?since={since}&until={since}")
 

@@ -108,13 +108,14 @@ def test_a_generated_client(make_daemon: Any, tmp_path: Path) -> None:
 
 
 def test_schemathesis(make_daemon: Any, tmp_path: Path) -> None:
-    """Every check, a few cases of each operation; more by hand: SCHEMATHESIS_CASES=120."""
+    """Every check, a few cases of each operation; more by hand: SCHEMATHESIS_CASES=120. Not those that speak to another server,
+    and not the streams, which never end: see below."""
     fuzzer = tool("schemathesis")
     d: Daemon = make_daemon(listen=True).start()
     d.put("m.yaml", ECHO, custom("t"), {"kind": "trigger", "id": "w", "name": "w", "pipeline_id": "p", "trigger_type": "webhook",
                                         "config": {"path": "a/b"}})
     done = run(fuzzer, "--config-file", HERE / "schemathesis.toml", "run", f"http://127.0.0.1:{d.port}/openapi.json", "--checks",
-               "all", "--exclude-path-regex", "/(events/stream|changes)$", "--phases", "coverage,fuzzing", "-n",
+               "all", "--exclude-path-regex", "/(events/stream|changes|notifications|tools|call)$", "--phases", "coverage,fuzzing", "-n",
                os.environ.get("SCHEMATHESIS_CASES", "3"), "--request-timeout", "20", "--no-shrink", "--continue-on-failure",
                "--suppress-health-check", "all", "--seed", "1", cwd=tmp_path, timeout=1800)
     assert done.returncode == 0, done.stdout[-8000:]
