@@ -131,6 +131,7 @@ junit "$log/system.xml"
 # ---- what a reader of the code would find ----
 
 step format check_format
+step package tests/package/run.sh --no-install
 step build-clang build clang && step tidy check_tidy
 
 # ---- what chance finds ----
