@@ -28,10 +28,12 @@ struct queue_member {
     struct queue_member *prev, *next; /* by id */
 };
 
-/* How often a message that we gave back was delivered; by the hash of its identity, or of its body. */
+/* How often messages that we gave back were delivered; by the hash of their identity, or of their body. Of those that look
+ * alike each has its own number; which of them is which makes no difference. */
 struct count {
     uint64_t hash;
     int64_t n;
+    struct count *next; /* of another that looks alike; only the first is in the table */
     UT_hash_handle hh;
 };
 
@@ -60,6 +62,7 @@ struct queue_consumer {
     int64_t told_last_ms, told_in_flight, told_lag;
     struct timer progress;
     struct count *counts;
+    size_t n_counts;
     UT_hash_handle hh;
 };
 
@@ -153,6 +156,42 @@ static void delivery_free(struct queue_delivery *d)
     progress_soon(c);
 }
 
+/* Takes one from the table: how often it was delivered. */
+static int64_t count_remove(struct queue_consumer *c, struct count *first)
+{
+    int64_t n = first->n;
+    HASH_DEL(c->counts, first);
+    if (first->next)
+        HASH_ADD(hh, c->counts, hash, sizeof(first->hash), first->next);
+    free(first);
+    c->n_counts--;
+    return n;
+}
+
+static void count_put(struct queue_consumer *c, uint64_t hash, int64_t n)
+{
+    struct count *one = xcalloc(1, sizeof(*one)), *first = NULL;
+    one->hash = hash;
+    one->n = n;
+    HASH_FIND(hh, c->counts, &hash, sizeof(hash), first);
+    if (first) {
+        one->next = first->next;
+        first->next = one;
+    } else {
+        HASH_ADD(hh, c->counts, hash, sizeof(hash), one);
+    }
+    if (++c->n_counts > COUNTS_MAX)
+        count_remove(c, c->counts); /* the oldest goes */
+}
+
+/* A delivery, counted; 0: it is not known. */
+static int64_t count_take(struct queue_consumer *c, uint64_t hash)
+{
+    struct count *first = NULL;
+    HASH_FIND(hh, c->counts, &hash, sizeof(hash), first);
+    return first ? count_remove(c, first) + 1 : 0;
+}
+
 void queue_delivered(struct queue_consumer *c, uint64_t tag, struct queue_message *m)
 {
     struct queue_delivery *d = xcalloc(1, sizeof(*d));
@@ -168,11 +207,8 @@ void queue_delivered(struct queue_consumer *c, uint64_t tag, struct queue_messag
     DL_APPEND(c->deliveries, d);
     c->in_flight++;
     c->last_ms = clock_realtime_ms(c->hub->env.clock);
-    if (d->deliveries == 0) {
-        struct count *n = NULL;
-        HASH_FIND(hh, c->counts, &d->hash, sizeof(d->hash), n);
-        d->deliveries = n ? n->n + 1 : 0;
-    }
+    if (d->deliveries == 0)
+        d->deliveries = count_take(c, d->hash);
     DL_FOREACH (c->members, member) {
         d->shares += !member->retired;
     }
@@ -193,21 +229,13 @@ void queue_delivered(struct queue_consumer *c, uint64_t tag, struct queue_messag
     }
 }
 
-static void count_forget(struct queue_consumer *c, const struct queue_delivery *d)
-{
-    struct count *n = NULL;
-    HASH_FIND(hh, c->counts, &d->hash, sizeof(d->hash), n);
-    if (n) {
-        HASH_DEL(c->counts, n);
-        free(n);
-    }
-}
-
 static void settled(struct queue_delivery *d)
 {
     struct queue_consumer *c = d->consumer;
-    if (d->worst == QUEUE_DONE || d->worst == QUEUE_DEAD_LETTER)
-        count_forget(c, d);
+    if (d->worst == QUEUE_AGAIN)
+        count_put(c, d->hash, MAX(d->deliveries, 1));
+    else if (d->worst == QUEUE_BACK && d->deliveries > 1)
+        count_put(c, d->hash, d->deliveries - 1);
     if (c->broker && c->phase == OPEN)
         c->type->settle(c->broker, d->tag, d->worst);
     delivery_free(d);
@@ -240,26 +268,9 @@ void queue_share_let_go(struct queue_delivery *d)
     d->data = NULL;
 }
 
-enum queue_settlement queue_requeue(struct queue_delivery *d, int64_t max_deliveries)
+enum queue_settlement queue_requeue(const struct queue_delivery *d, int64_t max_deliveries)
 {
-    struct queue_consumer *c = d->consumer;
-    struct count *n = NULL;
-    int64_t so_far = MAX(d->deliveries, 1);
-    if (so_far >= max_deliveries)
-        return QUEUE_DEAD_LETTER;
-    HASH_FIND(hh, c->counts, &d->hash, sizeof(d->hash), n);
-    if (!n) {
-        n = xcalloc(1, sizeof(*n));
-        n->hash = d->hash;
-        HASH_ADD(hh, c->counts, hash, sizeof(n->hash), n);
-    }
-    n->n = so_far;
-    if (HASH_COUNT(c->counts) > COUNTS_MAX) { /* the oldest goes */
-        struct count *oldest = c->counts;
-        HASH_DEL(c->counts, oldest);
-        free(oldest);
-    }
-    return QUEUE_AGAIN;
+    return MAX(d->deliveries, 1) >= max_deliveries ? QUEUE_DEAD_LETTER : QUEUE_AGAIN;
 }
 
 /* What came when nobody was there to take it. */
@@ -390,13 +401,9 @@ static void consumer_open(struct queue_consumer *c)
 static void consumer_free(struct queue_consumer *c)
 {
     struct loop *loop = c->hub->env.loop;
-    struct count *n = c->counts, *next;
+    while (c->counts)
+        count_remove(c, c->counts);
     HASH_DEL(c->hub->consumers, c);
-    HASH_CLEAR(hh, c->counts); /* the table alone; they stay linked */
-    for (; n; n = next) {
-        next = n->hh.next;
-        free(n);
-    }
     loop_timer_stop(loop, &c->again);
     loop_timer_stop(loop, &c->progress);
     loop_task_cancel(loop, &c->soon);

@@ -71,6 +71,6 @@ void queue_share_abandon(struct queue_delivery *d);
 /* The member needs its data no more. */
 void queue_share_let_go(struct queue_delivery *d);
 /* What on_failure: requeue comes to: QUEUE_AGAIN, or QUEUE_DEAD_LETTER after max_deliveries. */
-enum queue_settlement queue_requeue(struct queue_delivery *d, int64_t max_deliveries);
+enum queue_settlement queue_requeue(const struct queue_delivery *d, int64_t max_deliveries);
 
 #endif

@@ -580,6 +580,27 @@ static void acknowledged_once_its_run_has_completed(void **state)
     assert_log(b, " 2:done 3:done 1:again 4:dead 5:again 6:dead");
 }
 
+/* Messages that look alike are counted each for itself. */
+static void twins_are_counted_apart(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", "\"ack_mode\":\"manual\",\"max_deliveries\":3");
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver(b, 1, "twin");
+    deliver(b, 2, "twin");
+    for (size_t i = 0; i < 2; i++)
+        ack(h, i);
+    for (size_t i = 2; i-- > 0;)
+        end(h, i, EVENT_FAILED);
+    for (uint64_t tag = 3; tag <= 6; tag++) {
+        deliver(b, tag, "twin");
+        ack(h, 0);
+        end(h, 0, EVENT_FAILED);
+    }
+    assert_log(b, " 2:again 1:again 3:again 4:again 5:dead 6:dead"); /* three times each */
+}
+
 static void on_failure_chooses(void **state)
 {
     struct rig *r = *state;
@@ -838,6 +859,7 @@ int main(void)
         TEST(what_cannot_be_recorded_is_tried_again_in_order),
         TEST(poison_ends),
         TEST(acknowledged_once_its_run_has_completed),
+        TEST(twins_are_counted_apart),
         TEST(on_failure_chooses),
         TEST(batches_close_when_full_or_in_time),
         TEST(batches_have_a_bound_in_bytes),
