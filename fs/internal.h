@@ -312,6 +312,11 @@ static inline struct node *node_of(struct fs *fs, fuse_ino_t ino)
 {
     return ino == FUSE_ROOT_ID ? fs->root : (struct node *)(uintptr_t)ino;
 }
+/* A folder of a trigger or pipeline. */
+static inline bool node_is_home(const struct node *n)
+{
+    return n->kind == NODE_TRIGGER || n->kind == NODE_PIPELINE || n->kind == NODE_NEW;
+}
 /* The nearest of this kind, itself included, upwards; NULL: none. */
 const struct node *node_above(const struct node *n, enum node_kind kind);
 /* Everything of it but the size. */

@@ -334,13 +334,6 @@ static void commit_done(void *ctx, const struct put_result *r)
     fs_release(fs);
 }
 
-static bool resource_there(const struct fs *fs, enum resource_kind kind, const char *id)
-{
-    size_t len;
-    _cleanup_(freep) char *text = reconcile_good_text(fs->api->reconcile, kind, id, &len);
-    return text != NULL;
-}
-
 void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
                      judged_fn *done, void *ctx)
 {
@@ -348,7 +341,7 @@ void manifest_commit(struct node *parent, const char *name, const char *text, si
     struct reconcile *r = v->fs->api->reconcile;
     v->ticket = ticket ? ticket : ticket_new(v->fs, v->id != NULL);
     v->fs->commits++;
-    if (v->id && resource_there(v->fs, v->kind, v->id)) {
+    if (v->id && tree_resource_there(v->fs, v->kind, v->id)) {
         reconcile_put_resource(r, v->kind, v->id, text, len, 0, commit_done, v);
     } else if (v->id) {
         const char *dir = v->fs->api->manifest_dir ? v->fs->api->manifest_dir : reconcile_writable_dir(r);

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define REQUESTS_A_WAKE 128
+#define LOOKS_A_WAKE 4 /* at the descriptor while it is empty */
 #define DELAY_MIN_MS 250
 #define DELAY_MAX_MS 30000
 #define DEAD_MAX 16 /* dead mounts one over the other */
@@ -157,10 +159,17 @@ static void on_ready(void *ctx, int fd, int events, int status)
     (void)events;
     struct mount *m = ctx;
     struct fuse_session *se = m->fs->session;
+    int looks = 0;
     for (int i = 0; i < REQUESTS_A_WAKE && m->polling; i++) {
         int n = fuse_session_receive_buf(se, &m->buf);
+        /* Who was answered just now asks again within microseconds: to look a few times costs less than to be woken. */
+        if (n == -EAGAIN && i > 0 && ++looks <= LOOKS_A_WAKE) {
+            sched_yield();
+            continue;
+        }
         if (n == -EAGAIN || n == -EINTR)
             break;
+        looks = 0;
         if (n <= 0 || fuse_session_exited(se)) {
             tell(m, false, m->stopping ? "stopping" : "it was unmounted");
             end_session(m);

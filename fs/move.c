@@ -18,11 +18,6 @@ enum name_sort {
     SORT_REAL,     /* likewise, no manifest */
 };
 
-static bool is_home(const struct node *n)
-{
-    return n->kind == NODE_TRIGGER || n->kind == NODE_PIPELINE || n->kind == NODE_NEW;
-}
-
 static enum name_sort sort_of(const struct node *parent, const char *name)
 {
     if (parent->kind == NODE_DIR) {
@@ -30,7 +25,7 @@ static enum name_sort sort_of(const struct node *parent, const char *name)
             return SORT_SCRATCH;
         return real_manifest_name(parent, name) ? SORT_MANIFEST : SORT_REAL;
     }
-    if (!is_home(parent))
+    if (!node_is_home(parent))
         return SORT_NONE;
     if (streq(name, "manifest.yaml") || (parent->kind == NODE_NEW && manifest_name_ok(name)))
         return SORT_OWN;

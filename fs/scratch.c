@@ -7,7 +7,7 @@ bool scratch_name(const struct node *parent, const char *name)
 {
     if (parent->kind == NODE_DIR)
         return name_is_scratch(name) && !real_is_hidden(parent);
-    return parent->kind == NODE_TRIGGER || parent->kind == NODE_PIPELINE || parent->kind == NODE_NEW;
+    return node_is_home(parent);
 }
 
 struct node *scratch_find(const struct node *parent, const char *name)

@@ -346,11 +346,6 @@ static bool has_rejected(const struct node *home)
     return reject_of(home) || reconcile_bad_text(home->fs->api->reconcile, kind, id, &text, &len, &m, &entry);
 }
 
-static bool is_home(const struct node *n)
-{
-    return n->kind == NODE_TRIGGER || n->kind == NODE_PIPELINE || n->kind == NODE_NEW;
-}
-
 /* What is only here: in memory, being written, or made by mkdir. Borrowed. */
 static struct node *find_here(struct node *parent, const char *name)
 {
@@ -393,7 +388,7 @@ static void lookup_now(struct node *parent, const char *name, found_fn *found, v
     } else if (parent->kind == NODE_MANIFESTS) {
         n = find_dir(parent, name);
         code = n ? 0 : -ENOENT;
-    } else if (is_home(parent) && streq(name, "manifest.rejected.yaml") && has_rejected(parent)) {
+    } else if (node_is_home(parent) && streq(name, "manifest.rejected.yaml") && has_rejected(parent)) {
         n = node_get(parent, name, NODE_REJECTED, 0);
     } else if (find_in_store(parent, name, found, ctx)) {
         return;
@@ -720,7 +715,7 @@ static void list_fixed(struct listing_at *at)
         add(at, "log", NODE_LOG, 0);
         add(at, "stream", NODE_STREAM, 0);
     }
-    if (is_home(at->n) && has_rejected(at->n))
+    if (node_is_home(at->n) && has_rejected(at->n))
         add(at, "manifest.rejected.yaml", NODE_REJECTED, 0);
 }
 

@@ -1,7 +1,7 @@
 """Everything at once over the mount, from a seed: for MOUNT_STRESS_SECONDS (4), and with MOUNT_SAVES saves (300) and
-MOUNT_KILLS kills (3). By hand, which -s lets tell its figures:
+MOUNT_KILLS kills (3), and over MOUNT_ENTRIES events and files (2000). By hand, which -s lets tell its figures:
 
-    MOUNT_STRESS_SECONDS=600 MOUNT_SAVES=10000 MOUNT_KILLS=200 python3 -m pytest -s tests/system/test_mount_stress.py
+    MOUNT_STRESS_SECONDS=600 MOUNT_SAVES=10000 MOUNT_KILLS=200 MOUNT_ENTRIES=100000 python3 -m pytest -s tests/system/test_mount_stress.py
 """
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ pytestmark = needs_fuse
 SECONDS = float(os.environ.get("MOUNT_STRESS_SECONDS", "4"))
 SAVES = int(os.environ.get("MOUNT_SAVES", "300"))
 KILLS = int(os.environ.get("MOUNT_KILLS", "3"))
+ENTRIES = int(os.environ.get("MOUNT_ENTRIES", "2000"))
 SEED = int(os.environ.get("MOUNT_SEED", "0")) or random.randrange(1 << 30)
 
 
@@ -231,3 +232,55 @@ def test_kill_under_readers(s: Mounted) -> None:
         wait_for(lambda: (s.m / "health").read_text() == "ok\n", what=f"mounted again, round {round}")
         mounted.append(time.monotonic() - begin)
     print(f"{KILLS} kills: 50 readers gone within {max(gone):.2f} s, mounted within {max(mounted):.2f} s of a start")
+
+
+def test_find_du_and_tar_over_many_events(s: Mounted) -> None:
+    s.post("/api/v1/triggers/w1/pause")  # an event is a row then, and no run
+    fd = os.open(s.m / "emit/w1", os.O_RDWR)
+    os.write(fd, b"{}")
+    oldest = json.loads(os.read(fd, 65536))["events"][0]["id"]
+    for n in range(1, ENTRIES):
+        os.write(fd, b'{"n": %d}' % n)
+    os.close(fd)
+    assert s.get("/api/v1/triggers/events?page_size=1")["total"] == ENTRIES
+
+    def walk() -> None:
+        for folder in ("events", "triggers/w1/events"):
+            names = s.ok(f"find {folder} -name 'evt_*.json'", 120).splitlines()
+            assert len(names) == min(ENTRIES, 1000)
+            assert s.ok(f"du -s --apparent-size -B1 {folder}", 120)
+            packed = s.ok(f"tar --exclude=stream --exclude=log -cf {s.data}/x.tar {folder} && tar -tf {s.data}/x.tar", 120)
+            assert len(packed.splitlines()) == min(ENTRIES, 1000) + 1
+
+    walk()
+    before = s.memory()
+    for _ in range(3):
+        walk()
+    grown = s.memory() - before
+    assert grown < (30_000 if s.sanitized else 3_000), "KiB"
+    assert json.loads((s.m / f"events/{oldest}.json").read_text())["id"] == oldest  # not listed, and there
+    print(f"{ENTRIES} events: find, du and tar, three times: {grown} KiB more than before; {s.memory()} KiB resident")
+
+
+def test_a_listing_of_a_changing_folder(s: Mounted) -> None:
+    """What stays is listed once, whatever comes and goes; a folder read anew shows what there is now."""
+    folder = s.m / "manifests/.many"
+    folder.mkdir()
+    real = s.manifests / ".many"
+    for n in range(ENTRIES):
+        (real / f"stays-{n}").touch()
+        if n % 10 == 0:
+            (real / f"goes-{n}").touch()
+    memory = s.memory()
+    with os.scandir(folder) as entries:
+        seen = []
+        for i, entry in enumerate(entries):
+            seen.append(entry.name)
+            if i % 100 == 0 and i * 10 < ENTRIES:
+                (folder / f"goes-{i * 10}").unlink()
+                (folder / f"comes-{i}").touch()
+    stays = [name for name in seen if name.startswith("stays-")]
+    assert len(stays) == len(set(stays)) == ENTRIES
+    assert len(seen) == len(set(seen))
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(real))
+    print(f"{len(seen)} entries listed while others came and went: {s.memory() - memory} KiB more")
