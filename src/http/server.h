@@ -6,9 +6,9 @@
  * (then the answer is dropped). Everything a request shows is valid until http_reply().
  *
  * What the server itself refuses, as application/problem+json through `problem`: bodies over max_body (413), broken
- * requests (400), too many connections (503), requests that come while it stops (503); the connection is closed then. A
- * request so broken that libmicrohttpd cannot take it apart gets its own 400 (413, 414, 431, 505) in HTML, or, where
- * there is no request line, none.
+ * requests (400), too many connections (503), requests that come while it stops (503); the connection is closed then. So
+ * is what libmicrohttpd itself answers to a request that it cannot take apart (400, 413, 414, 431, 505; see
+ * own_answers.c); where there is no request line, there is no answer.
  *
  * Connections over TCP that are idle for two minutes are closed, and those of clients that are
  * too slow (deadline_ms); those over the unix socket never. Where there are too many connections, those over TCP that
