@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the message brokers that the system tests run against, where one is missing; as root or with sudo.
 #
-#   tests/install-brokers.sh [BROKER...]      all without one: redis rabbitmq
+#   tests/install-brokers.sh [BROKER...]      all without one: redis rabbitmq sqs
 #
 # What Debian has is installed from it, without a service of its own being started; the rest goes to $TRIGGERD_BROKERS
 # (build/brokers), a folder a broker, and stays there. What cannot be had (no network) is told, and its tests are skipped;
@@ -51,7 +51,13 @@ install_rabbitmq() {
     fi
 }
 
-[ $# -gt 0 ] || set -- redis rabbitmq
+# moto, which speaks as SQS does.
+install_sqs() {
+    "$brokers/sqs/bin/moto_server" --help >/dev/null 2>&1 && return 0
+    mkdir -p "$brokers" && python3 -m venv "$brokers/sqs" && "$brokers/sqs/bin/pip" -q install 'moto[server]'
+}
+
+[ $# -gt 0 ] || set -- redis rabbitmq sqs
 for broker; do
     if ! (install_"$broker"); then
         echo "without $broker: its tests are skipped"

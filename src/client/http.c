@@ -102,6 +102,9 @@ void http_request_fini(struct http_request *r)
     if (r->body)
         explicit_bzero(r->body, r->body_len);
     free(r->body);
+    free(r->sign.scheme);
+    free(r->sign.user);
+    wipe(r->sign.password);
     *r = (struct http_request){0};
 }
 
@@ -364,6 +367,11 @@ static int aim(struct http_transfer *t, const char *url, bool first, struct erro
     l->curl_easy_setopt(t->easy, CURLOPT_URL, clean);
     l->curl_easy_setopt(t->easy, CURLOPT_USERNAME, t->foreign ? NULL : t->user);
     l->curl_easy_setopt(t->easy, CURLOPT_PASSWORD, t->foreign ? NULL : t->password);
+    if (t->request.sign.scheme && !t->foreign) {
+        l->curl_easy_setopt(t->easy, CURLOPT_AWS_SIGV4, t->request.sign.scheme);
+        l->curl_easy_setopt(t->easy, CURLOPT_USERNAME, t->request.sign.user);
+        l->curl_easy_setopt(t->easy, CURLOPT_PASSWORD, t->request.sign.password);
+    }
     set_method(t);
     set_headers(t);
     open_multi(t->client);

@@ -56,6 +56,12 @@ struct http_stream {
     void (*data)(void *ctx, const char *data, size_t len);
 };
 
+/* AWS's signature of the request; all NULL: none. */
+struct http_sign {
+    char *scheme; /* `aws:amz:REGION:SERVICE` */
+    char *user, *password;
+};
+
 /* What is asked; http_client_send() takes it all and leaves it empty. */
 struct http_request {
     char *method; /* GET, HEAD, POST, … */
@@ -64,6 +70,7 @@ struct http_request {
     size_t n_headers;
     char *body; /* NULL: none */
     size_t body_len;
+    struct http_sign sign;
     const char *proxy;            /* borrowed for the call; NULL: none; "": as the environment says; else its URL */
     const struct tls_config *tls; /* likewise; NULL: the system's certificates, verified */
     double connect_timeout_seconds;

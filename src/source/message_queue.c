@@ -25,7 +25,10 @@
 #include <utlist.h>
 
 const struct broker_type *const queue_brokers[QUEUE_TYPES] = {
-    [QUEUE_REDIS] = &broker_redis, [QUEUE_RABBITMQ] = &broker_rabbitmq};
+    [QUEUE_REDIS] = &broker_redis,
+    [QUEUE_RABBITMQ] = &broker_rabbitmq,
+    [QUEUE_SQS] = &broker_sqs,
+};
 
 enum stage { FILLING, HELD, TOLD, RECORDED };
 

@@ -9,7 +9,10 @@
 #include <errno.h>
 
 const struct queue_publisher_type *const queue_publisher_types[QUEUE_TYPES] = {
-    [QUEUE_REDIS] = &redis_publisher, [QUEUE_RABBITMQ] = &amqp_publisher};
+    [QUEUE_REDIS] = &redis_publisher,
+    [QUEUE_RABBITMQ] = &amqp_publisher,
+    [QUEUE_SQS] = &sqs_publisher,
+};
 
 /* ---- the publishers ---- */
 
@@ -221,9 +224,9 @@ static void published(void *ctx, int result, const char *message)
         r.status = STEP_FAILED;
         r.permanent = result == -EMSGSIZE || result == -EINVAL;
         message = message ? message : strerror(-result);
-        bool named = strstr(message, destination(q));
-        r.error = xasprintf("%s%s%s: %s", queue_type_words[q->setup->url.type], named ? "" : " ",
-                            named ? "" : destination(q), message);
+        r.error = strstr(message, destination(q))
+                      ? xasprintf("%s: %s", queue_type_words[q->setup->url.type], message)
+                      : xasprintf("%s \"%s\": %s", queue_type_words[q->setup->url.type], destination(q), message);
         mask_string(q->setup->mask, &r.error);
     }
     tell(q, &r);

@@ -6,6 +6,7 @@ Standard library only. tests/install-brokers.sh brings the servers; what is not 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import socket
 import struct
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -147,6 +149,57 @@ def serve(type: type[T], root: Path, *args: Any, **options: Any) -> Iterator[T]:
         yield server.start()
     finally:
         server.close()
+
+
+# ---- Amazon SQS, as moto has it ----
+
+
+class Sqs(Server):
+    """moto's server: its queues are in memory, so that a restart is one without data."""
+
+    name = "sqs"
+    region = "eu-south-1"
+
+    @classmethod
+    def installed(cls) -> bool:
+        return program("sqs", "bin/moto_server") is not None
+
+    def command(self) -> list[str]:
+        path = program("sqs", "bin/moto_server")
+        assert path
+        return [path, "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def answers(self) -> bool:
+        with suppress(OSError, ValueError):
+            self.call("ListQueues")
+            return True
+        return False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def call(self, action: str, **body: Any) -> Any:
+        headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}",
+                   "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{self.region}/sqs/aws4_request, "
+                                    "SignedHeaders=host, Signature=0"}
+        request = urllib.request.Request(self.url + "/", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"{}")
+
+    def queue(self, name: str, **attributes: str) -> str:
+        """Makes it; gives its URL."""
+        url: str = self.call("CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"]
+        return url
+
+    def send(self, url: str, body: str, **more: Any) -> str:
+        sent: str = self.call("SendMessage", QueueUrl=url, MessageBody=body, **more)["MessageId"]
+        return sent
+
+    def count(self, url: str) -> tuple[int, int]:
+        """Those that wait, and those that somebody has."""
+        a = self.call("GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return int(a["ApproximateNumberOfMessages"]), int(a["ApproximateNumberOfMessagesNotVisible"])
 
 
 # ---- a network with faults ----
