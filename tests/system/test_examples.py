@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from brokers import RabbitMQ, serve
+from brokers import RabbitMQ, Sqs, serve
 from harness import ROOT, Daemon, build_dir, never, sandbox_works, step_of, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -64,7 +64,7 @@ def log_of(daemon: Daemon, run: dict[str, Any], step: str) -> str:
 
 def test_each_is_told_of() -> None:
     assert FOLDERS == ["chain", "custom-events", "http-step", "quickstart", "rabbitmq-orders", "sandbox", "schedule", "secrets",
-                       "worker"], "a new example needs a test of its own"
+                       "sqs", "worker"], "a new example needs a test of its own"
     for folder in FOLDERS:
         text = (EXAMPLES / folder / "README.md").read_text()
         for file in (EXAMPLES / folder).glob("*.yaml"):
@@ -302,3 +302,17 @@ def test_rabbitmq_orders(make_daemon: Callable[..., Daemon], tmp_path: Path) -> 
         assert server.call("get", "orders.rejected").body == b"no order \xff"
         daemon.settle("orders")
         assert server.call("count", "orders") == 0
+
+
+def test_sqs_measures(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    with serve(Sqs, tmp_path / "sqs") as server:
+        url, measured = server.queue("uploads"), server.queue("measured")
+        daemon = make_daemon("d", env={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "sesame", "SQS_ENDPOINT": server.url})
+        daemon.write("uploads.yaml", (EXAMPLES / "sqs" / "uploads.yaml").read_text())
+        daemon.start()
+        server.send(url, json.dumps({"name": "a", "text": "h\u00e9llo"}))
+        wait_for(lambda: server.count(measured)[0] == 1, what="measured")
+        got = server.call("ReceiveMessage", QueueUrl=measured, MessageAttributeNames=["All"])["Messages"][0]
+        assert json.loads(got["Body"]) == {"name": "a", "bytes": 6}
+        assert got["MessageAttributes"]["upload"]["StringValue"] == "a"
+        wait_for(lambda: server.count(url) == (0, 0), what="deleted")
