@@ -32,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 import rest  # noqa: E402
+from brokers import RabbitMQ, serve  # noqa: E402
 from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
 
 CONNECTIONS = 64
@@ -81,6 +82,7 @@ cooldown_seconds: 1
 default_inputs: {mode: batch}
 """
 STORED = 1000000
+AMQP_MESSAGES, AMQP_PREFETCH = 100000, 1000
 SOAK_KEPT = 200000
 SOAK_FIRST = 60
 
@@ -432,6 +434,66 @@ class Bench:
         self.measure(None, daemon, [("resident memory, idle, 10 triggers", "MiB", "idle", 1, "≤10"),
                                     (f"each further trigger, of {MANY}", "KiB", "each", 1, "≤4")])
 
+    # -- RabbitMQ --
+
+    def rabbitmq(self) -> None:
+        """Messages of 100 bytes that wait, until each is recorded and acknowledged, beside a consumer that acknowledges
+        alone. The pipeline is not there, so that nothing else is done with an event."""
+        if not RabbitMQ.installed():
+            print("rabbitmq: not installed (tests/install-brokers.sh)")
+            return
+
+        @contextmanager
+        def server(dir: Path, count: int) -> Iterator[RabbitMQ]:
+            with serve(RabbitMQ, dir / "rabbitmq") as rabbit:
+                rabbit.call("declare", "q")
+                rabbit.call("publish", "q", *(f"{i:010}" + "x" * 90 for i in range(count)))
+                yield rabbit
+
+        def reader(port: int, prefetch: int) -> str:
+            return documents({"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "nothing",
+                              "trigger_type": "message_queue", "queue_limit": 1000000,
+                              "config": {"queue_type": "rabbitmq", "connection_url": f"amqp://127.0.0.1:{port}",
+                                         "queue_name": "q", "prefetch": prefetch}})
+
+        def floor() -> Figures:
+            with self.fresh("floor") as dir, server(dir, AMQP_MESSAGES) as rabbit:
+                done = subprocess.run([self.tool("floor_amqp"), str(rabbit.port), "q", str(AMQP_PREFETCH), str(AMQP_MESSAGES)],
+                                      capture_output=True, text=True, check=True)
+                return json.loads(done.stdout)
+
+        def daemon() -> Figures:
+            with self.fresh("daemon") as dir, server(dir, AMQP_MESSAGES) as rabbit, self.daemon(dir, {}) as d:
+                begin, spent = time.monotonic(), self.processor(d)
+                d.write("m.yaml", reader(rabbit.port, AMQP_PREFETCH))
+                wait_for(lambda: self.total(d) == AMQP_MESSAGES, 120, "all recorded")
+                seconds, spent = time.monotonic() - begin, self.processor(d) - spent
+                d.stop()
+                assert rabbit.call("count", "q") == 0, "all acknowledged"
+                return {"rate": AMQP_MESSAGES / seconds, "us": spent * 1e6 / AMQP_MESSAGES}
+
+        def backlog(count: int) -> float:
+            """Resident memory with all of the prefetch held: the trigger's queue is full."""
+            with self.fresh("daemon") as dir, server(dir, count) as rabbit, self.daemon(dir, {}) as d:
+                d.write("m.yaml", documents(
+                    pipeline("p", {"id": "s", "exec": {"command": ["/bin/sleep", "600"]}}),
+                    {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "message_queue",
+                     "config": {"queue_type": "rabbitmq", "connection_url": f"amqp://127.0.0.1:{rabbit.port}", "queue_name": "q",
+                                "ack_mode": "manual", "prefetch": 100}}))
+                wait_for(lambda: self.total(d) == 100, 60, "the prefetch is taken")
+                time.sleep(1)
+                found = self.resident(d)
+                d.post("/api/v1/triggers/t/pause")
+                for run in d.get("/api/v1/runs?status=running")["runs"]:
+                    d.post(f"/api/v1/runs/{run['id']}/cancel")
+                return found
+
+        self.measure(floor, daemon, [(f"RabbitMQ: recorded and acknowledged, {AMQP_MESSAGES}", "1/s", "rate", 1, "≥0.6")])
+        if self.has_daemon:
+            self.measure(None, daemon, [("RabbitMQ: the daemon's processor time a message", "us", "us", 1, "")])
+            self.measure(None, lambda: {"more": (backlog(1000000) - backlog(100)) / 1024},
+                         [("RabbitMQ: memory, a backlog of 1 000 000 beside one of 100", "MiB", "more", 1, "≤1")])
+
     # -- memory over time: not by default, as they take minutes --
 
     def recording(self) -> dict[str, str]:
@@ -730,7 +792,7 @@ def build(dir: Path) -> None:
 
 def main() -> int:
     names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate",
-             "mount", "rest", "lists", "store", "soak"]
+             "mount", "rest", "lists", "rabbitmq", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
