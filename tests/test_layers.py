@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [{"base"}, {"model"}, {"lang"}, {"store"}, {"spawn"}, {"engine"}, {"client"}, {"source", "step"}, {"manifest"},
          {"reconcile"}, {"api"}, {"http", "fs"}]
 LEVEL = {layer: level for level, row in enumerate(ORDER) for layer in row}
-# The client is a program of its own, which links the languages and the manifest reader alone.
-CTL = {"base", "model", "lang", "manifest", "ctl"}
+# triggerctl is a program of its own: it has the languages and the manifest reader, and speaks with MCP servers itself.
+CTL = {"base", "model", "lang", "spawn", "client", "manifest", "ctl"}
 LINES_MAX = 800
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 

@@ -36,6 +36,7 @@ struct mcp_env {
     const struct secret_dirs *secrets_dirs;
     const char *node_id;                    /* by which orphans are found; NULL: none */
     bool literal;                           /* what looks like a reference is text */
+    bool only_answers;                      /* over HTTP: no stream for what the server says of itself */
     int64_t backoff_min_ms, backoff_max_ms; /* 0: 500 and 8000 */
 };
 

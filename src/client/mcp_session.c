@@ -145,7 +145,8 @@ static void initialized(void *ctx, struct mcp_result *result)
     m->type->agreed(m->link, m->version);
     char *text = mcp_notification_text("notifications/initialized", NULL);
     m->type->send(m->link, text, strlen(text), 0);
-    m->type->listen(m->link);
+    if (!m->env.only_answers)
+        m->type->listen(m->link);
     m->levelled = false;
     m->subscribed = 0;
     set_up(m);

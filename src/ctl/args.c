@@ -338,7 +338,7 @@ static int take_all(struct parser *p)
         const char *word = p->argv[p->at++];
         int r = -1;
         if (!only_words && streq(word, "--"))
-            only_words = true;
+            only_words = true, p->args->dashes = p->args->n;
         else if (only_words || word[0] != '-' || !word[1])
             r = take_word(p, word);
         else if (word[1] == '-')
@@ -353,11 +353,12 @@ static int take_all(struct parser *p)
 
 int args_parse(int argc, char **argv, struct args *ret, const char **ret_socket)
 {
-    *ret = (struct args){.words = xcalloc((size_t)argc + 1, sizeof(*ret->words))};
+    *ret = (struct args){.words = xcalloc((size_t)argc + 1, sizeof(*ret->words)), .dashes = SIZE_MAX};
     struct parser p = {.argc = argc, .at = 1, .argv = argv, .args = ret, .socket = ret_socket};
     int r = take_all(&p);
     if (r >= 0)
         return r;
+    ret->dashes = MIN(ret->dashes, ret->n);
     if (p.help && ret->verb)
         print_verb_help(ret->verb);
     else if (p.help)

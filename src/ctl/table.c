@@ -38,15 +38,18 @@ const struct option_row option_rows[OPT_N] = {
     [OPT_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what comes", COMPLETE_NONE},
     [OPT_EXIT_CODE] = {"exit-code", 0, NULL, NULL, "tell by the exit code: 0 the same, 1 different, 2 an error",
                        COMPLETE_NONE},
+    [OPT_ARGS] = {"args", 0, "JSON|@FILE|-", NULL,
+                  "what the tool is given: the text, a file, or standard input; {} by default", COMPLETE_DATA},
     [OPT_WATCH] = {"watch", 'w', NULL, NULL, "go on with what changes", COMPLETE_NONE},
 };
 
-static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", NULL};
-static const char *const resource_words[] = {"trigger", "pipeline", "run", "event", NULL};
+static const char *const list_words[] = {"triggers", "pipelines", "events", "runs", "manifests", "mcp_servers", NULL};
+static const char *const resource_words[] = {"trigger", "pipeline", "run", "event", "mcp_server", NULL};
 static const char *const wait_words[] = {"trigger", "run", "event", NULL};
 static const char *const shell_words[] = {"bash", "zsh", "fish", NULL};
 static const char *const man_words[] = {"triggerctl.1", "triggerd-manifest.5", NULL};
-static const char *const own_words[] = {"trigger", "pipeline", NULL};
+static const char *const own_words[] = {"trigger", "pipeline", "mcp_server", NULL};
+static const char *const mcp_words[] = {"list", "tools", "call", "listen", NULL};
 
 #define LOOK "look"
 #define ACT "act"
@@ -59,14 +62,14 @@ static const char *const own_words[] = {"trigger", "pipeline", NULL};
 const struct verb verbs[] = {
     {.name = "get",
      .group = LOOK,
-     .summary = "List triggers, pipelines, events, runs or manifests, or show one of them",
+     .summary = "List triggers, pipelines, events, runs, manifests or MCP servers, or show one of them",
      .text = "The newest come first. -o name prints ids alone, for scripts; -o json the same objects as REST. With "
              "--watch\n"
              "what there is comes first, then a row for each change; -o json gives a line a row.",
      .example = "triggerctl get triggers --type file_watch\n"
                 "triggerctl get events --status failed --since 1h -o wide\n"
                 "triggerctl get runs run_01HZY3Q8W2V5T9K4M7N1P6R0XD -o json",
-     .arguments = {{.name = "triggers|pipelines|events|runs|manifests", .words = list_words},
+     .arguments = {{.name = "triggers|pipelines|events|runs|manifests|mcp_servers", .words = list_words},
                    {.name = "ID", .optional = true, .complete = COMPLETE_ID}},
      .options = OPT(OPT_OUTPUT) | OPT(OPT_TYPE) | OPT(OPT_STATUS) | OPT(OPT_DECISION) | OPT(OPT_TRIGGER) |
                 OPT(OPT_PIPELINE) | OPT(OPT_SINCE) | OPT(OPT_UNTIL) | OPT(OPT_LIMIT) | OPT(OPT_WATCH),
@@ -78,7 +81,7 @@ const struct verb verbs[] = {
          "Of a trigger: its status, conditions, last decisions with their reasons, and what its filter turned away.",
      .example = "triggerctl describe trigger process-new-csv-files\n"
                 "triggerctl describe event evt_01HZY3Q8W2V5T9K4M7N1P6R0XD",
-     .arguments = {{.name = "trigger|pipeline|run|event", .words = resource_words},
+     .arguments = {{.name = "trigger|pipeline|run|event|mcp_server", .words = resource_words},
                    {.name = "ID", .complete = COMPLETE_ID}},
      .options = FORM,
      .run = verb_describe},
@@ -223,20 +226,43 @@ const struct verb verbs[] = {
      .arguments = {{.name = "PATH", .many = true, .complete = COMPLETE_FILE}},
      .options = FORM,
      .run = verb_apply},
+    {.name = "mcp",
+     .group = ACT,
+     .summary = "List MCP servers and their tools, call a tool, or listen to what a server sends",
+     .text = "SERVER is the name of a declared one, which the daemon asks over the connection that it has. A command "
+             "behind --,\n"
+             "or a URL, is asked from here and needs no daemon:\n"
+             "  mcp list\n"
+             "  mcp tools SERVER|URL              mcp tools -- COMMAND...\n"
+             "  mcp call SERVER|URL TOOL          mcp call TOOL -- COMMAND...\n"
+             "  mcp listen SERVER|URL             mcp listen -- COMMAND...\n"
+             "call exits 1 where the tool says that it failed. listen prints a JSON line {\"event_type\", \"method\", "
+             "\"params\"}\n"
+             "for each notification: what would my trigger see?",
+     .example = "triggerctl mcp tools -- npx -y @modelcontextprotocol/server-everything\n"
+                "triggerctl mcp call database query --args '{\"id\": 7}'\n"
+                "triggerctl mcp listen database",
+     .arguments =
+         {{.name = "list|tools|call|listen", .words = mcp_words},
+          {.name = "SERVER|URL|TOOL", .optional = true, .many = true, .empty = true, .complete = COMPLETE_MCP_SERVER}},
+     .options = FORM | OPT(OPT_ARGS) | OPT(OPT_TIMEOUT),
+     .run = verb_mcp},
     {.name = "edit",
      .group = APPLY,
-     .summary = "Edit a trigger's or a pipeline's manifest in $VISUAL or $EDITOR",
+     .summary = "Edit the manifest of a trigger, a pipeline or an MCP server in $VISUAL or $EDITOR",
      .text = "What is not valid is opened again with its errors as comments. Left as it was, nothing happens; left "
              "invalid,\n"
              "the text is kept in a file.",
      .example = "EDITOR=nano triggerctl edit trigger process-new-csv-files",
-     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID", .complete = COMPLETE_ID}},
+     .arguments = {{.name = "trigger|pipeline|mcp_server", .words = own_words},
+                   {.name = "ID", .complete = COMPLETE_ID}},
      .run = verb_edit},
     {.name = "delete",
      .group = APPLY,
-     .summary = "Delete a trigger or a pipeline from its manifest, at once",
+     .summary = "Delete a trigger, a pipeline or an MCP server from its manifest, at once",
      .example = "triggerctl delete trigger process-new-csv-files",
-     .arguments = {{.name = "trigger|pipeline", .words = own_words}, {.name = "ID", .complete = COMPLETE_ID}},
+     .arguments = {{.name = "trigger|pipeline|mcp_server", .words = own_words},
+                   {.name = "ID", .complete = COMPLETE_ID}},
      .options = FORM,
      .run = verb_delete},
     {.name = "validate",
@@ -258,7 +284,7 @@ const struct verb verbs[] = {
     {.name = "explain",
      .group = WRITE,
      .summary = "Explain a key of manifests: type, range, default, meaning",
-     .text = "KIND is trigger, pipeline, step, retry, a type of trigger, or a kind of step.",
+     .text = "KIND is trigger, pipeline, mcp_server, step, retry, a type of trigger, or a kind of step.",
      .example = "triggerctl explain trigger\n"
                 "triggerctl explain file_watch.debounce_seconds\n"
                 "triggerctl explain step.retry.factor",
@@ -266,7 +292,7 @@ const struct verb verbs[] = {
      .run = verb_explain},
     {.name = "init",
      .group = WRITE,
-     .summary = "Print a manifest to start from: a type of trigger, or pipeline",
+     .summary = "Print a manifest to start from: a type of trigger, pipeline, or mcp_server",
      .example = "triggerctl init file_watch > manifests/incoming.yaml",
      .arguments = {{.name = "TYPE", .complete = COMPLETE_INIT}},
      .run = verb_init},

@@ -42,6 +42,7 @@ enum option_id {
     OPT_FOLLOW,
     OPT_WATCH,
     OPT_EXIT_CODE,
+    OPT_ARGS,
     OPT_N,
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -62,6 +63,7 @@ enum complete {
     COMPLETE_EXPLAIN, /* kinds of all sorts */
     COMPLETE_STATE,   /* of what the first word says; of events by default */
     COMPLETE_DECISION,
+    COMPLETE_MCP_SERVER,
     COMPLETE_STEP, /* of the run that is the first word */
 };
 
@@ -109,6 +111,7 @@ struct args {
     const char *values[OPT_N]; /* NULL: not given; a flag that is given is "" */
     const char **words;        /* positional */
     size_t n;
+    size_t dashes; /* of the words, the first that stood behind `--`; `n`: none did */
 };
 
 /* What verbs share. */
@@ -122,6 +125,7 @@ struct ctl {
 verb_fn verb_get, verb_describe, verb_events, verb_stats, verb_status, verb_version, verb_logs;
 verb_fn verb_pause, verb_resume, verb_test, verb_emit, verb_run, verb_replay, verb_cancel, verb_delete, verb_wait;
 verb_fn verb_completion, verb_complete, verb_man;
+verb_fn verb_mcp;
 verb_fn verb_apply, verb_diff, verb_edit, verb_doctor;
 verb_fn verb_validate, verb_path, verb_match, verb_explain, verb_init;
 

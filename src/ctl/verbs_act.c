@@ -47,8 +47,8 @@ int verb_resume(struct ctl *c, const struct args *a)
 
 int verb_delete(struct ctl *c, const struct args *a)
 {
-    bool trigger = streq(a->words[0], "trigger");
-    _cleanup_(freep) char *path = path_of(trigger ? "/api/v1/triggers/" : "/api/v1/pipelines/", a->words[1], "");
+    _cleanup_(freep) char *route = xasprintf("/api/v1/%ss/", a->words[0]);
+    _cleanup_(freep) char *path = path_of(route, a->words[1], "");
     return told(c, a, "DELETE", path);
 }
 

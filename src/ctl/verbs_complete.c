@@ -6,6 +6,7 @@
 #include "ctl/request.h"
 #include "ctl/views.h"
 #include "manifest/kinds.h"
+#include "model/mcp_server.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
@@ -250,6 +251,8 @@ static void offer_ids(const struct typed *t, const char *kind)
         offer_list(t, "/api/v1/triggers", "triggers", "id", "name");
     else if (strncmp(kind, "pipeline", 8) == 0)
         offer_list(t, "/api/v1/pipelines", "pipelines", "id", "name");
+    else if (strncmp(kind, "mcp_server", 10) == 0)
+        offer_list(t, "/api/v1/mcp_servers", "mcp_servers", "name", "message");
     else if (strncmp(kind, "run", 3) == 0)
         offer_list(t, "/api/v1/runs", "runs", "id", "pipeline_id");
     else if (strncmp(kind, "event", 5) == 0)
@@ -336,6 +339,10 @@ static void offer_some(const struct typed *t, enum complete what)
     case COMPLETE_EVENT:
         offer_ids(t, "event");
         break;
+    case COMPLETE_MCP_SERVER:
+        if (t->n == 1 && !streq(t->words[0], "list"))
+            offer_ids(t, "mcp_server");
+        break;
     case COMPLETE_ENDPOINT:
         offer_endpoints(t);
         break;
@@ -345,10 +352,12 @@ static void offer_some(const struct typed *t, enum complete what)
     case COMPLETE_INIT:
         offer_kinds(t, manifest_source_kinds());
         offer(t, "pipeline", pipeline_fields.doc);
+        offer(t, "mcp_server", mcp_server_fields.doc);
         break;
     case COMPLETE_EXPLAIN:
         offer(t, "trigger", trigger_fields.doc);
         offer(t, "pipeline", pipeline_fields.doc);
+        offer(t, "mcp_server", mcp_server_fields.doc);
         offer(t, "step", step_fields.doc);
         offer_kinds(t, manifest_source_kinds());
         offer_kinds(t, manifest_step_kinds());

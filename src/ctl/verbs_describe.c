@@ -478,6 +478,29 @@ static int describe_event(struct ctl *c, const cJSON *e)
     return CTL_OK;
 }
 
+/* ---- MCP server ---- */
+
+static int describe_mcp_server(struct ctl *c, const cJSON *s)
+{
+    line_of(c, "MCP server", s, "name");
+    print_status(c->colour, "State", value_get_string(s, "state"));
+    line_of(c, "Why", s, "reason");
+    line_of(c, "Message", s, "message");
+    time_of(c, "Since", s, "since");
+    line_of(c, "Transport", s, "transport");
+    line_of(c, "Command", s, "command");
+    line_of(c, "URL", s, "url");
+    line_of(c, "Protocol", s, "protocol_version");
+    line_of(c, "Server", s, "server_name");
+    line_of(c, "Version", s, "server_version");
+    line_of(c, "Triggers", s, "triggers");
+    line_of(c, "Timeout", s, "timeout_seconds");
+    line_of(c, "Edit refused", s, "rejected");
+    source_line(c, s);
+    value_block(c, "Capabilities", value_get(s, "capabilities"));
+    return CTL_OK;
+}
+
 int verb_describe(struct ctl *c, const struct args *a)
 {
     static const struct {
@@ -488,6 +511,7 @@ int verb_describe(struct ctl *c, const struct args *a)
         {"pipeline", "/api/v1/pipelines/", "", describe_pipeline},
         {"run", "/api/v1/runs/", "", describe_run},
         {"event", "/api/v1/triggers/events/", "", describe_event},
+        {"mcp_server", "/api/v1/mcp_servers/", "", describe_mcp_server},
     };
     size_t i = 0;
     while (!streq(kinds[i].kind, a->words[0]))

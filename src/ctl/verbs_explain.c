@@ -3,6 +3,7 @@
 #include "ctl/table.h"
 #include "manifest/kinds.h"
 #include "model/field_doc.h"
+#include "model/mcp_server.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
@@ -49,7 +50,7 @@ static bool find_kind(const struct kind *const *kinds, bool is_source, const cha
 /* The first word of a path. */
 static bool find_root(const char *name, struct place *ret, struct names *names)
 {
-    const struct field_table *tables[] = {&trigger_fields, &pipeline_fields, &step_fields,
+    const struct field_table *tables[] = {&trigger_fields, &pipeline_fields, &mcp_server_fields, &step_fields,
                                           fields_find(&step_fields, "retry")->sub};
     for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
         names_add(names, tables[i]->name);

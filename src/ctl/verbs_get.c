@@ -79,6 +79,18 @@ static const struct column run_columns[] = {
     {"ERROR", "error_message", FORM_TEXT, CELL_CUT, false},
     {0},
 };
+static const struct column mcp_server_columns[] = {
+    {"NAME", "name", FORM_TEXT, 0, false},
+    {"STATE", "state", FORM_TEXT, CELL_STATUS, false},
+    {"TRANSPORT", "transport", FORM_TEXT, 0, false},
+    {"PROTOCOL", "protocol_version", FORM_TEXT, 0, false},
+    {"SERVER", "server_name", FORM_TEXT, CELL_CUT, false},
+    {"TRIGGERS", "triggers", FORM_TEXT, CELL_RIGHT, false},
+    {"SINCE", "since", FORM_AGE, CELL_RIGHT, false},
+    {"SOURCE", "source", FORM_SOURCE, 0, true},
+    {"MESSAGE", "message", FORM_TEXT, CELL_CUT, false},
+    {0},
+};
 static const struct column manifest_columns[] = {
     {"RESOURCES", "resources", FORM_COUNT, CELL_RIGHT, false},
     {"ERRORS", "errors", FORM_COUNT, CELL_RIGHT, false},
@@ -95,7 +107,7 @@ struct listing {
     const char *id; /* the member that names one */
     const struct column *columns;
     bool bounded;              /* newest ones only, unless --limit says more */
-    bool no_pages;             /* all come at once, and none by its id */
+    bool no_pages;             /* all come at once */
     const char *const *states; /* what --status may say; NULL: it does not apply */
     const char *params[OPT_N]; /* of the options that apply */
 };
@@ -132,6 +144,11 @@ static const struct listing listings[] = {
                 [OPT_PIPELINE] = "pipeline_id",
                 [OPT_SINCE] = "since",
                 [OPT_UNTIL] = "until"}},
+    {.word = "mcp_servers",
+     .path = "/api/v1/mcp_servers",
+     .id = "name",
+     .columns = mcp_server_columns,
+     .no_pages = true},
     {.word = "manifests", .path = "/api/v1/manifests", .id = "file", .columns = manifest_columns, .no_pages = true},
 };
 
@@ -357,7 +374,7 @@ static int get_file(struct ctl *c, const struct listing *l, const char *asked, c
 
 static int get_one(struct ctl *c, const struct listing *l, const char *id, cJSON *items)
 {
-    if (l->no_pages)
+    if (streq(l->word, "manifests"))
         return get_file(c, l, id, items);
     struct buf url = {0};
     cJSON *item = NULL;
@@ -670,6 +687,8 @@ int verb_get(struct ctl *c, const struct args *a)
 {
     const struct listing *l = listing_of(a->words[0]);
     const char *id = a->n > 1 ? a->words[1] : NULL;
+    if (a->values[OPT_WATCH] && streq(l->word, "mcp_servers"))
+        return args_refuse(a, "--watch: of MCP servers `triggerctl mcp listen NAME` tells what they send");
     return a->values[OPT_WATCH] ? go_on(c, a, l, id, NULL, true) : list(c, a, l, id, NULL);
 }
 

@@ -31,6 +31,19 @@ static const struct hint {
     {"webhook", NULL, "payload: $.body", "{body: {ref: [refs/heads/main]}}", false},
 };
 
+static const char mcp_server_start[] =
+    "# yaml-language-server: $schema=" TRIGGERD_SCHEMA "\n"
+    "# An MCP server: mcp_event triggers hear what it sends, mcp steps call its tools. triggerctl explain mcp_server\n"
+    "# tells the keys.\n"
+    "kind: mcp_server\n"
+    "name: my_server\n"
+    "# A program that speaks over its standard input and output; or url: https://… for one over HTTP.\n"
+    "command: npx\n"
+    "args: [-y, \"@modelcontextprotocol/server-everything\"]\n"
+    "# env: {TOKEN: \"${env:MY_TOKEN}\"}\n"
+    "# subscribe: [\"demo://resource/1\"]\n"
+    "# log_level: info\n"
+    "timeout_seconds: 30\n";
 static const char pipeline_start[] =
     "# yaml-language-server: $schema=" TRIGGERD_SCHEMA "\n"
     "# A pipeline: steps that run when a trigger fires. triggerctl explain pipeline, step, exec … tell the keys.\n"
@@ -173,16 +186,20 @@ static void print_trigger(const struct kind *kind)
 int verb_init(struct ctl *c, const struct args *a)
 {
     (void)c;
-    const char *names[NAMES_MAX] = {"pipeline"};
+    const char *names[NAMES_MAX] = {"pipeline", "mcp_server"};
     const struct kind *const *kinds = manifest_source_kinds();
     const struct kind *kind = kind_find(kinds, a->words[0]);
-    size_t n = 1;
+    size_t n = 2;
     if (kind) {
         print_trigger(kind);
         return CTL_OK;
     }
     if (streq(a->words[0], "pipeline")) {
         fputs(pipeline_start, stdout);
+        return CTL_OK;
+    }
+    if (streq(a->words[0], "mcp_server")) {
+        fputs(mcp_server_start, stdout);
         return CTL_OK;
     }
     for (size_t i = 0; kinds[i] && n < NAMES_MAX; i++)

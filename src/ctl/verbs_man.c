@@ -2,6 +2,7 @@
 #include "ctl/args.h"
 #include "manifest/kinds.h"
 #include "manifest/man.h"
+#include "model/mcp_server.h"
 #include "model/pipeline.h"
 #include "model/trigger.h"
 
@@ -92,12 +93,13 @@ static void add_kind(struct buf *b, const char *what, const struct kind *kind)
 static void page_of_manifest(struct buf *b)
 {
     static const char *const see[] = {"triggerctl(1)", "triggerd.yaml(5)", "triggerd(8)", NULL};
-    man_begin(b, "triggerd-manifest", 5, "File formats", "triggers and pipelines as files");
+    man_begin(b, "triggerd-manifest", 5, "File formats", "triggers, pipelines and MCP servers as files");
     man_section(b, "Description");
     man_text(
         b,
         "A manifest directory holds *.yaml, *.yml and *.json files, in sub-folders too. Each document of a file is a\n"
-        "trigger or, with kind: pipeline, a pipeline. Keys that start with x- are ignored.\n\n"
+        "trigger or, with kind: pipeline, a pipeline, or, with kind: mcp_server, an MCP server. Keys that start with "
+        "x- are ignored.\n\n"
         "triggerctl explain tells the same of single keys, triggerctl init prints a manifest to start from.");
     man_section(b, "Trigger");
     man_fields(b, &trigger_fields);
@@ -106,6 +108,8 @@ static void page_of_manifest(struct buf *b)
         add_kind(b, "config of", manifest_source_kinds()[i]);
     man_section(b, "Pipeline");
     man_fields(b, &pipeline_fields);
+    man_section(b, "MCP server");
+    man_fields(b, &mcp_server_fields);
     man_section(b, "Step");
     man_fields(b, &step_fields);
     man_section(b, "Kinds of step");

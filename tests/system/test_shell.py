@@ -63,7 +63,7 @@ SHELLS = [pytest.param(by, marks=pytest.mark.skipif(not shutil.which(name), reas
 def test_completion(filled: Daemon, by: Any) -> None:
     assert set(by(filled, "")) >= set(VERBS) and "__complete" not in by(filled, "")
     assert by(filled, "des") == ["describe"]
-    assert sorted(by(filled, "get", "")) == ["events", "manifests", "pipelines", "runs", "triggers"]
+    assert sorted(by(filled, "get", "")) == ["events", "manifests", "mcp_servers", "pipelines", "runs", "triggers"]
     assert sorted(by(filled, "describe", "trigger", "al")) == ["alpha", "alto"], "ids come from the daemon"
     assert by(filled, "run", "qu") == ["quick"]
     assert by(filled, "emit", "or") == ["orders.new"]

@@ -1,0 +1,234 @@
+"""MCP servers over streamable HTTP."""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from harness import ECHO, Daemon, documents, finished, pipeline, wait_for
+from mcp_http import Handler, HttpServer, Message, hold, initialized, result_of, well
+from test_mcp import connected, events, failed, listener, notification, run
+
+CALL = pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "echo", "arguments": {"n": 1}}})
+
+
+@pytest.fixture
+def peer() -> Iterator[HttpServer]:
+    server = HttpServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def put(daemon: Daemon, peer: HttpServer) -> Callable[..., None]:
+    def write(*docs: dict[str, Any], **more: Any) -> None:
+        server = {"kind": "mcp_server", "name": "database", "url": peer.url, **more}
+        done = daemon.ctl("apply", daemon.write("mcp.yaml", documents(server, *docs, ECHO)))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return write
+
+
+def test_events_and_tools(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    put(listener(), CALL, headers={"Authorization": "Bearer t"}, subscribe=["a:b"])
+    connected(daemon)
+    wait_for(lambda: peer.streams)
+    peer.send(notification("row_inserted", {"id": 1}))
+    [event] = events(daemon)
+    assert event["event_data"] == {"id": 1}
+    assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == {"n": 1}
+    assert peer.methods()[:3] == ["initialize", "notifications/initialized", "resources/subscribe"]
+    first, *rest = [headers for _, headers in peer.posts]
+    assert first["Mcp-Session-Id"] is None and first["MCP-Protocol-Version"] is None
+    for headers in [*rest, *peer.gets]:
+        assert headers["Mcp-Session-Id"] in peer.sessions and headers["MCP-Protocol-Version"] == "2025-11-25"
+    for headers in (first, *rest):
+        assert headers["Accept"] == "application/json, text/event-stream" and headers["Content-Type"] == "application/json"
+        assert headers["Authorization"] == "Bearer t"
+    assert peer.gets[0]["Accept"] == "text/event-stream" and peer.gets[0]["Authorization"] == "Bearer t"
+    daemon.stop()
+    assert [d["Mcp-Session-Id"] for d in peer.deletes] == list(peer.sessions)
+
+
+@pytest.mark.parametrize("status", [405, 404, 400])
+def test_there_may_be_no_stream(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int) -> None:
+    """Then what comes with answers counts."""
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") != "tools/call":
+            return well(h, m)
+        h.stream()
+        h.event({"jsonrpc": "2.0", **notification("row_inserted", {"from": "a stream"})})
+        h.event(result_of(m, {"content": [], "structuredContent": {"ok": True}}))
+
+    peer.stateless = status != 405
+    peer.listen = lambda h: h.reply(status)
+    peer.answer = answer
+    put(listener(), CALL)
+    connected(daemon)
+    assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == {"ok": True}
+    [event] = events(daemon)
+    assert event["event_data"] == {"from": "a stream"}
+    time.sleep(1.5)
+    assert len(peer.gets) == 1, "it is not asked again"
+    assert connected(daemon)
+
+
+def test_a_stream_that_ends_goes_on(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    put(listener())
+    connected(daemon)
+    wait_for(lambda: peer.streams)
+    peer.send({**notification("row_inserted", {"i": 1}), "_id": "e-7", "_retry": 50})
+    events(daemon)
+    peer.hang_up()
+    wait_for(lambda: len(peer.gets) == 2)
+    assert peer.gets[1]["Last-Event-ID"] == "e-7"
+    wait_for(lambda: peer.streams)
+    peer.send(notification("row_inserted", {"i": 2}))
+    events(daemon, n=2)
+    assert peer.methods().count("initialize") == 1
+
+
+def test_an_answer_whose_stream_breaks_off_is_fetched(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    asked: list[Message] = []
+    began: list[float] = []
+
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") != "tools/call":
+            return well(h, m)
+        asked.append(m)
+        h.stream()
+        h.event(None, id="r-1", retry=300)
+        began.append(time.monotonic())
+
+    def listen(h: Handler) -> None:
+        if h.headers["Last-Event-ID"] != "r-1":
+            return hold(h)
+        began.append(time.monotonic())
+        h.stream()
+        h.event(result_of(asked[0], {"content": [{"type": "text", "text": "[1]"}]}), id="r-2")
+
+    peer.answer, peer.listen = answer, listen
+    put(CALL)
+    assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == [1]
+    assert began[1] - began[0] >= 0.29
+
+
+def test_a_session_that_is_over_begins_anew(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    put(listener(), CALL, subscribe=["a:b"])
+    connected(daemon)
+    wait_for(lambda: peer.streams)
+    time.sleep(0.6)
+    peer.sessions.clear()
+    peer.hang_up()
+    wait_for(lambda: peer.methods().count("initialize") == 2 and peer.streams)
+    assert wait_for(lambda: peer.methods().count("resources/subscribe") == 2)
+    peer.send(notification("row_inserted", {"i": 1}))
+    events(daemon)
+    assert finished(daemon, run(daemon, "t"))["status"] == "completed"
+
+
+def test_a_server_that_is_away(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    put(listener(), CALL)
+    connected(daemon)
+    wait_for(lambda: peer.streams)
+    port = peer.server_address[1]
+    peer.close()
+    condition = failed(daemon)
+    assert condition["reason"] == "ConnRefused" and "cannot be had again" in condition["message"]
+    assert daemon.trigger("orders")["status"] == "error"
+    done = finished(daemon, run(daemon, "t"))
+    assert done["status"] == "failed" and "connect" in done["error_message"]
+    again = HttpServer(port)
+    connected(daemon)
+    wait_for(lambda: again.streams)
+    again.send(notification("row_inserted", {"i": 1}))
+    events(daemon)
+    again.close()
+
+
+@pytest.mark.parametrize(("status", "body", "error"), [
+    (500, b"the disk is full", "HTTP 500: the disk is full"), (401, b"", "HTTP 401"), (200, b"", "ended without a message"),
+    (202, b"", "gave no answer"), (429, b"slow down", "HTTP 429: slow down"),
+])
+def test_a_request_that_is_refused(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int, body: bytes,
+                                   error: str) -> None:
+    peer.answer = lambda h, m: h.reply(status, body, "text/plain") if m.get("method") == "tools/call" else well(h, m)
+    put(listener(), CALL)
+    connected(daemon)
+    done = finished(daemon, run(daemon, "t"))
+    assert done["status"] == "failed" and error in done["error_message"], done
+    assert peer.methods().count("initialize") == 1
+
+
+def test_an_initialize_that_is_refused(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    (daemon.manifests / "token").write_text("s3cret-t0ken\n")
+    peer.answer = lambda h, m: h.reply(403, f"not with {h.headers['Authorization']}".encode(), "text/plain")
+    put(listener(), headers={"Authorization": "Bearer ${file:token}"})
+    condition = failed(daemon)
+    assert condition["reason"] == "InitializeFailed"
+    assert "HTTP 403: not with Bearer ***" in condition["message"]
+    peer.answer = well
+    connected(daemon)
+    assert peer.posts[-1][1]["Authorization"] == "Bearer s3cret-t0ken"
+    assert "s3cret" not in daemon.output() + json.dumps(daemon.get("/api/v1/mcp_servers"))
+
+
+def test_redirects(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    """307 and 308 are followed; to another origin goes no header of the manifest's."""
+    other = HttpServer()
+    other.answer = lambda h, m: well(h, m)
+    peer.answer = lambda h, m: h.reply(307, Location=other.url)
+    peer.listen = lambda h: h.reply(307, Location=other.url)
+    other.stateless = peer.stateless = True
+    put(CALL, headers={"Authorization": "Bearer t"})
+    assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == {"n": 1}
+    assert all(h["Authorization"] is None for _, h in other.posts)
+    other.close()
+
+
+def test_garbage_on_streams(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    def listen(h: Handler) -> None:
+        h.stream()
+        h.wfile.write(b"\xef\xbb\xbf: a comment\r\n\r\ndata: no json\r\n\r\nevent: other\ndata: {}\n\nnonsense\n\n")
+        h.wfile.write(b'data: {"jsonrpc": "2.0",\ndata: "method": "notifications/row_inserted",\rdata:"params": {"i": 1}}\r\r')
+        h.wfile.write(b'data: {"jsonrpc": "2.0", "method": "notifications/row_inserted"')
+        h.wfile.flush()
+
+    peer.listen = listen
+    put(listener())
+    [event, *_] = events(daemon)
+    assert event["event_data"] == {"i": 1}
+
+
+def test_a_large_answer(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    sizes = iter([10 << 20, 17 << 20])
+    peer.answer = lambda h, m: (h.json(result_of(m, {"content": [{"type": "text", "text": "x" * next(sizes)}]}))
+                                if m.get("method") == "tools/call" else well(h, m))
+    put({**CALL, "outputs": {}}, listener())
+    assert finished(daemon, run(daemon, "t"))["status"] == "completed"
+    done = finished(daemon, run(daemon, "t"))
+    assert done["status"] == "failed" and "larger than 16 MiB" in done["error_message"]
+    connected(daemon)
+    assert peer.methods().count("initialize") == 1
+
+
+def test_a_timeout_is_told(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") == "tools/call":
+            time.sleep(3)
+        well(h, m)
+
+    peer.answer = answer
+    put(CALL, timeout_seconds=0.5)
+    done = finished(daemon, run(daemon, "t"))
+    assert "no answer within 0.5 s" in done["error_message"]
+    wait_for(lambda: "notifications/cancelled" in peer.methods())
+
+
+def test_without_a_daemon(daemon: Daemon, peer: HttpServer) -> None:
+    done = daemon.ctl("mcp", "call", peer.url, "echo", "--args", '{"a": 1}')
+    assert (done.returncode, done.stdout) == (0, '{"a": 1}\n'), done.stderr
+    assert "echo" in daemon.ctl("mcp", "tools", peer.url).stdout
+    assert len(peer.deletes) == 2
