@@ -19,6 +19,8 @@
 #include <utlist.h>
 
 #define CHANNEL 1
+#define CONSUMER_TAG "triggerd" /* of its channel; the connection's name says whose it is */
+#define NAME_MAX_BYTES 255
 #define LAG_MS 5000
 
 enum phase { WAITING, OPENING, READY, STOPPING };
@@ -104,11 +106,10 @@ static void consume(struct broker *b)
 {
     int64_t room = b->setup->config.prefetch - b->unsettled;
     amqp_basic_qos_t qos = {0, (uint16_t)room, 0};
-    _cleanup_(freep) char *tag = xasprintf("triggerd.%s", b->setup->name);
-    amqp_basic_consume_t m = {.queue = rabbit_bytes(b->setup->config.queue_name)};
+    amqp_basic_consume_t m = {.queue = rabbit_bytes(b->setup->config.queue_name),
+                              .consumer_tag = rabbit_bytes(CONSUMER_TAG)};
     if (room <= 0)
         return;
-    m.consumer_tag = rabbit_bytes(strlen(tag) <= 255 ? tag : "triggerd");
     rabbit_send(b->rabbit, CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
     rabbit_send(b->rabbit, CHANNEL, AMQP_BASIC_CONSUME_METHOD, &m);
     b->consumer = CONSUMING;
@@ -117,8 +118,7 @@ static void consume(struct broker *b)
 
 static void cancel(struct broker *b)
 {
-    _cleanup_(freep) char *tag = xasprintf("triggerd.%s", b->setup->name);
-    amqp_basic_cancel_t m = {rabbit_bytes(strlen(tag) <= 255 ? tag : "triggerd"), 0};
+    amqp_basic_cancel_t m = {rabbit_bytes(CONSUMER_TAG), 0};
     rabbit_send(b->rabbit, CHANNEL, AMQP_BASIC_CANCEL_METHOD, &m);
     b->consumer = CANCELLING;
 }
@@ -395,7 +395,9 @@ static void connect_now(struct broker *b)
 static int rabbitmq_create(struct queue_consumer *host, const struct queue_env *env, struct queue_setup *setup,
                            struct broker **ret, struct error *err)
 {
-    (void)err;
+    if (strlen(setup->config.queue_name) > NAME_MAX_BYTES) /* it was a reference */
+        return error_set(err, -EINVAL, "queue_name: a queue of RabbitMQ has a name of at most %d bytes",
+                         NAME_MAX_BYTES);
     struct broker *b = xcalloc(1, sizeof(*b));
     b->host = host;
     b->env = *env;
@@ -448,9 +450,9 @@ static void rabbitmq_validate(const struct queue_config *c, const cJSON *node, c
     struct error err = ERROR_INIT;
     amqp_table_t table;
     void *memory = NULL;
-    if (strlen(c->queue_name) > 255)
+    if (strlen(c->queue_name) > NAME_MAX_BYTES)
         issue_add(issues, field_path(at, path, "queue_name"), value_get(node, "queue_name"),
-                  "a queue of RabbitMQ has a name of at most 255 bytes");
+                  "a queue of RabbitMQ has a name of at most %d bytes", NAME_MAX_BYTES);
     if (cJSON_IsObject(c->queue_arguments) && rabbit_from_json(c->queue_arguments, &table, &memory, &err) < 0)
         issue_add(issues, field_path(at, path, "queue_arguments"), value_get(node, "queue_arguments"), "%s",
                   err.message);

@@ -144,6 +144,19 @@ def test_other_arguments(broker: RabbitMQ, make_daemon: Callable[..., Daemon], q
     assert "x-max-length" in found["message"]
 
 
+def test_validate(make_daemon: Callable[..., Daemon]) -> None:
+    """What RabbitMQ cannot hold is an error of the manifest."""
+    daemon = make_daemon()
+    long = reading("t", 1, "q" * 256, config={"declare": True, "queue_arguments": {"k" * 256: 1}})
+    daemon.write("m.yaml", long, ECHO)
+    done = daemon.ctl("validate", daemon.manifests)
+    assert done.returncode == 1
+    assert "at most 255 bytes" in done.stdout and "config.queue_name" in done.stdout and "config.queue_arguments" in done.stdout
+    daemon.write("m.yaml", json.dumps(long).replace("q" * 256, "q" * 255).replace("k" * 256, "k" * 255))
+    done = daemon.ctl("validate", daemon.manifests)
+    assert "at most 255 bytes" not in done.stdout
+
+
 # ---- acknowledgement ----
 
 
