@@ -9,7 +9,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/schemas DESTINATION ${CMAKE_INSTALL_DATA
 install(FILES ${here}/prometheus-rules.yml ${here}/grafana-dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/triggerd)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${docs} USE_SOURCE_PERMISSIONS
   PATTERN __pycache__ EXCLUDE PATTERN quickstart.sh EXCLUDE)
-install(FILES ${PROJECT_SOURCE_DIR}/README.md ${here}/copyright ${here}/changelog DESTINATION ${docs})
+install(FILES ${PROJECT_SOURCE_DIR}/README.md ${here}/OPERATIONS.md ${here}/copyright ${here}/changelog DESTINATION ${docs})
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME triggerd)
