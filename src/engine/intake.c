@@ -30,7 +30,10 @@ struct intake {
     uint64_t body_hash;
     bool redelivery; /* the identity is the source's own word for what it brings: the same, whatever it holds now */
     struct dedup_flight *flight;
-    struct intake *next_waiting; /* of the flight */
+    struct intake *next_waiting;          /* of the flight */
+    struct intake *look_prev, *look_next; /* in engine->looked_for, until all before it have landed */
+    struct store_read *looked;            /* its answer; NULL: not there yet */
+    int look_result;
     /* a deferred answer without a record */
     int code;
     char *message;
@@ -399,10 +402,11 @@ static void intake_find_first(struct intake *in, const cJSON *ids)
     e->store->read(e->store, r);
 }
 
-static void looked_up(struct store_read *r, int result)
+static void look_land(struct intake *in)
 {
-    struct intake *in = r->ctx;
     struct engine *e = in->engine;
+    struct store_read *r = steal(&in->looked);
+    int result = in->look_result;
     e->reading--;
     if (result == 0) {
         cJSON *entry = NULL;
@@ -433,6 +437,19 @@ static void looked_up(struct store_read *r, int result)
         intake_gate(in, &in->o, in->text, NULL);
 }
 
+/* Readers answer in any order; events are taken in as they came. */
+static void looked_up(struct store_read *r, int result)
+{
+    struct intake *in = r->ctx;
+    struct engine *e = in->engine;
+    in->looked = r;
+    in->look_result = result;
+    while ((in = e->looked_for) && in->looked) {
+        DL_DELETE2(e->looked_for, in, look_prev, look_next);
+        look_land(in);
+    }
+}
+
 static void intake_look_up(struct intake *in)
 {
     struct engine *e = in->engine;
@@ -448,6 +465,7 @@ static void intake_look_up(struct intake *in)
     f->key = steal(&key);
     HASH_ADD_KEYPTR(hh, e->flights, f->key, strlen(f->key), f);
     in->flight = f;
+    DL_APPEND2(e->looked_for, in, look_prev, look_next);
     e->reading++;
     struct store_read *r = store_read_new(STORE_READ_DEDUP, looked_up, in);
     r->scope = xstrdup(in->scope);

@@ -322,6 +322,7 @@ struct engine {
     struct live_run *runs;
     struct channel *channels, *globs;
     struct dedup_flight *flights;
+    struct intake *looked_for; /* a utlist: identities being looked up, in the order they came */
     struct feed_listener *listeners;
     struct change_listener *watcher; /* NULL: nobody */
     struct waiter *waiters;          /* for the engine's own slots */
