@@ -78,9 +78,8 @@ struct redis_list {
     bool unblocked;                    /* for the stop */
     size_t burst;                      /* so many are asked for at a time */
     size_t asked_when_lost;
-    uint64_t last[8]; /* hashes of what came last */
+    uint64_t last[32]; /* hashes of what came last, by which equal ones are seen */
     unsigned n_last;
-    bool twins; /* equal messages have been seen */
     struct loop_task returns;
     size_t prefix_len; /* of `processing`, without the owner's name */
     bool scanned;      /* for lists by other names */

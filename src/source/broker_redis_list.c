@@ -2,9 +2,9 @@
  * one of the two lists until then, and `known` tells which entries of the processing list are ours.
  *
  * After a loss, two sorts of things may have happened that nobody told us: removals that we sent, and moves that we asked
- * for. The order tells which: moves append at the right, so whatever we do not know lies right of all that we know;
- * removals make gaps in what we know. reconcile() walks both, and at the end every entry of the list is known once.
- * Messages have no identity: of two that are equal, it cannot tell which one it sees, and then rather gives one twice.
+ * for. reconcile() looks at the processing list: what we hold is there; what was sent and is there was not executed; the
+ * rest came by moves. Messages have no identity: of equal ones it cannot tell which one it sees, and then rather gives one
+ * twice.
  */
 #include "source/broker_redis.h"
 
@@ -48,13 +48,6 @@ static void drop(struct broker *b, struct delivery *d)
     free(d);
 }
 
-static void note_twins(struct redis_list *l, uint64_t hash)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(l->last) && !l->twins; i++)
-        l->twins = l->last[i] == hash;
-    l->last[l->n_last++ % ARRAY_SIZE(l->last)] = hash;
-}
-
 /* It will come again as itself, not as an equal one. */
 static void forget_twin(struct redis_list *l, uint64_t hash)
 {
@@ -69,7 +62,7 @@ static void deliver(struct broker *b, redisReply *body)
     struct redis_list *l = &b->list;
     struct delivery *d = xcalloc(1, sizeof(*d));
     *d = (struct delivery){.reply = body, .hash = hash_of(body)};
-    note_twins(l, d->hash);
+    l->last[l->n_last++ % ARRAY_SIZE(l->last)] = d->hash;
     DL_APPEND(l->known, d);
     l->n_known++;
     l->n_held++;
@@ -199,12 +192,6 @@ static void list_settle(struct broker *b, uint64_t tag, enum queue_settlement ho
 
 /* ---- what the processing list holds ---- */
 
-static bool equal(const struct delivery *d, const redisReply *body)
-{
-    return body->type == REDIS_REPLY_STRING && d->reply->len == body->len &&
-           memcmp(d->reply->str, body->str, body->len) == 0;
-}
-
 /* Nobody will say any more what became of what was sent. */
 static void unsend(struct redis_list *l)
 {
@@ -212,30 +199,85 @@ static void unsend(struct redis_list *l)
     l->sent_end = &l->sent;
 }
 
-/* The processing list as it is, against what is known of it. One that was sent and stands there was not executed, or it
- * is an equal one that came with a move that we did not hear of: only what lies right of all that is held can be that. */
+/* Equal entries of a processing list that nobody has been given yet. */
+struct equals {
+    const redisReply *body;
+    size_t n, left;
+    UT_hash_handle hh;
+};
+
+static struct equals *equals_of(const redisReply *list, struct equals *room)
+{
+    struct equals *all = NULL, *q;
+    for (size_t i = 0; i < list->elements; i++) {
+        const redisReply *body = list->element[i];
+        HASH_FIND(hh, all, body->str, body->len, q);
+        if (!q) {
+            q = &room[i];
+            q->body = body;
+            HASH_ADD_KEYPTR(hh, all, body->str, body->len, q);
+        }
+        q->left = ++q->n;
+    }
+    return all;
+}
+
+static struct equals *find_equals(struct equals *all, const struct delivery *d)
+{
+    struct equals *q;
+    HASH_FIND(hh, all, d->reply->str, d->reply->len, q);
+    return q;
+}
+
+/* Its removal was sent, and something equal stands there. Was it never executed, or is that another message that came with
+ * a move that we did not hear of? Where equal ones are about, nobody can tell. */
+static bool may_be_another(const struct redis_list *l, const struct delivery *d, const struct equals *q)
+{
+    unsigned seen = 0;
+    if (l->asked_when_lost == 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(l->last); i++)
+        seen += l->last[i] == d->hash;
+    return q->n > 1 || seen > 1;
+}
+
+/* The processing list as it is, against what is known of it: what we hold is in it; what was sent and is not has been
+ * removed; what is left over came without our knowing. */
 static void reconcile(struct broker *b, redisReply *list)
 {
     struct redis_list *l = &b->list;
-    struct delivery *d, *next, *anchor = NULL;
-    size_t i = 0;
+    struct delivery *d, *next;
+    struct equals *room = xcalloc(list->elements + 1, sizeof(*room)), *all = equals_of(list, room), *q;
     unsend(l);
     DL_FOREACH (l->known, d)
-        anchor = d->state == DELIVERY_SENT ? anchor : d;
-    bool past = !anchor, unsure = l->twins && l->asked_when_lost > 0;
-    DL_FOREACH_SAFE (l->known, d, next) {
-        const redisReply *body = i < list->elements ? list->element[i] : NULL;
-        bool sent = d->state == DELIVERY_SENT, there = body && equal(d, body) && !(sent && past && unsure);
-        i += there;
-        past = past || d == anchor;
-        if (sent && there)
+        if (d->state != DELIVERY_SENT && (q = find_equals(all, d)) && q->left > 0)
+            q->left--;
+    /* The newest first: what is there of equal ones was sent last. */
+    for (d = l->known ? l->known->prev : NULL; d; d = next) {
+        next = d == l->known ? NULL : d->prev;
+        if (d->state != DELIVERY_SENT)
+            continue;
+        q = find_equals(all, d);
+        if (q && q->left > 0 && !may_be_another(l, d, q)) {
+            q->left--;
             d->state = DELIVERY_DECIDED;
-        else if (sent)
+        } else {
             drop(b, d);
+        }
     }
-    for (; i < list->elements; i++)
-        if (list->element[i] && list->element[i]->type == REDIS_REPLY_STRING)
+    bool *left = xcalloc(list->elements + 1, sizeof(*left));
+    for (size_t i = list->elements; i-- > 0;) { /* of equal ones, the newest is what came last */
+        HASH_FIND(hh, all, list->element[i]->str, list->element[i]->len, q);
+        left[i] = q && q->left > 0;
+        if (left[i])
+            q->left--;
+    }
+    HASH_CLEAR(hh, all);
+    free(room);
+    for (size_t i = 0; i < list->elements; i++)
+        if (left[i])
             deliver(b, steal(&list->element[i]));
+    free(left);
     l->asked_when_lost = 0;
 }
 
