@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 import rest  # noqa: E402
-from brokers import RabbitMQ, serve  # noqa: E402
+from brokers import RabbitMQ, Redis, serve  # noqa: E402
 from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
 
 CONNECTIONS = 64
@@ -83,8 +83,17 @@ default_inputs: {mode: batch}
 """
 STORED = 1000000
 AMQP_MESSAGES, AMQP_PREFETCH = 100000, 1000
+MESSAGES, PREFETCH = 100000, 1000
 SOAK_KEPT = 200000
 SOAK_FIRST = 60
+
+
+def message_queue(port: int, mode: str, pipeline: str = "nothing", **config: Any) -> dict[str, Any]:
+    """A trigger that reads the queue `q` of a Redis."""
+    full = {"queue_type": "redis", "connection_url": f"redis://127.0.0.1:{port}", "queue_name": "q", "redis_mode": mode,
+            "prefetch": PREFETCH, **({"start": "earliest"} if mode == "stream" else {}), **config}
+    return {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": pipeline, "trigger_type": "message_queue",
+            "max_concurrent": CONNECTIONS, "queue_limit": 1000000, "config": full}
 
 
 @dataclass
@@ -240,22 +249,20 @@ class Bench:
     def exec(self) -> None:
         self.processes(f"exec runs whose output is captured, {RUNS}", ["/bin/echo", "said"], "said\n", "≥0.75")
 
-    def processes(self, name: str, command: list[str], said: str, limit: str) -> None:
+    def floor_runs(self, command: list[str]) -> Figures:
         args = ["-c", str(CONNECTIONS), "-n", str(RUNS), "-p", "/api/v1/triggers/emit", "-b", self.body()]
+        with self.fresh("floor") as dir, self.floor(dir, "run", ["--socket", str(dir / "s"), "-j", str(CONNECTIONS)], command):
+            def ended() -> bool:
+                with closing(UnixConnection(dir / "s", 10)) as connection:
+                    connection.request("GET", "/")
+                    return json.loads(connection.getresponse().read())["ended"] == RUNS
+            begin = time.monotonic()
+            self.load("--unix", str(dir / "s"), *args)
+            wait_for(ended, 300, "every run ended")
+            return {"rate": RUNS / (time.monotonic() - begin)}
 
-        def floor() -> Figures:
-            with self.fresh("floor") as dir, self.floor(dir, "run", ["--socket", str(dir / "s"), "-j", str(CONNECTIONS)],
-                                                        command):
-                def ended() -> bool:
-                    with closing(UnixConnection(dir / "s", 10)) as connection:
-                        connection.request("GET", "/")
-                        return json.loads(connection.getresponse().read())["ended"] == RUNS
-                begin = time.monotonic()
-                self.load("--unix", str(dir / "s"), *args)
-                wait_for(ended, 300, "every run ended")
-                return {"rate": RUNS / (time.monotonic() - begin)}
-
-        self.measure(floor, lambda: self.runs({"exec": {"command": command}}, RUNS, {"stdout": said}),
+    def processes(self, name: str, command: list[str], said: str, limit: str) -> None:
+        self.measure(lambda: self.floor_runs(command), lambda: self.runs({"exec": {"command": command}}, RUNS, {"stdout": said}),
                      [(name, "1/s", "rate", 1, limit)])
 
     def worker(self) -> None:
@@ -265,20 +272,20 @@ class Bench:
                      lambda: self.runs(step, WORKER_RUNS, "said"),
                      [(f"worker runs, {WORKER_RUNS}, beside exec runs", "1/s", "rate", 1, "≥5")])
 
+    def completed(self, d: Daemon) -> int:
+        text = d.http("GET", "/metrics").body.decode()
+        return round(sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+                         if line.startswith("triggerd_runs_total{") and 'status="completed"' in line))
+
     def runs(self, step: dict[str, Any], count: int, output: Any) -> Figures:
         """Emits that run one step each, until every run is recorded."""
         files = {"m.yaml": documents(pipeline("p", {"id": "s", **step}),
                                      custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
         args = ["-c", str(CONNECTIONS), "-n", str(count), "-p", "/api/v1/triggers/emit", "-b", self.body()]
         with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
-            def ended() -> bool:
-                text = d.http("GET", "/metrics").body.decode()
-                counts = [line.rsplit(" ", 1)[1] for line in text.splitlines()
-                          if line.startswith("triggerd_runs_total{") and 'status="completed"' in line]
-                return sum(map(float, counts)) == count
             begin = time.monotonic()
             self.load("--unix", str(d.socket), *args)
-            wait_for(ended, 300, "every run ended")
+            wait_for(lambda: self.completed(d) == count, 300, "every run ended")
             seconds = time.monotonic() - begin
             completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
             assert completed == count, f"{count} acknowledged, {completed} completed"
@@ -493,6 +500,80 @@ class Bench:
             self.measure(None, daemon, [("RabbitMQ: the daemon's processor time a message", "us", "us", 1, "")])
             self.measure(None, lambda: {"more": (backlog(1000000) - backlog(100)) / 1024},
                          [("RabbitMQ: memory, a backlog of 1 000 000 beside one of 100", "MiB", "more", 1, "≤1")])
+
+    # -- Redis --
+
+    def redis(self) -> None:
+        """Messages of 100 bytes that wait, until each is recorded and acknowledged, beside a consumer that acknowledges
+        alone. The pipeline is not there, so that nothing else is done with an event."""
+        if not Redis.installed():
+            print("redis: not installed (tests/install-brokers.sh)")
+            return
+        for mode in ("list", "stream"):
+            @contextmanager
+            def server(dir: Path, count: int, mode: str = mode) -> Iterator[Redis]:
+                with serve(Redis, dir / "redis", durable=False) as redis:
+                    client = redis.client()
+                    for first in range(0, count, 1000):
+                        messages = [f"{i:010}" + "x" * 90 for i in range(first, first + 1000)]
+                        if mode == "list":
+                            client.call("RPUSH", "q", *messages)
+                        else:
+                            client.pipeline(*(("XADD", "q", "*", "body", m) for m in messages))
+                    yield redis
+
+            def floor(mode: str = mode) -> Figures:
+                with self.fresh("floor") as dir, server(dir, MESSAGES) as redis:
+                    done = subprocess.run([self.tool("floor_redis"), mode, str(redis.port), "q", str(PREFETCH), str(MESSAGES)],
+                                          capture_output=True, text=True, check=True)
+                    return json.loads(done.stdout)
+
+            def daemon(mode: str = mode) -> Figures:
+                with self.fresh("daemon") as dir, server(dir, MESSAGES) as redis, self.daemon(dir, {}) as d:
+                    begin, spent = time.monotonic(), self.processor(d)
+                    d.write("m.yaml", message_queue(redis.port, mode))
+
+                    def acknowledged() -> bool:
+                        return (redis.call("EXISTS", f"q:triggerd:{d.node_id()}:t") == 0 if mode == "list" else
+                                redis.call("XPENDING", "q", "triggerd-t")[0] == 0)
+
+                    wait_for(lambda: self.total(d) == MESSAGES and acknowledged(), 120, "all recorded and acknowledged")
+                    return {"rate": MESSAGES / (time.monotonic() - begin),
+                            "us": (self.processor(d) - spent) * 1e6 / MESSAGES}
+
+            self.measure(floor, daemon, [(f"Redis {mode}: recorded and acknowledged, {MESSAGES}", "1/s", "rate", 1, "≥0.6")])
+            if self.has_daemon:
+                self.measure(None, daemon, [(f"Redis {mode}: the daemon's processor time a message", "us", "us", 1, "")])
+
+        def jobs() -> Figures:
+            with self.fresh("daemon") as dir, server(dir, RUNS, "list") as redis, self.daemon(dir, {}) as d:
+                begin = time.monotonic()
+                d.write("m.yaml", documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+                                            message_queue(redis.port, "list", "p")))
+                wait_for(lambda: self.completed(d) == RUNS, 300, "every run ended")
+                return {"rate": RUNS / (time.monotonic() - begin)}
+
+        self.measure(lambda: self.floor_runs(["/bin/true"]), jobs,
+                     [(f"Redis list: jobs that run a process each, {RUNS}", "1/s", "rate", 1, "≥0.85")])
+
+        def backlog(count: int) -> float:
+            with self.fresh("daemon") as dir, serve(Redis, dir / "redis", durable=False) as redis, \
+                    self.daemon(dir, {"m.yaml": documents(pipeline("p", {"id": "s", "exec": {"command": ["/bin/sleep", "600"]}}),
+                                                          message_queue(redis.port, "list", "p", prefetch=100,
+                                                                        ack_mode="manual"))}) as d:
+                client = redis.client()
+                for first in range(0, count, 1000):
+                    client.call("RPUSH", "q", *(f"{i:010}" + "x" * 90 for i in range(first, first + 1000)))
+                wait_for(lambda: redis.call("LLEN", f"q:triggerd:{d.node_id()}:t") == 100, 60, "prefetch is taken")
+                time.sleep(1)
+                found = self.resident(d)
+                for run in d.get("/api/v1/runs?status=running")["runs"]:
+                    d.post(f"/api/v1/runs/{run['id']}/cancel")
+                return found
+
+        if self.has_daemon:
+            self.measure(None, lambda: {"more": (backlog(1000000) - backlog(1000)) / 1024},
+                         [("Redis list: resident memory, a backlog of a million beside one of 1,000: more", "MiB", "more", 1, "≤1")])
 
     # -- memory over time: not by default, as they take minutes --
 
@@ -792,7 +873,7 @@ def build(dir: Path) -> None:
 
 def main() -> int:
     names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate",
-             "mount", "rest", "lists", "rabbitmq", "store", "soak"]
+             "mount", "rest", "lists", "rabbitmq", "redis", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")

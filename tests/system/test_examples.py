@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from brokers import RabbitMQ, Sqs, serve
+from brokers import RabbitMQ, Redis, Sqs, serve
 from harness import ROOT, Daemon, build_dir, never, sandbox_works, step_of, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -317,3 +317,25 @@ def test_sqs_measures(make_daemon: Callable[..., Daemon], tmp_path: Path) -> Non
         assert json.loads(got["Body"]) == {"name": "a", "bytes": 6}
         assert got["MessageAttributes"]["upload"]["StringValue"] == "a"
         wait_for(lambda: server.count(url) == (0, 0), what="deleted")
+
+
+def test_redis_jobs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    with serve(Redis, tmp_path / "redis", password="secret") as redis:
+        daemon = make_daemon(env={"REDIS_PASSWORD": "secret"})
+        text = (EXAMPLES / "redis-jobs" / "jobs.yaml").read_text()
+        daemon.write("jobs.yaml", text.replace(":6379", f":{redis.port}"))
+        daemon.start()
+        for id in ("image-jobs", "finished-images"):
+            wait_for(lambda id=id: daemon.condition(id, "Connected").get("status") == "True", what=f"{id} connected")
+        redis.call("RPUSH", "jobs", '{"image": "cat.png", "width": 640}', '{"image": "dog.png"}', "no job at all")
+        shelved = only_run(daemon, "shelve")
+        assert shelved["outputs"] == {"said": "on the shelf: cat.png\n"}
+        events = daemon.settle("image-jobs")
+        assert sorted(e["status"] for e in events) == ["completed", "failed", "failed"]
+        done = next(e for e in events if e["status"] == "completed")
+        assert daemon.run(done["run_id"])["outputs"] == {"said": "resizing cat.png to 640\n"}
+        wait_for(lambda: redis.call("LLEN", "jobs.dead") == 2)
+        assert sorted(redis.lines("jobs.dead")) == [b"no job at all", b'{"image": "dog.png"}']
+        wait_for(lambda: redis.call("EXISTS", "jobs", f"jobs:triggerd:{daemon.node_id()}:image-jobs") == 0)
+        assert redis.call("XINFO", "GROUPS", "images")[0][1] == b"shelf"
+        assert "secret" not in daemon.ctl("describe", "trigger", "image-jobs").stdout

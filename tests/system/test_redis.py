@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from brokers import Proxy, Redis, RedisClient, serve
 from harness import ECHO, PATIENCE, Daemon, Gate, never, pipeline, script, wait_for
+from redis_faults import through_faults
 from test_tls import Authority
 
 PASSWORD = "korrekt-pferd-batterie"
@@ -114,7 +115,7 @@ def test_publish(daemon: Daemon, redis: Redis) -> None:
     assert subscriber.read() == [b"message", b"news", b"text 1"]
     run = daemon.post("/api/v1/pipelines/q/run", {"inputs": {"n": 1}})
     failed = wait_for(lambda: (r := daemon.run(run["id"]))["status"] == "failed" and r)
-    assert '"log": WRONGTYPE' in failed["error_message"]
+    assert "redis log: WRONGTYPE" in failed["error_message"]
     redis.kill()
     begun = time.monotonic()
     run = daemon.post("/api/v1/pipelines/p/run", {"inputs": {"n": 1}})
@@ -371,3 +372,19 @@ def test_a_clean_stop_leaves_nothing(make_daemon: Callable[..., Daemon], redis: 
     d.start()
     wait_for(lambda: set(bodies(d.events("t"))) == set(range(200)) == set(bodies(d.events("s"))), PATIENCE)
     assert len(d.events("t")) == 200 == len(d.events("s"))
+
+
+@pytest.mark.parametrize("ack", ["auto", "manual"])
+@pytest.mark.parametrize("mode", ["list", "stream"])
+def test_through_faults(tmp_path: Path, mode: str, ack: str) -> None:
+    """Cut connections, a killed server and a killed daemon lose nothing; an id makes one event, and without one only the
+    end of the daemon can make two."""
+    found = through_faults(tmp_path, mode, 1500, cuts=5, broker_kills=2, daemon_kills=2, ack=ack, seed=3)
+    assert found["lost"] == found["strange"] == 0, found
+    assert mode == "list" or found["doubles"] == 0, found
+    assert found["doubles"] <= 2 * 2 * 100, found  # at most what was taken, at each end
+
+
+def test_only_a_crash_makes_two(tmp_path: Path) -> None:
+    found = through_faults(tmp_path, "list", 1500, cuts=8, broker_kills=2, daemon_kills=0, seed=5)
+    assert found["lost"] == found["doubles"] == found["strange"] == 0, found
