@@ -18,7 +18,7 @@ show() { # COMMAND...: says it, and runs it
 install() {
     local packages package missing=() sudo=()
     packages="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev
-        libcurl4-openssl-dev librabbitmq-dev libhiredis-dev libmicrohttpd-dev libgnutls28-dev libfuse3-dev fuse3 bubblewrap
+        libcurl4-openssl-dev librabbitmq-dev libhiredis-dev librdkafka-dev libmicrohttpd-dev libgnutls28-dev libfuse3-dev fuse3 bubblewrap
         libpcre2-dev libglib2.0-dev libgit2-dev uthash-dev
         libcmocka-dev tzdata"
     for package in $packages; do

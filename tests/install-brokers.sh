@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings the message brokers that the system tests run against, where one is missing; as root or with sudo.
 #
-#   tests/install-brokers.sh [BROKER...]      all without one: redis rabbitmq sqs
+#   tests/install-brokers.sh [BROKER...]      all without one: redis rabbitmq kafka sqs
 #
 # What Debian has is installed from it, without a service of its own being started; the rest goes to $TRIGGERD_BROKERS
 # (build/brokers), a folder a broker, and stays there. What cannot be had (no network) is told, and its tests are skipped;
@@ -57,7 +57,32 @@ install_sqs() {
     mkdir -p "$brokers" && python3 -m venv "$brokers/sqs" && "$brokers/sqs/bin/pip" -q install 'moto[server]'
 }
 
-[ $# -gt 0 ] || set -- redis rabbitmq sqs
+# Kafka's jars, with those that they need, as its releases name them.
+install_kafka() {
+    jars=$brokers/kafka/3.9.1
+    [ -e "$jars/complete" ] && return 0
+    command -v java >/dev/null || debian openjdk-17-jre-headless || return 1
+    command -v mvn >/dev/null || debian maven || return 1
+    pom=$(mktemp -d) && mkdir -p "$jars" || return 1
+    cat >"$pom/pom.xml" <<'END'
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>triggerd.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>3.9.1</version>
+    </dependency>
+  </dependencies>
+</project>
+END
+    mvn -q -B -f "$pom/pom.xml" dependency:copy-dependencies -DoutputDirectory="$jars" -DincludeScope=runtime &&
+        touch "$jars/complete"
+    status=$?
+    rm -r "$pom"
+    return $status
+}
+
+[ $# -gt 0 ] || set -- redis rabbitmq kafka sqs
 for broker; do
     if ! (install_"$broker"); then
         echo "without $broker: its tests are skipped"

@@ -4,7 +4,7 @@
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config clang clang-tidy clang-format libclang-rt-14-dev
-libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev libcmocka-dev libcurl4-openssl-dev librabbitmq-dev libhiredis-dev libmicrohttpd-dev libgnutls28-dev openssl libfuse3-dev fuse3 bubblewrap libpcre2-dev
+libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev libcmocka-dev libcurl4-openssl-dev librabbitmq-dev libhiredis-dev librdkafka-dev libmicrohttpd-dev libgnutls28-dev openssl libfuse3-dev fuse3 bubblewrap libpcre2-dev
 libglib2.0-dev libgit2-dev uthash-dev git procps util-linux tzdata
 vim ed nano emacs-nox rsync strace inotify-tools jq json-schema-test-suite perl bash zsh fish man-db mandoc patch lintian python3-pil curl slowhttptest"
 python3 -c 'import pytest' 2>/dev/null || packages="$packages python3 python3-pytest"

@@ -27,6 +27,7 @@
 const struct broker_type *const queue_brokers[QUEUE_TYPES] = {
     [QUEUE_REDIS] = &broker_redis,
     [QUEUE_RABBITMQ] = &broker_rabbitmq,
+    [QUEUE_KAFKA] = &broker_kafka,
     [QUEUE_SQS] = &broker_sqs,
 };
 

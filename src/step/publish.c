@@ -3,6 +3,7 @@
 
 #include "base/loop.h"
 #include "base/util.h"
+#include "client/kafka.h"
 #include "engine/step_type.h"
 #include "step/list.h"
 
@@ -11,6 +12,7 @@
 const struct queue_publisher_type *const queue_publisher_types[QUEUE_TYPES] = {
     [QUEUE_REDIS] = &redis_publisher,
     [QUEUE_RABBITMQ] = &amqp_publisher,
+    [QUEUE_KAFKA] = &kafka_publisher,
     [QUEUE_SQS] = &sqs_publisher,
 };
 
@@ -95,7 +97,10 @@ struct program {
 
 static void validate(const void *config, const cJSON *node, const char *path, struct issues *issues)
 {
-    queue_step_validate(config, node, path, issues);
+    const struct queue_config *c = config;
+    queue_step_validate(c, node, path, issues);
+    if (c->queue_type == QUEUE_KAFKA)
+        kafka_options_validate(c, node, path, issues);
 }
 
 static void free_program(void *program)

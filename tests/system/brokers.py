@@ -6,6 +6,7 @@ Standard library only. tests/install-brokers.sh brings the servers; what is not 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from amqp import AmqpClient, AmqpError
 from harness import ROOT, free_port, wait_for
@@ -543,3 +544,250 @@ class RabbitMQ(Server):
                 if fresh or isinstance(error, AmqpError):
                     raise
         raise AssertionError("not reached")
+
+
+# ---- Kafka ----
+
+
+class KafkaError(Exception):
+    pass
+
+
+class _Part(ctypes.Structure):
+    _fields_ = [("topic", ctypes.c_char_p), ("partition", ctypes.c_int32), ("offset", ctypes.c_int64),
+                ("metadata", ctypes.c_void_p), ("metadata_size", ctypes.c_size_t), ("opaque", ctypes.c_void_p),
+                ("err", ctypes.c_int), ("private", ctypes.c_void_p)]
+
+
+class _Parts(ctypes.Structure):
+    _fields_ = [("cnt", ctypes.c_int), ("size", ctypes.c_int), ("elems", ctypes.POINTER(_Part))]
+
+
+class _Message(ctypes.Structure):
+    _fields_ = [("err", ctypes.c_int), ("rkt", ctypes.c_void_p), ("partition", ctypes.c_int32), ("payload", ctypes.c_void_p),
+                ("len", ctypes.c_size_t), ("key", ctypes.c_void_p), ("key_len", ctypes.c_size_t), ("offset", ctypes.c_int64),
+                ("private", ctypes.c_void_p)]
+
+
+class KafkaRecord(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class KafkaClient:
+    """Just enough of librdkafka, by ctypes, to look at a cluster and to fill it."""
+
+    def __init__(self, servers: str, **options: str) -> None:
+        self.lib = lib = ctypes.CDLL("librdkafka.so.1")
+        for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_topic_new", "rd_kafka_queue_new", "rd_kafka_queue_poll",
+                     "rd_kafka_NewTopic_new", "rd_kafka_DeleteTopic_new", "rd_kafka_event_CreateTopics_result",
+                     "rd_kafka_event_DeleteTopics_result", "rd_kafka_CreateTopics_result_topics",
+                     "rd_kafka_DeleteTopics_result_topics", "rd_kafka_headers_new"):
+            getattr(lib, name).restype = ctypes.c_void_p
+        lib.rd_kafka_err2str.restype = ctypes.c_char_p
+        lib.rd_kafka_consume.restype = ctypes.POINTER(_Message)
+        lib.rd_kafka_topic_partition_list_new.restype = ctypes.POINTER(_Parts)
+        self.options = {"bootstrap.servers": servers, "log_level": "0", "message.timeout.ms": "60000", "linger.ms": "2",
+                        "topic.metadata.refresh.interval.ms": "1000", **options}
+        self.handles: dict[int, ctypes.c_void_p] = {}
+        self.topics: dict[tuple[int, str], ctypes.c_void_p] = {}
+
+    def handle(self, kind: int) -> ctypes.c_void_p:
+        """kind: 0 a producer, 1 a consumer."""
+        if kind not in self.handles:
+            why = ctypes.create_string_buffer(512)
+            conf = ctypes.c_void_p(self.lib.rd_kafka_conf_new())
+            for name, value in self.options.items():
+                if self.lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), why, 512) != 0:
+                    raise KafkaError(why.value.decode())
+            rk = self.lib.rd_kafka_new(kind, conf, why, 512)
+            if not rk:
+                raise KafkaError(why.value.decode())
+            self.handles[kind] = ctypes.c_void_p(rk)
+        return self.handles[kind]
+
+    def topic(self, kind: int, name: str) -> ctypes.c_void_p:
+        if (kind, name) not in self.topics:
+            self.topics[kind, name] = ctypes.c_void_p(self.lib.rd_kafka_topic_new(self.handle(kind), name.encode(), None))
+        return self.topics[kind, name]
+
+    def check(self, err: int) -> None:
+        if err:
+            raise KafkaError(self.lib.rd_kafka_err2str(err).decode())
+
+    def _admin(self, what: str, item: ctypes.c_void_p) -> None:
+        queue = ctypes.c_void_p(self.lib.rd_kafka_queue_new(self.handle(0)))
+        items = (ctypes.c_void_p * 1)(item)
+        getattr(self.lib, f"rd_kafka_{what}Topics")(self.handle(0), items, ctypes.c_size_t(1), None, queue)
+        event = self.lib.rd_kafka_queue_poll(queue, 60000)
+        if not event:
+            raise KafkaError("no answer")
+        event = ctypes.c_void_p(event)
+        self.check(self.lib.rd_kafka_event_error(event))
+        n = ctypes.c_size_t()
+        result = ctypes.c_void_p(getattr(self.lib, f"rd_kafka_event_{what}Topics_result")(event))
+        results = getattr(self.lib, f"rd_kafka_{what}Topics_result_topics")(result, ctypes.byref(n))
+        found = ctypes.cast(results, ctypes.POINTER(ctypes.c_void_p))
+        err = self.lib.rd_kafka_topic_result_error(ctypes.c_void_p(found[0]))
+        self.lib.rd_kafka_event_destroy(event)
+        self.lib.rd_kafka_queue_destroy(queue)
+        self.check(err)
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        why = ctypes.create_string_buffer(256)
+        self._admin("Create", ctypes.c_void_p(self.lib.rd_kafka_NewTopic_new(topic.encode(), partitions, 1, why, 256)))
+
+    def delete(self, topic: str) -> None:
+        self._admin("Delete", ctypes.c_void_p(self.lib.rd_kafka_DeleteTopic_new(topic.encode())))
+
+    def produce(self, topic: str, value: bytes | str | None, key: bytes | None = None, partition: int = -1,
+                headers: dict[str, bytes] | None = None) -> None:
+        value = value.encode() if isinstance(value, str) else value
+        args: list[Any] = [1, topic.encode(), 3, ctypes.c_int32(partition), 7, 2,
+                           4, value, ctypes.c_size_t(len(value or b"")), 5, key, ctypes.c_size_t(len(key or b""))]
+        for name, content in (headers or {}).items():
+            args += [9, name.encode(), content, ctypes.c_ssize_t(len(content))]
+        for _ in range(600):
+            err = self.lib.rd_kafka_producev(self.handle(0), *args, 0)
+            if err not in (-184, -188):  # the queue is full; a topic that it does not know yet
+                break
+            self.lib.rd_kafka_poll(self.handle(0), 100)
+        self.check(err)
+
+    def flush(self, timeout: float = 60) -> None:
+        self.check(self.lib.rd_kafka_flush(self.handle(0), int(timeout * 1000)))
+
+    def ends(self, topic: str, partition: int) -> tuple[int, int]:
+        low, high = ctypes.c_int64(), ctypes.c_int64()
+        self.check(self.lib.rd_kafka_query_watermark_offsets(self.handle(0), topic.encode(), ctypes.c_int32(partition),
+                                                             ctypes.byref(low), ctypes.byref(high), 30000))
+        return low.value, high.value
+
+    def _headers(self, message: Any) -> list[tuple[str, bytes]]:
+        found, headers = [], ctypes.c_void_p()
+        name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
+        if self.lib.rd_kafka_message_headers(message, ctypes.byref(headers)) == 0:
+            while self.lib.rd_kafka_header_get_all(headers, ctypes.c_size_t(len(found)), ctypes.byref(name),
+                                                   ctypes.byref(value), ctypes.byref(size)) == 0:
+                found.append(((name.value or b"").decode(), ctypes.string_at(value.value or 0, size.value)))
+        return found
+
+    def read(self, topic: str, partitions: int = 1) -> list[KafkaRecord]:
+        """All that a topic holds now."""
+        found, rkt = [], self.topic(1, topic)
+        for partition in range(partitions):
+            low, high = self.ends(topic, partition)
+            if low == high:
+                continue
+            self.lib.rd_kafka_consume_start(rkt, ctypes.c_int32(partition), ctypes.c_int64(low))
+            while True:
+                m = self.lib.rd_kafka_consume(rkt, ctypes.c_int32(partition), 30000)
+                assert m, f"{topic}/{partition} ends before {high}"
+                got = m.contents
+                if got.err == 0:
+                    found.append(KafkaRecord(partition, got.offset,
+                                             ctypes.string_at(got.key, got.key_len) if got.key else None,
+                                             ctypes.string_at(got.payload, got.len) if got.payload else None,
+                                             self._headers(m)))
+                last = got.err == 0 and got.offset + 1 >= high
+                self.lib.rd_kafka_message_destroy(m)
+                if last:
+                    break
+            self.lib.rd_kafka_consume_stop(rkt, ctypes.c_int32(partition))
+        return found
+
+    def close(self) -> None:
+        for rkt in self.topics.values():
+            self.lib.rd_kafka_topic_destroy(rkt)
+        for rk in self.handles.values():
+            self.lib.rd_kafka_destroy(rk)
+        self.topics.clear()
+        self.handles.clear()
+
+
+class Kafka(Server):
+    """Apache Kafka, one node that is its own controller. `password`: of the user `app`, over SASL; `tls`: certificate and
+    key in one PEM file."""
+
+    name = "kafka"
+    jars = BROKERS / "kafka" / "3.9.1"
+
+    def __init__(self, root: Path, *, password: str | None = None, tls: Path | None = None, auto_create: bool = False) -> None:
+        super().__init__(root)
+        self.controller = free_port()
+        self.password = password
+        self.tls = tls
+        self.auto_create = auto_create
+        self.advertised = self.port  # that of a proxy, where one stands before it; set before start()
+        self._client: KafkaClient | None = None
+
+    @classmethod
+    def installed(cls) -> bool:
+        return (cls.jars / "complete").exists() and shutil.which("java") is not None
+
+    def _java(self, *args: str) -> list[str]:
+        return ["java", "-Xms48m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{self.jars}/*", *args]
+
+    def command(self) -> list[str]:
+        return self._java("kafka.Kafka", str(self.root / "server.properties"))
+
+    def protocol(self) -> str:
+        return ("SASL_" if self.password else "") + ("SSL" if self.tls else "PLAINTEXT")
+
+    def prepare(self) -> None:
+        inner = self.port if self.advertised != self.port else None
+        lines = {
+            "process.roles": "broker,controller", "node.id": "1", "log.dirs": str(self.data),
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller}", "controller.listener.names": "CONTROLLER",
+            "listeners": f"MAIN://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller}",
+            "advertised.listeners": f"MAIN://127.0.0.1:{self.advertised if inner else self.port}",
+            "inter.broker.listener.name": "MAIN",
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,MAIN:{self.protocol()}",
+            "offsets.topic.num.partitions": "1", "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "1", "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000", "auto.create.topics.enable": str(self.auto_create).lower(),
+            "log.cleaner.dedupe.buffer.size": "2097152", "log.segment.bytes": "67108864",
+            "log.retention.check.interval.ms": "1000", "file.delete.delay.ms": "1000",
+        }
+        if self.password:
+            login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+            lines |= {"sasl.enabled.mechanisms": "PLAIN", "sasl.mechanism.inter.broker.protocol": "PLAIN",
+                      "listener.name.main.plain.sasl.jaas.config":
+                      f'{login} username="app" password="{self.password}" user_app="{self.password}";'}
+        if self.tls:
+            lines |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self.tls), "ssl.truststore.type": "PEM",
+                      "ssl.truststore.location": str(self.tls)}
+        config = self.root / "server.properties"
+        config.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+        if not (self.data / "meta.properties").exists():
+            subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", "dHJpZ2dlcmQtdGVzdHMtMQ", "-c", str(config)),
+                           check=True, capture_output=True)
+
+    def client(self) -> KafkaClient:
+        """One that is kept; it connects by itself again."""
+        if self._client is None:
+            options = {}
+            if self.password:
+                options |= {"sasl.mechanisms": "PLAIN", "sasl.username": "app", "sasl.password": self.password}
+            if self.tls:
+                options |= {"enable.ssl.certificate.verification": "false"}
+            self._client = KafkaClient(f"127.0.0.1:{self.port}", **{"security.protocol": self.protocol(), **options})
+        return self._client
+
+    def answers(self) -> bool:
+        with suppress(KafkaError):
+            c = self.client()
+            meta = ctypes.c_void_p()
+            if c.lib.rd_kafka_metadata(c.handle(0), 0, None, ctypes.byref(meta), 2000) == 0:
+                c.lib.rd_kafka_metadata_destroy(meta)
+                return True
+        return False
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        super().close()
