@@ -103,6 +103,7 @@ fuzz_one() { # PROGRAM, as tests/fuzz/LAYER/fuzz_X.c; tests/fuzz/LAYER/X/ are it
 }
 
 [ "$install" = 0 ] || step install tests/install-deps.sh || finish
+[ "$install" = 0 ] || step peers tests/install-mcp-peers.sh || finish
 [ "$install" = 0 ] || step install-brokers tests/install-brokers.sh
 
 # ---- unit and system tests ----

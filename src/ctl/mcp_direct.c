@@ -6,8 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
-
-extern char **environ;
+#include <unistd.h>
 
 struct direct {
     struct loop loop;

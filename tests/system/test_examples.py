@@ -35,6 +35,8 @@ def start(make_daemon: Callable[..., Daemon]) -> Start:
         daemon = make_daemon(folder)
         for file in sorted((EXAMPLES / folder).glob("*.yaml")):
             daemon.write(file.name, file.read_text().replace(QUICKSTART, str(daemon.data)))
+        for file in (EXAMPLES / folder).glob("server.py"):
+            (daemon.data / file.name).write_text(file.read_text())
         daemon.start()
         assert daemon.errors() == []
         for trigger in daemon.get("/api/v1/triggers")["triggers"]:
@@ -339,3 +341,17 @@ def test_redis_jobs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
         wait_for(lambda: redis.call("EXISTS", "jobs", f"jobs:triggerd:{daemon.node_id()}:image-jobs") == 0)
         assert redis.call("XINFO", "GROUPS", "images")[0][1] == b"shelf"
         assert "secret" not in daemon.ctl("describe", "trigger", "image-jobs").stdout
+
+
+def test_mcp_orders(start: Start) -> None:
+    daemon = start("mcp-orders")
+    for customer, status in (("c1", "pending"), ("c2", "paid")):
+        arguments = json.dumps({"customer_id": customer, "status": status})
+        done = daemon.ctl("mcp", "call", "database", "add_order", "--args", arguments)
+        assert done.returncode == 0, done.stderr
+    run = only_run(daemon, "pipe_order_processor")
+    assert run["status"] == "completed"
+    assert run["inputs"]["order_id"] == 1 and run["inputs"]["customer"] == "c1"
+    assert run["outputs"]["order"] == {"id": 1, "customer_id": "c1", "status": "done"}
+    shown = daemon.ctl("mcp", "list")
+    assert "database" in shown.stdout and "connected" in shown.stdout and "orders 1.0" in shown.stdout
