@@ -115,7 +115,7 @@ def test_publish(daemon: Daemon, redis: Redis) -> None:
     assert subscriber.read() == [b"message", b"news", b"text 1"]
     run = daemon.post("/api/v1/pipelines/q/run", {"inputs": {"n": 1}})
     failed = wait_for(lambda: (r := daemon.run(run["id"]))["status"] == "failed" and r)
-    assert "redis log: WRONGTYPE" in failed["error_message"]
+    assert '"log": WRONGTYPE' in failed["error_message"]
     redis.kill()
     begun = time.monotonic()
     run = daemon.post("/api/v1/pipelines/p/run", {"inputs": {"n": 1}})
