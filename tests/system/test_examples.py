@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from brokers import RabbitMQ, Redis, Sqs, serve
+from brokers import Kafka, RabbitMQ, Redis, Sqs, serve
 from harness import ROOT, Daemon, build_dir, never, sandbox_works, step_of, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -319,6 +319,29 @@ def test_sqs_measures(make_daemon: Callable[..., Daemon], tmp_path: Path) -> Non
         assert json.loads(got["Body"]) == {"name": "a", "bytes": 6}
         assert got["MessageAttributes"]["upload"]["StringValue"] == "a"
         wait_for(lambda: server.count(url) == (0, 0), what="deleted")
+
+
+def test_kafka_stream(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    with serve(Kafka, tmp_path / "kafka") as kafka:
+        daemon = make_daemon()
+        text = (EXAMPLES / "kafka-stream" / "stream.yaml").read_text()
+        daemon.write("stream.yaml", text.replace(":9092", f":{kafka.port}"))
+        daemon.start()
+        for topic in ("orders", "orders.dead", "shipments"):
+            kafka.client().create(topic)
+        wait_for(lambda: daemon.condition("orders", "Connected").get("status") == "True", 60, "connected")
+        kafka.client().produce("orders", '{"sku": "lamp"}', key=b"ann", headers={"from": b"web"})
+        kafka.client().produce("orders", "no order", key=b"bob", headers={"from": b"web"})
+        kafka.client().flush()
+        wait_for(lambda: kafka.client().ends("orders.dead", 0)[1] == 1, 60, "what is no order is aside")
+        dead = kafka.client().read("orders.dead")[0]
+        assert (dead.key, dead.value, dead.headers) == (b"bob", b"no order", [("from", b"web")])
+        events = daemon.settle("orders")
+        assert sorted(e["status"] for e in events) == ["completed", "failed"]
+        shipped = kafka.client().read("shipments")
+        assert [(r.key, r.value) for r in shipped] == [(b"ann", b'{"sku":"lamp","shipped":true}')]
+        done = next(e for e in events if e["status"] == "completed")
+        assert daemon.run(done["run_id"])["outputs"] == {"said": "packing lamp for ann\n"}
 
 
 def test_redis_jobs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:

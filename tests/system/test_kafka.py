@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from brokers import Kafka, Proxy, serve
 from harness import Daemon, never, pipeline, script, wait_for
+from kafka_faults import through_faults
 
 SLOW = 60.0
 
@@ -314,3 +315,11 @@ config:
 def test_without_a_kafka_trigger_there_is_no_librdkafka(daemon: Daemon) -> None:
     start(daemon)
     assert "librdkafka" not in Path(f"/proc/{daemon.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize("ack", ["auto", "manual"])
+def test_through_faults(tmp_path: Path, ack: str) -> None:
+    if not Kafka.installed():
+        pytest.skip("kafka is not installed (tests/install-brokers.sh)")
+    found = through_faults(tmp_path, 1500, cuts=5, broker_kills=2, daemon_kills=2, ack=ack, seed=3)
+    assert (found["lost"], found["doubles"], found["strange"]) == (0, 0, 0), found
