@@ -13,7 +13,7 @@
  *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
  *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a
- *               stream of bytes, by it too); amqp (rabbitmq-c's coding over a wire); redis (hiredis's reader over one);
+ *               stream of bytes, by it too); amqp (rabbitmq-c's coding over a wire); redis (hiredis's reader over one, loaded then);
  *               sqs (over http); mcp; tls
  *   source/     file_watch, pipeline_completed, message_queue (a consumer for all who share it, a broker each), custom,
  *               schedule, webhook, mcp_event; list.c has them all

@@ -3,6 +3,7 @@
 #include "base/loop.h"
 #include "client/wire.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
@@ -10,6 +11,23 @@
 #include <strings.h>
 
 #define OWED_MIN 64
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define HIREDIS_FILE "libhiredis.so." TEXT(HIREDIS_SONAME)
+
+/* What is used of hiredis, loaded with the first connection: the functions have their own names as members. */
+#define HIREDIS_FUNCTIONS(X)                                                                                           \
+    X(redisReaderCreate)                                                                                               \
+    X(redisReaderFree)                                                                                                 \
+    X(redisReaderFeed)                                                                                                 \
+    X(redisReaderGetReply)
+
+struct hiredis {
+#define MEMBER(f) __typeof__ (&(f))(f);
+    HIREDIS_FUNCTIONS(MEMBER)
+#undef MEMBER
+};
 
 struct owed {
     redis_reply_fn *fn;
@@ -23,8 +41,9 @@ struct redis {
     const struct redis_events *events;
     void *ctx;
     struct wire *wire;
-    redisReader *reader;
-    char *name, *place; /* as the server shows it; where the server is, for texts */
+    struct hiredis lib;
+    redisReader *reader; /* NULL: the library could not be loaded */
+    char *name, *place;  /* as the server shows it; where the server is, for texts */
     int64_t id;
     bool ready, dead, closed; /* ready() was called; ended() was, or will be; redis_close() was called */
     bool held;
@@ -43,7 +62,8 @@ struct redis {
 static void on_freed(void *ctx)
 {
     struct redis *r = ctx;
-    redisReaderFree(r->reader);
+    if (r->reader)
+        r->lib.redisReaderFree(r->reader);
     queue_setup_unref(r->setup);
     free(r->owed);
     free(r->name);
@@ -95,6 +115,18 @@ __attribute__((format(printf, 4, 5))) static void end(struct redis *r, int code,
 }
 
 /* ---- answers that are errors ---- */
+
+/* As freeReplyObject(): hiredis takes its memory from malloc(). */
+void redis_reply_free(struct redisReply *reply)
+{
+    if (!reply)
+        return;
+    for (size_t i = 0; reply->element && i < reply->elements; i++)
+        redis_reply_free(reply->element[i]);
+    free(reply->element);
+    free(reply->str);
+    free(reply);
+}
 
 bool redis_is_error(const struct redisReply *reply)
 {
@@ -372,14 +404,14 @@ static void read_on(struct redis *r)
     int64_t now_ms = loop_now_ms(r->loop);
     while (!r->dead && !r->closed && !r->held) {
         redisReply *reply = NULL;
-        if (redisReaderGetReply(r->reader, (void **)&reply) != REDIS_OK) {
+        if (r->lib.redisReaderGetReply(r->reader, (void **)&reply) != REDIS_OK) {
             end(r, -EPROTO, "ProtocolError", "%s", r->reader->errstr);
             return;
         }
         if (!reply)
             return;
         answered(r, &reply, now_ms);
-        freeReplyObject(reply);
+        redis_reply_free(reply);
     }
 }
 
@@ -395,7 +427,7 @@ static void on_unheld(void *ctx)
 static void on_received(void *ctx, const char *data, size_t len)
 {
     struct redis *r = ctx;
-    if (redisReaderFeed(r->reader, data, len) == REDIS_OK)
+    if (r->lib.redisReaderFeed(r->reader, data, len) == REDIS_OK)
         read_on(r);
     else
         end(r, -EPROTO, "ProtocolError", "%s", r->reader->errstr);
@@ -430,6 +462,21 @@ static void on_ended(void *ctx, const struct error *err)
 
 /* ---- life ---- */
 
+/* It stays loaded; after the first time this only looks it up. */
+static const char *load(struct hiredis *lib)
+{
+    void *handle = dlopen(HIREDIS_FILE, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!handle)
+        return dlerror();
+#define RESOLVE(f)                                                                                                     \
+    *(void **)&lib->f = dlsym(handle, #f);                                                                             \
+    if (!lib->f)                                                                                                       \
+        return dlerror();
+    HIREDIS_FUNCTIONS(RESOLVE)
+#undef RESOLVE
+    return NULL;
+}
+
 struct redis *redis_open(const struct queue_env *env, struct queue_setup *setup, const char *role,
                          const struct redis_events *events, void *ctx)
 {
@@ -437,7 +484,6 @@ struct redis *redis_open(const struct queue_env *env, struct queue_setup *setup,
     const struct queue_url *u = &setup->url;
     struct redis *r = xcalloc(1, sizeof(*r));
     *r = (struct redis){.loop = env->loop, .setup = queue_setup_ref(setup), .events = events, .ctx = ctx};
-    r->reader = redisReaderCreate();
     r->name =
         xasprintf("triggerd:%s:%s:%s:%08" PRIx32, setup->node_id, setup->name, role, (uint32_t)random_u64(env->random));
     r->place = u->path ? xstrdup(u->path) : xasprintf("%s:%d", u->hosts->host, u->hosts->port);
@@ -445,6 +491,12 @@ struct redis *redis_open(const struct queue_env *env, struct queue_setup *setup,
     loop_task_init(&r->tell, on_tell, r);
     loop_task_init(&r->freed, on_freed, r);
     loop_task_init(&r->unheld, on_unheld, r);
+    const char *why = load(&r->lib);
+    if (why) {
+        end(r, -ENOPKG, "NotInstalled", "Redis needs libhiredis: %s", why);
+        return r;
+    }
+    r->reader = r->lib.redisReaderCreate();
     const struct wire_target target = {.host = u->path ? NULL : u->hosts->host,
                                        .port = u->path ? 0 : u->hosts->port,
                                        .path = u->path,

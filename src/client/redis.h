@@ -29,7 +29,7 @@ struct redis_events {
     void (*message)(void *ctx, struct redisReply **reply);
 };
 
-/* `*reply` is freed after the call; who takes it out (sets it to NULL) frees it with freeReplyObject(). */
+/* `*reply` is freed after the call; who takes it out (sets it to NULL) frees it with redis_reply_free(). */
 typedef void redis_reply_fn(void *ctx, struct redisReply **reply);
 
 struct redis_arg {
@@ -69,6 +69,7 @@ void redis_fail(struct redis *r, const struct redisReply *error, const char *wha
 
 /* ---- answers ---- */
 
+void redis_reply_free(struct redisReply *reply); /* NULL is allowed */
 bool redis_is_error(const struct redisReply *reply);
 /* A negative errno for an error, and its reason in CamelCase: `AuthenticationFailed`, `PermissionDenied`, `WrongType`, … */
 int redis_error_code(const struct redisReply *reply, const char **ret_reason);

@@ -44,7 +44,7 @@ static void drop(struct broker *b, struct delivery *d)
 {
     DL_DELETE(b->list.known, d);
     b->list.n_known--;
-    freeReplyObject(d->reply);
+    redis_reply_free(d->reply);
     free(d);
 }
 

@@ -174,7 +174,7 @@ static void deliver(struct broker *b, redisReply *entry, int64_t deliveries)
 
 static void delivery_free(struct delivery *d)
 {
-    freeReplyObject(d->reply);
+    redis_reply_free(d->reply);
     free(d->id);
     free(d);
 }
@@ -338,7 +338,7 @@ static void decide(struct broker *b, struct delivery *d, enum queue_settlement h
     s->todo_end = &d->sent_next;
     s->n_held -= how != QUEUE_AGAIN; /* whose place is its own until it is there again */
     if (how == QUEUE_DONE)
-        freeReplyObject(steal(&d->reply));
+        redis_reply_free(steal(&d->reply));
     loop_defer(b->env.loop, &s->flush);
 }
 
@@ -503,7 +503,7 @@ static void on_counts(void *ctx, redisReply **reply)
     redisReply *entries = claimed->element[1];
     if (redis_is_error(*reply)) {
         redis_fail(b->reader, *reply, queue_of(b));
-        freeReplyObject(claimed);
+        redis_reply_free(claimed);
         return;
     }
     for (size_t i = 0, j = 0; i < entries->elements; i++) {
@@ -521,7 +521,7 @@ static void on_counts(void *ctx, redisReply **reply)
         }
         deliver(b, e, count);
     }
-    freeReplyObject(claimed);
+    redis_reply_free(claimed);
     reading_done(b);
 }
 
@@ -731,7 +731,7 @@ static void stream_lost(struct broker *b)
     s->reading = false;
     page_free(s);
     if (s->claimed)
-        freeReplyObject(steal(&s->claimed));
+        redis_reply_free(steal(&s->claimed));
     free(steal(&s->cursor));
     loop_task_cancel(b->env.loop, &s->flush);
     if (!s->doing)
