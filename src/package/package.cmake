@@ -28,7 +28,7 @@ set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 # Loaded when they are needed, so that no tool finds them in the program.
 set(CPACK_DEBIAN_PACKAGE_DEPENDS
-  "libcurl4, libgit2-1.5, librabbitmq4, librdkafka1, systemd | systemd-standalone-sysusers, systemd | systemd-standalone-tmpfiles")
+  "libcurl4, libgit2-1.5, libhiredis0.14, librabbitmq4, librdkafka1, systemd | systemd-standalone-sysusers, systemd | systemd-standalone-tmpfiles")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "fuse3, bubblewrap")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "prometheus")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${here}/postinst ${here}/prerm ${here}/postrm)
