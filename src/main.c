@@ -432,7 +432,7 @@ static void on_signal(void *ctx, int signum)
 static void tidy(struct timer *timer, void *ctx)
 {
     struct daemon *d = ctx;
-    malloc_trim(0);
+    value_alloc_trim();
     if (!d->tidied)
         loop_timer_start(&d->loop, timer, TIDY_LATE_MS - TIDY_SOON_MS);
     d->tidied = true;

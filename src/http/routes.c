@@ -1,5 +1,6 @@
 #include "http/event_stream.h"
 #include "http/route.h"
+#include "model/value_alloc.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -411,8 +412,10 @@ static void status(struct exchange *x)
 static void openapi(struct exchange *x)
 {
     struct buf b = {0};
-    if (!x->routes->openapi)
+    if (!x->routes->openapi) {
         x->routes->openapi = openapi_text();
+        value_alloc_trim(); /* a megabyte of nodes was there for a moment */
+    }
     buf_adds(&b, x->routes->openapi);
     api_answer_text(call_of(x), 200, &b);
 }

@@ -19,6 +19,11 @@ void value_alloc_init(void)
 {
 }
 
+void value_alloc_trim(void)
+{
+    malloc_trim(0);
+}
+
 #else
 
 #define STEP 16
@@ -68,6 +73,18 @@ static void take(void *p)
     b->next = kept[class].list;
     kept[class].list = b;
     kept[class].n++;
+}
+
+void value_alloc_trim(void)
+{
+    for (size_t i = 0; i < CLASSES; i++) {
+        for (struct block *b = kept[i].list, *next; b; b = next) {
+            next = b->next;
+            free(b);
+        }
+        kept[i] = (struct kept){0};
+    }
+    malloc_trim(0);
 }
 
 void value_alloc_init(void)

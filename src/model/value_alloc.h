@@ -10,4 +10,7 @@
 
 void value_alloc_init(void);
 
+/* After something large: what this thread keeps, and what malloc has free, goes back to the system. */
+void value_alloc_trim(void);
+
 #endif
