@@ -28,7 +28,8 @@
     "'}}}, 'then': {'properties': {'tls': {'type': 'null'}}}}"
 #define SHARED_RULES                                                                                                   \
     NO_TLS("^([rR][eE][dD][iI][sS](\\\\+[uU][nN][iI][xX])?|[aA][mM][qQ][pP])://")                                      \
-    ", {'properties': {'options': {'type': ['object', 'null']},"                                                       \
+    ", {'properties': {'options': {'type': ['object', 'null'], 'patternProperties': {'^x-': {}}, "                     \
+    "'additionalProperties': {'type': ['string', 'number', 'boolean']}},"                                              \
     "'endpoint_url': {'pattern': '^([hH][tT][tT][pP][sS]?://|" REFERENCE ")'},"                                        \
     "'security': {'if': {'required': ['protocol'], 'properties': {'protocol': {'pattern': '^sasl'}}}, 'then': "        \
     "{'required': ['username', 'password'], 'properties': {'username': {'type': 'string'}, 'password': {'type': "      \

@@ -88,8 +88,8 @@ const char mcp_server_rules[] =
     "{'headers': {'type': 'null'}}}, 'else': {'properties': {'args': {'maxItems': 0, 'type': 'array'}, "
     "'env': {'type': 'null'}, 'cwd': {'type': 'null'}}}},"
     "{'properties': {'env': {'propertyNames': {'pattern': '^[^=]+$', 'not': {'pattern': '^TRIGGERD_(NODE_ID|TAG)$'}}},"
-    "'url': {'anyOf': [{'pattern': '^([Hh][Tt][Tt][Pp][Ss]?://|[$][{])'}, {'type': 'null'}]},"
-    "'headers': {'propertyNames': {'pattern': '^[-!#$%&*+.^_`|~0-9A-Za-z]+$'}}}}]";
+    "'url': {'anyOf': [{'pattern': '^([Hh][Tt][Tt][Pp][Ss]?://|\\\\x24\\\\{)'}, {'type': 'null'}]},"
+    "'headers': {'propertyNames': {'pattern': '^[-!#\\\\x24%&*+.^_`|~0-9A-Za-z]+$'}}}}]";
 
 static bool token(const char *name)
 {

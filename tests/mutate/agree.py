@@ -32,6 +32,7 @@ CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL
     ("templates", rf"{STEP}\.(exec|emit|http|publish|worker)\..*",
      r".* \(at character \d+\)|`\{\{.*|a worker is started once for many runs: .*"),
     ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit|http|publish|worker))\..*", r"`\$\{.*"),
+    ("settings of librdkafka", rf"(config|{STEP}\.publish)\.options\..*", r"(?!expected a string, a number).*"),
     ("globs", r"config\.path", r"(?!expected (an absolute path|segments)).*"),
     ("globs", r"config\.(ignore_patterns|source_pipeline_id)(\[\d+\])?", r"not a glob: .*"),
     ("cron", r"config\.cron", r"not a cron expression: .*"),

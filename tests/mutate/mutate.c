@@ -499,7 +499,12 @@ static void check_entries(uint64_t number, const struct buf *text, const struct 
             wrong += m->errors[k].entry == i && !m->errors[k].warning;
         if (e->bad != (wrong > 0))
             refuse(number, text, "a document is refused without an error, or taken with one");
-        if (e->bad ? e->trigger || e->pipeline : !(e->kind == RESOURCE_TRIGGER ? (void *)e->trigger : e->pipeline))
+        const void *resources[RESOURCE_KINDS] = {
+            [RESOURCE_TRIGGER] = e->trigger, [RESOURCE_PIPELINE] = e->pipeline, [RESOURCE_MCP_SERVER] = e->server};
+        bool right = true;
+        for (size_t k = 0; k < RESOURCE_KINDS; k++)
+            right = right && (resources[k] != NULL) == (!e->bad && k == e->kind);
+        if (!right)
             refuse(number, text, "a document that is taken has no resource, or one that is refused has");
     }
 }
