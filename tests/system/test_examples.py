@@ -329,14 +329,14 @@ def test_kafka_stream(make_daemon: Callable[..., Daemon], tmp_path: Path) -> Non
         daemon.start()
         for topic in ("orders", "orders.dead", "shipments"):
             kafka.client().create(topic)
-        wait_for(lambda: daemon.condition("orders", "Connected").get("status") == "True", 60, "connected")
+        wait_for(lambda: daemon.condition("order-stream", "Connected").get("status") == "True", 60, "connected")
         kafka.client().produce("orders", '{"sku": "lamp"}', key=b"ann", headers={"from": b"web"})
         kafka.client().produce("orders", "no order", key=b"bob", headers={"from": b"web"})
         kafka.client().flush()
         wait_for(lambda: kafka.client().ends("orders.dead", 0)[1] == 1, 60, "what is no order is aside")
         dead = kafka.client().read("orders.dead")[0]
         assert (dead.key, dead.value, dead.headers) == (b"bob", b"no order", [("from", b"web")])
-        events = daemon.settle("orders")
+        events = daemon.settle("order-stream")
         assert sorted(e["status"] for e in events) == ["completed", "failed"]
         shipped = kafka.client().read("shipments")
         assert [(r.key, r.value) for r in shipped] == [(b"ann", b'{"sku":"lamp","shipped":true}')]
