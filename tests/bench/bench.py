@@ -3,7 +3,7 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run exec worker pending output file memory startup edit idle match validate mount rest lists; not without being
+NAME: emit run exec worker pending output file memory startup edit idle match validate mount rest lists mcp; not without being
 named, as they take minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
@@ -31,6 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
+import mcp_rows  # noqa: E402
 import rest  # noqa: E402
 from brokers import RabbitMQ, Redis, serve  # noqa: E402
 from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
@@ -194,6 +195,11 @@ class Bench:
             self.rows.append(Row(name, unit, beside, value, limit))
             self.show(self.rows[-1])
 
+    def figure(self, name: str, unit: str, value: float, limit: str) -> None:
+        """A row that was measured once."""
+        self.rows.append(Row(name, unit, None, value, limit))
+        self.show(self.rows[-1])
+
     def show(self, row: Row) -> None:
         def text(x: float | None) -> str:
             return "-" if x is None else f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
@@ -277,21 +283,23 @@ class Bench:
         return round(sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
                          if line.startswith("triggerd_runs_total{") and 'status="completed"' in line))
 
-    def runs(self, step: dict[str, Any], count: int, output: Any) -> Figures:
-        """Emits that run one step each, until every run is recorded."""
-        files = {"m.yaml": documents(pipeline("p", {"id": "s", **step}),
-                                     custom("t", "p", "bench", max_concurrent=CONNECTIONS, queue_limit=1000000))}
+    def runs(self, step: dict[str, Any], count: int, output: Any, *more: dict[str, Any], steps: int = 1) -> Figures:
+        """Emits that run `steps` such steps each, all at once, until every run is recorded; `more`: what they need."""
+        all_steps = [{"id": f"s{i}", "needs": [], **step} for i in range(steps)]
+        files = {"m.yaml": documents(*more, pipeline("p", *all_steps), custom(
+            "t", "p", "bench", max_concurrent=CONNECTIONS // steps, queue_limit=1000000))}
         args = ["-c", str(CONNECTIONS), "-n", str(count), "-p", "/api/v1/triggers/emit", "-b", self.body()]
         with self.fresh("daemon") as dir, self.daemon(dir, files) as d:
             begin = time.monotonic()
             self.load("--unix", str(d.socket), *args)
             wait_for(lambda: self.completed(d) == count, 300, "every run ended")
+            # Runs are counted when they end; what is recorded of the last ones is committed a moment later.
+            wait_for(lambda: d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"] == count, 30,
+                     f"{count} acknowledged, every one completed")
             seconds = time.monotonic() - begin
-            completed = d.get("/api/v1/triggers/events?status=completed&page_size=1")["total"]
-            assert completed == count, f"{count} acknowledged, {completed} completed"
             last = d.get("/api/v1/runs?page_size=1")["runs"][0]
             assert d.run(last["id"])["outputs"]["out"] == output
-            return {"rate": count / seconds}
+            return {"rate": count / seconds, "steps": count * steps / seconds}
 
     # -- pending --
 
@@ -718,15 +726,30 @@ class Bench:
                 self.rows.append(row)
                 self.show(row)
 
-    def idle(self) -> None:
-        if not self.has_daemon:
-            return
-
-        def switches(pid: int) -> int:
-            texts = [p.read_text() for p in Path(f"/proc/{pid}/task").glob("*/status")]
+    @staticmethod
+    def woken(d: Daemon, seconds: float) -> int:
+        """How often one of its threads woke up in so many seconds of an idle machine."""
+        def switches() -> int:
+            texts = [p.read_text() for p in Path(f"/proc/{d.pid}/task").glob("*/status")]
             # Who wakes goes back to sleep of its own will; others that take the processor from it wake nobody.
             return sum(int(n) for t in texts for n in re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", t, re.M))
 
+        with open("/proc/self/mountinfo") as mounts:
+            changes = select.poll()
+            changes.register(mounts, select.POLLPRI)
+            for _ in range(5):  # it looks at its directories when something is mounted: then it was not idle
+                changes.poll(0)
+                before = switches()
+                time.sleep(seconds)
+                found = switches() - before
+                if not changes.poll(0):
+                    break
+                print("  something was mounted or unmounted meanwhile", flush=True)
+        return found
+
+    def idle(self) -> None:
+        if not self.has_daemon:
+            return
         with self.fresh("daemon") as dir:
             watched = dir / "watched"
             watched.mkdir()
@@ -735,19 +758,7 @@ class Bench:
                 files[f"f{i}.yaml"] = documents(file_watch(f"f{i}", watched / f"*.{i}"))
             with self.daemon(dir, files) as d:
                 time.sleep(8)  # what was recorded at the start is looked at for retention once, after 5 s
-                with open("/proc/self/mountinfo") as mounts:
-                    changes = select.poll()
-                    changes.register(mounts, select.POLLPRI)
-                    for _ in range(5):  # it looks at its directories when something is mounted: then it was not idle
-                        changes.poll(0)
-                        before = switches(d.pid)
-                        time.sleep(30)
-                        woken = switches(d.pid) - before
-                        if not changes.poll(0):
-                            break
-                        print("  something was mounted or unmounted meanwhile", flush=True)
-                self.rows.append(Row("wake-ups of all threads in 30 s, 100 triggers, idle", "", None, woken, "≤0"))
-                self.show(self.rows[-1])
+                self.figure("wake-ups of all threads in 30 s, 100 triggers, idle", "", self.woken(d, 30), "≤0")
                 if shutil.which("strace"):
                     done = subprocess.run(["timeout", "-s", "INT", "10", "strace", "-c", "-f", "-p", str(d.pid)],
                                           capture_output=True, text=True, check=False)
@@ -841,6 +852,12 @@ class Bench:
         """A page of events by every filter, of few and of many."""
         rest.lists(self)
 
+    def mcp(self) -> None:
+        """What a server sends, recorded; steps that call its tools; many servers that say nothing."""
+        mcp_rows.notifications(self)
+        mcp_rows.calls(self)
+        mcp_rows.idle(self)
+
     def validate(self) -> None:
         """triggerctl validate beside libyaml's events alone: processor time of the whole program over the same files."""
         with self.fresh("manifests") as dir:
@@ -873,7 +890,7 @@ def build(dir: Path) -> None:
 
 def main() -> int:
     names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate",
-             "mount", "rest", "lists", "rabbitmq", "redis", "store", "soak"]
+             "mount", "rest", "lists", "mcp", "rabbitmq", "redis", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")
