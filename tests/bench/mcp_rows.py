@@ -18,7 +18,8 @@ from mcp_http import HttpServer  # noqa: E402
 if TYPE_CHECKING:
     from bench import Bench, Figures
 
-PYTHON = ROOT / "build" / "mcp-peers" / "venv" / "bin" / "python"
+PEERS = ROOT / "build" / "mcp-peers"
+PYTHON = PEERS / "venv" / "bin" / "python"
 NOTIFICATIONS = 200000
 BYTES = 300  # of an emit and of a notification
 CALLS, STEPS = 20000, 8  # steps of a run, all at once
@@ -91,9 +92,9 @@ def notifications(bench: Bench) -> None:
 
 
 def calls(bench: Bench) -> None:
-    """Runs of `mcp` steps, each recorded, beside the Python SDK's client with as many calls at once of the same tool. Of a
-    run with one step most is the emit."""
-    if not PYTHON.exists():
+    """Runs of `mcp` steps, each recorded, beside the Python SDK's client with as many calls at once of the same tool. What a
+    run with one step costs is mostly its emit and the run around the step."""
+    if not (PEERS / "installed-1").exists():
         print("MCP: without the Python SDK (tests/install-mcp-peers.sh), no figure of calls", flush=True)
         return
     arguments = {"text": "said " * 20}
