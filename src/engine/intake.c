@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+#define LOOK_UPS_MAX 256 /* in one read */
+
 struct intake {
     struct engine *engine;
     struct targets targets; /* pinned */
@@ -31,9 +33,7 @@ struct intake {
     bool redelivery; /* the identity is the source's own word for what it brings: the same, whatever it holds now */
     struct dedup_flight *flight;
     struct intake *next_waiting;          /* of the flight */
-    struct intake *look_prev, *look_next; /* in engine->looked_for, until all before it have landed */
-    struct store_read *looked;            /* its answer; NULL: not there yet */
-    int look_result;
+    struct intake *look_prev, *look_next; /* in engine->to_look_up */
     /* a deferred answer without a record */
     int code;
     char *message;
@@ -402,15 +402,13 @@ static void intake_find_first(struct intake *in, const cJSON *ids)
     e->store->read(e->store, r);
 }
 
-static void look_land(struct intake *in)
+static void look_land(struct intake *in, const struct store_lookup *found, int result)
 {
     struct engine *e = in->engine;
-    struct store_read *r = steal(&in->looked);
-    int result = in->look_result;
     e->reading--;
-    if (result == 0) {
+    if (result == 0 && found->value) {
         cJSON *entry = NULL;
-        if (value_parse(r->value, r->value_len, &entry, NULL) == 0) {
+        if (value_parse(found->value, found->value_len, &entry, NULL) == 0) {
             char hash[17];
             snprintf(hash, sizeof(hash), "%016" PRIx64, in->body_hash);
             cJSON *ids = value_get(entry, "events");
@@ -425,11 +423,9 @@ static void look_land(struct intake *in)
             }
         }
         cJSON_Delete(entry);
-        store_read_free(r);
         return;
     }
-    store_read_free(r);
-    if (result != -ENOENT)
+    if (result < 0)
         refuse(in, -EIO, store_words(-EIO));
     else if (e->draining)
         refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
@@ -437,17 +433,40 @@ static void look_land(struct intake *in)
         intake_gate(in, &in->o, in->text, NULL);
 }
 
-/* Readers answer in any order; events are taken in as they came. */
+static void look_up_next(struct engine *e);
+
 static void looked_up(struct store_read *r, int result)
 {
-    struct intake *in = r->ctx;
-    struct engine *e = in->engine;
-    in->looked = r;
-    in->look_result = result;
-    while ((in = e->looked_for) && in->looked) {
-        DL_DELETE2(e->looked_for, in, look_prev, look_next);
-        look_land(in);
+    struct engine *e = r->ctx;
+    e->looking_up = false;
+    look_up_next(e); /* the reader works while these are taken in */
+    for (size_t i = 0; i < r->n_lookups; i++)
+        look_land(r->lookups[i].ctx, &r->lookups[i], result);
+    store_read_free(r);
+}
+
+/* One read at a time, for all that have come meanwhile: the way to a reader and back costs more than looking, and so
+ * events are taken in as they came, whichever reader answers. */
+static void look_up_next(struct engine *e)
+{
+    if (e->looking_up || !e->to_look_up)
+        return;
+    struct store_lookup *lookups = NULL;
+    size_t n = 0, cap = 0;
+    for (struct intake *in; n < LOOK_UPS_MAX && (in = e->to_look_up);) {
+        DL_DELETE2(e->to_look_up, in, look_prev, look_next);
+        if (n == cap) {
+            cap = cap ? LOOK_UPS_MAX : 1; /* mostly it is one, or there are many */
+            lookups = xreallocarray(lookups, cap, sizeof(*lookups));
+        }
+        lookups[n++] = (struct store_lookup){.scope = in->scope, .key = in->identity, .ctx = in};
     }
+    struct store_read *r = store_read_new(STORE_READ_DEDUP, looked_up, e);
+    r->lookups = lookups;
+    r->n_lookups = n;
+    r->now_ms = engine_wall(e);
+    e->looking_up = true;
+    e->store->read(e->store, r);
 }
 
 static void intake_look_up(struct intake *in)
@@ -465,14 +484,9 @@ static void intake_look_up(struct intake *in)
     f->key = steal(&key);
     HASH_ADD_KEYPTR(hh, e->flights, f->key, strlen(f->key), f);
     in->flight = f;
-    DL_APPEND2(e->looked_for, in, look_prev, look_next);
+    DL_APPEND2(e->to_look_up, in, look_prev, look_next);
     e->reading++;
-    struct store_read *r = store_read_new(STORE_READ_DEDUP, looked_up, in);
-    r->scope = xstrdup(in->scope);
-    r->key = xstrdup(in->identity);
-    r->key_len = strlen(in->identity);
-    r->now_ms = engine_wall(e);
-    e->store->read(e->store, r);
+    look_up_next(e);
 }
 
 static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)

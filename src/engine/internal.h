@@ -322,7 +322,8 @@ struct engine {
     struct live_run *runs;
     struct channel *channels, *globs;
     struct dedup_flight *flights;
-    struct intake *looked_for; /* a utlist: identities being looked up, in the order they came */
+    struct intake *to_look_up; /* a utlist: those whose identity is to be asked for, in the order they came */
+    bool looking_up;           /* others are being asked for; never without a read under way */
     struct feed_listener *listeners;
     struct change_listener *watcher; /* NULL: nobody */
     struct waiter *waiters;          /* for the engine's own slots */

@@ -163,6 +163,9 @@ void store_read_free(struct store_read *r)
     for (size_t i = 0; i < r->n_pairs; i++)
         free(r->pairs[i].key);
     free(r->pairs);
+    for (size_t i = 0; i < r->n_lookups; i++)
+        free(r->lookups[i].value);
+    free(r->lookups);
     free(r->value);
     free(r);
 }

@@ -363,32 +363,53 @@ static int read_step(struct reader *t, struct store_read *r)
     return rc;
 }
 
+/* The bytes of the first column, with a NUL behind them. */
+static char *value_of(sqlite3_stmt *st, size_t *ret_len)
+{
+    const void *value = sqlite3_column_blob(st, 0);
+    size_t len = value ? (size_t)sqlite3_column_bytes(st, 0) : 0;
+    char *text = xmalloc(len + 1);
+    if (len > 0)
+        memcpy(text, value, len);
+    text[len] = '\0';
+    *ret_len = len;
+    return text;
+}
+
 static int read_value(struct reader *t, struct store_read *r)
 {
-    bool dedup = r->type == STORE_READ_DEDUP;
-    sqlite3_stmt *st = fixed_statement(t, dedup ? FIXED_DEDUP : FIXED_KV);
+    sqlite3_stmt *st = fixed_statement(t, FIXED_KV);
     if (!st)
         return sqlite3_errcode(t->db);
     bind_text(st, 1, r->scope);
-    if (dedup) {
-        bind_text(st, 2, r->key);
-        sqlite3_bind_int64(st, 3, r->now_ms);
-    } else if (r->key_len == 0) {
+    if (r->key_len == 0)
         sqlite3_bind_zeroblob(st, 2, 0);
-    } else {
+    else
         sqlite3_bind_blob64(st, 2, r->key, r->key_len, SQLITE_STATIC);
-    }
     int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        const void *value = sqlite3_column_blob(st, 0);
-        size_t len = value ? (size_t)sqlite3_column_bytes(st, 0) : 0;
-        r->value = xmalloc(len + 1);
-        if (len > 0)
-            memcpy(r->value, value, len);
-        r->value[len] = '\0';
-        r->value_len = len;
-    }
+    if (rc == SQLITE_ROW)
+        r->value = value_of(st, &r->value_len);
     return end_statement(st, rc);
+}
+
+static int read_lookups(struct reader *t, struct store_read *r)
+{
+    sqlite3_stmt *st = fixed_statement(t, FIXED_DEDUP);
+    if (!st)
+        return sqlite3_errcode(t->db);
+    sqlite3_bind_int64(st, 3, r->now_ms);
+    for (size_t i = 0; i < r->n_lookups; i++) {
+        struct store_lookup *l = &r->lookups[i];
+        bind_text(st, 1, l->scope);
+        bind_text(st, 2, l->key);
+        int rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW)
+            l->value = value_of(st, &l->value_len);
+        rc = end_statement(st, rc);
+        if (rc != SQLITE_OK && rc != SQLITE_DONE)
+            return rc;
+    }
+    return SQLITE_OK;
 }
 
 static struct store_pair pair_of(sqlite3_stmt *st)
@@ -466,6 +487,7 @@ static int run_query(struct reader *t, struct store_read *r)
     case STORE_READ_STEP:
         return read_step(t, r);
     case STORE_READ_DEDUP:
+        return read_lookups(t, r);
     case STORE_READ_KV:
         return read_value(t, r);
     case STORE_READ_KV_PAGE:

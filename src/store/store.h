@@ -109,7 +109,7 @@ enum store_read_type {
     STORE_READ_RUNS,   /* filter, page, page_size → runs (newest first), total; without steps */
     STORE_READ_RUN,    /* id → runs[0] with its pipeline text, steps (without output bytes); -ENOENT */
     STORE_READ_STEP,   /* id (of the run), step_id → steps[0] with out and err; -ENOENT */
-    STORE_READ_DEDUP,  /* scope, key, now_ms → value; -ENOENT where unknown or expired */
+    STORE_READ_DEDUP,  /* lookups, now_ms → the value of each */
     STORE_READ_STATS,  /* since_ms → counts by event status */
     STORE_READ_KV,     /* scope, key → value; -ENOENT */
     STORE_READ_KV_PAGE, /* scope, key (NULL: from the start), page_size → pairs behind that key, in order of keys; none: 0 */
@@ -129,6 +129,14 @@ struct store_pair {
     size_t key_len, value_len;
 };
 
+/* A key that may have been seen. */
+struct store_lookup {
+    const char *scope, *key; /* borrowed until done() */
+    void *ctx;               /* the asker's */
+    char *value;             /* the answer, owned by the read; NULL: unknown or expired */
+    size_t value_len;
+};
+
 struct store_read {
     struct store_read *next;
     enum store_read_type type;
@@ -136,6 +144,8 @@ struct store_read {
     struct store_filter filter;
     char *id, *step_id, *scope, *key;
     size_t key_len;
+    struct store_lookup *lookups;
+    size_t n_lookups;
     int64_t page, page_size; /* page from 1; at most 10000 rows a page */
     int64_t now_ms, since_ms;
     bool no_total; /* the caller does not want the count */

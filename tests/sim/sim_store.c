@@ -353,6 +353,15 @@ static void submit(struct store_port *port, struct store_group *g)
 
 /* ---- reads ---- */
 
+static char *value_of(const struct kv *k, size_t *ret_len)
+{
+    char *text = xmalloc(k->value_len + 1);
+    memcpy(text, k->value, k->value_len);
+    text[k->value_len] = '\0';
+    *ret_len = k->value_len;
+    return text;
+}
+
 static int answer(struct sim_store *s, struct store_read *r)
 {
     if (!sim_of(s)->calm && !s->life->ghost && random_unit(&s->life->random.random) < sim_of(s)->fault_rate)
@@ -366,14 +375,20 @@ static int answer(struct sim_store *s, struct store_read *r)
         copy_event(r->events, &row->e);
         return 0;
     }
-    CHECK(sim_of(s), r->type == STORE_READ_DEDUP || r->type == STORE_READ_KV, "a read of type %d", (int)r->type);
-    struct kv *k = kv_find(r->type == STORE_READ_DEDUP ? s->dedup : s->kv, r->scope, r->key, r->key_len);
-    if (!k || (k->expires_ms && k->expires_ms <= r->now_ms))
+    if (r->type == STORE_READ_DEDUP) {
+        for (size_t i = 0; i < r->n_lookups; i++) {
+            struct store_lookup *l = &r->lookups[i];
+            struct kv *k = kv_find(s->dedup, l->scope, l->key, strlen(l->key));
+            if (k && k->expires_ms > r->now_ms)
+                l->value = value_of(k, &l->value_len);
+        }
+        return 0;
+    }
+    CHECK(sim_of(s), r->type == STORE_READ_KV, "a read of type %d", (int)r->type);
+    struct kv *k = kv_find(s->kv, r->scope, r->key, r->key_len);
+    if (!k)
         return -ENOENT;
-    r->value = xmalloc(k->value_len + 1);
-    memcpy(r->value, k->value, k->value_len);
-    r->value[k->value_len] = '\0';
-    r->value_len = k->value_len;
+    r->value = value_of(k, &r->value_len);
     return 0;
 }
 

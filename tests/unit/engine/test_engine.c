@@ -37,7 +37,9 @@ struct rig {
     bool last_new;
     struct source *source;
     uint64_t acked, nacked;
-    char ends[512]; /* ` token:status` for each that was told */
+    int n_acked;
+    bool out_of_order; /* a token was acknowledged after a greater one */
+    char ends[512];    /* ` token:status` for each that was told */
     /* steps under way, oldest first */
     struct step_call *calls[8];
     size_t n_calls;
@@ -106,7 +108,9 @@ static void flow(struct source *s)
 
 static void ack(struct source *s, uint64_t token)
 {
+    s->rig->out_of_order |= token < s->rig->acked;
     s->rig->acked = token;
+    s->rig->n_acked++;
 }
 
 static void nack(struct source *s, uint64_t token, const char *why)
@@ -452,6 +456,92 @@ static void test_a_redelivery_may_look_different(void **state)
     assert_int_equal(view(r, "t").decisions[DECISION_FIRED], 1);
 }
 
+/* ---- looking for duplicates ---- */
+
+static struct {
+    void (*read)(struct store_port *port, struct store_read *r);
+    char sizes[64]; /* how many identities each read asked for */
+    bool hold;
+    struct store_read *held;
+} looks;
+
+static void count_read(struct store_port *port, struct store_read *read)
+{
+    size_t n = strlen(looks.sizes);
+    assert_int_equal(read->type, STORE_READ_DEDUP);
+    snprintf(looks.sizes + n, sizeof(looks.sizes) - n, " %zu", read->n_lookups);
+    if (looks.hold)
+        looks.held = read;
+    else
+        looks.read(port, read);
+}
+
+static void begin_looks(struct rig *r)
+{
+    memset(&looks, 0, sizeof(looks));
+    looks.read = r->store->read;
+    r->store->read = count_read;
+    engine_start(r->engine);
+    put_trigger(r, "t", "brittle", "nowhere", "\"config\":{\"where\":\"a\"},\"queue_limit\":1000");
+}
+
+static void come(struct rig *r, int first, int last)
+{
+    cJSON *data = cJSON_CreateObject();
+    for (int i = first; i <= last; i++) {
+        char identity[16];
+        snprintf(identity, sizeof(identity), "m-%d", i);
+        source_occurred(r->source->host, &(struct occurrence){.event_type = "x", .data = data, .identity = identity},
+                        (uint64_t)i);
+    }
+    cJSON_Delete(data);
+}
+
+static void test_identities_are_looked_up_together(void **state)
+{
+    struct rig *r = *state;
+    begin_looks(r);
+    come(r, 1, 600);
+    assert_string_equal(looks.sizes, " 1"); /* the first does not wait for others */
+    settle(r);
+    assert_string_equal(looks.sizes, " 1 256 256 87");
+    assert_int_equal(r->n_acked, 600);
+    assert_false(r->out_of_order);
+    assert_int_equal(view(r, "t").decisions[DECISION_DUPLICATE], 0);
+    come(r, 1, 3);
+    come(r, 601, 602);
+    come(r, 601, 603); /* two wait until the first of their identity is recorded */
+    settle(r);
+    assert_int_equal(r->n_acked, 608);
+    assert_int_equal(view(r, "t").decisions[DECISION_DUPLICATE], 5);
+    r->store->read = looks.read;
+}
+
+static void test_a_failed_look_fails_its_own_only(void **state)
+{
+    struct rig *r = *state;
+    begin_looks(r);
+    looks.hold = true;
+    come(r, 1, 3);
+    assert_string_equal(looks.sizes, " 1");
+    struct store_read *first = looks.held;
+    first->done(first, -EIO);
+    assert_string_equal(looks.sizes, " 1 2");
+    looks.hold = false;
+    come(r, 4, 4);
+    struct store_read *second = looks.held;
+    second->done(second, -EIO);
+    settle(r);
+    assert_string_equal(looks.sizes, " 1 2 1");
+    assert_int_equal(r->nacked, 3);
+    assert_int_equal(r->n_acked, 1);
+    come(r, 2, 3); /* nothing is left of them */
+    settle(r);
+    assert_int_equal(r->n_acked, 3);
+    assert_int_equal(view(r, "t").decisions[DECISION_DUPLICATE], 0);
+    r->store->read = looks.read;
+}
+
 struct keeper {
     const char *id;
     int calls;
@@ -754,6 +844,8 @@ int main(void)
         TEST(test_only_the_first_source_is_new),
         TEST(test_what_is_kept_goes_with_the_trigger),
         TEST(test_a_redelivery_may_look_different),
+        TEST(test_identities_are_looked_up_together),
+        TEST(test_a_failed_look_fails_its_own_only),
         TEST(test_what_a_source_keeps_is_recorded_with_the_event),
         TEST(test_the_last_fire_is_known_again),
         TEST(test_a_condition_of_one_trigger),

@@ -257,17 +257,15 @@ static void test_run_round_trip(void **state)
     step_row_fini(&b);
 }
 
-static int read_value(struct owner *o, enum store_read_type type, const char *key, size_t len, int64_t now,
-                      const char *want)
+static int read_value(struct owner *o, const char *key, size_t len, const char *want)
 {
-    struct store_read *r = store_read_new(type, NULL, NULL);
+    struct store_read *r = store_read_new(STORE_READ_KV, NULL, NULL);
     r->scope = xstrdup("s");
     r->key = xstrndup("", 0);
     r->key = xrealloc(r->key, len + 1);
     memcpy(r->key, key, len);
     r->key[len] = '\0';
     r->key_len = len;
-    r->now_ms = now;
     int result = read_wait(o, r);
     if (result == 0) {
         assert_int_equal(r->value_len, strlen(want));
@@ -275,6 +273,28 @@ static int read_value(struct owner *o, enum store_read_type type, const char *ke
     }
     store_read_free(r);
     return result;
+}
+
+/* All in one read; `want` has a word for each. */
+static void look_up(struct owner *o, const char *const *keys, int64_t now, const char *want)
+{
+    struct store_read *r = store_read_new(STORE_READ_DEDUP, NULL, NULL);
+    while (keys[r->n_lookups])
+        r->n_lookups++;
+    r->lookups = xcalloc(r->n_lookups, sizeof(*r->lookups));
+    for (size_t i = 0; i < r->n_lookups; i++)
+        r->lookups[i] = (struct store_lookup){.scope = "s", .key = keys[i]};
+    r->now_ms = now;
+    assert_int_equal(read_wait(o, r), 0);
+    char found[256] = "";
+    for (size_t i = 0; i < r->n_lookups; i++) {
+        const struct store_lookup *l = &r->lookups[i];
+        if (l->value)
+            assert_int_equal(strlen(l->value), l->value_len);
+        sprintf(found + strlen(found), "%s ", l->value ? l->value : "-");
+    }
+    assert_string_equal(found, want);
+    store_read_free(r);
 }
 
 static int count_kv(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len)
@@ -340,17 +360,21 @@ static void test_keys(void **state)
     int64_t expires = realtime_ms() + 3600000; /* what has expired may be gone at any time */
     store_add_dedup(g, "s", "k", "{\"id\":1}", expires - 1000);
     store_add_dedup(g, "s", "k", "{\"id\":2}", expires);
+    store_add_dedup(g, "s", "k2", "{\"id\":3}", expires - 1);
+    store_add_dedup(g, "other", "none", "{\"id\":4}", expires);
     store_add_kv_put(g, "s", "a\0b", 3, "v1", 2);
     store_add_kv_put(g, "s", "a\0b", 3, "v2", 2);
     store_add_kv_put(g, "s", "", 0, "", 0);
     store_add_kv_put(g, "other", "a", 1, "v3", 2);
     assert_int_equal(submit_wait(o, g), 0);
-    assert_int_equal(read_value(o, STORE_READ_DEDUP, "k", 1, expires - 1, "{\"id\":2}"), 0);
-    assert_int_equal(read_value(o, STORE_READ_DEDUP, "k", 1, expires, NULL), -ENOENT);
-    assert_int_equal(read_value(o, STORE_READ_DEDUP, "none", 4, 0, NULL), -ENOENT);
-    assert_int_equal(read_value(o, STORE_READ_KV, "a\0b", 3, 0, "v2"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "", 0, 0, ""), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "a", 1, 0, NULL), -ENOENT);
+    static const char *const both[] = {"none", "k", "k2", "k", NULL}, *const none[] = {NULL};
+    look_up(o, both, expires - 2, "- {\"id\":2} {\"id\":3} {\"id\":2} ");
+    look_up(o, both, expires - 1, "- {\"id\":2} - {\"id\":2} ");
+    look_up(o, both, expires, "- - - - ");
+    look_up(o, none, 0, "");
+    assert_int_equal(read_value(o, "a\0b", 3, "v2"), 0);
+    assert_int_equal(read_value(o, "", 0, ""), 0);
+    assert_int_equal(read_value(o, "a", 1, NULL), -ENOENT);
     size_t sum = 0;
     assert_int_equal(store_load_kv(o->port, "s", count_kv, &sum, NULL), 0);
     assert_int_equal(sum, 2 + 30 + 2000);
@@ -361,12 +385,12 @@ static void test_keys(void **state)
     g = new_group(0);
     store_add_kv_delete(g, "s", "a\0b", 3);
     assert_int_equal(submit_wait(o, g), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "a\0b", 3, 0, NULL), -ENOENT);
-    assert_int_equal(read_value(o, STORE_READ_KV, "", 0, 0, ""), 0);
+    assert_int_equal(read_value(o, "a\0b", 3, NULL), -ENOENT);
+    assert_int_equal(read_value(o, "", 0, ""), 0);
     g = new_group(0);
     store_add_kv_delete(g, "s", NULL, 0);
     assert_int_equal(submit_wait(o, g), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "", 0, 0, NULL), -ENOENT);
+    assert_int_equal(read_value(o, "", 0, NULL), -ENOENT);
     sum = 0;
     assert_int_equal(store_load_kv(o->port, "other", count_kv, &sum, NULL), 0);
     assert_int_equal(sum, 1 + 10 + 2000);
@@ -387,10 +411,10 @@ static void test_tallies(void **state)
         store_add_kv_tally(g, "s", key, 20);
     }
     assert_int_equal(submit_wait(o, g), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "a", 1, 0, "2 13"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "b", 1, 0, "1 11"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k0", 2, 0, "1 20"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k299", 4, 0, "1 20"), 0);
+    assert_int_equal(read_value(o, "a", 1, "2 13"), 0);
+    assert_int_equal(read_value(o, "b", 1, "1 11"), 0);
+    assert_int_equal(read_value(o, "k0", 2, "1 20"), 0);
+    assert_int_equal(read_value(o, "k299", 4, "1 20"), 0);
     g = new_group(0);
     store_add_kv_tally(g, "s", "a", 30);
     store_add_kv_put(g, "s", "b", 1, "7 8", 3);
@@ -399,9 +423,9 @@ static void test_tallies(void **state)
     store_add_kv_delete(g, "s", "k0", 2);
     store_add_kv_tally(g, "s", "k0", 33);
     assert_int_equal(submit_wait(o, g), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "a", 1, 0, "3 30"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "b", 1, 0, "8 31"), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k0", 2, 0, "1 33"), 0);
+    assert_int_equal(read_value(o, "a", 1, "3 30"), 0);
+    assert_int_equal(read_value(o, "b", 1, "8 31"), 0);
+    assert_int_equal(read_value(o, "k0", 2, "1 33"), 0);
 }
 
 /* A group that violates a constraint leaves nothing, and its neighbours in the batch all of theirs. */
@@ -435,8 +459,8 @@ static void test_group_is_atomic(void **state)
     assert_int_equal(bytes, 0);
     assert_int_equal(find_event(o, b.id, NULL), -ENOENT);
     assert_int_equal(find_event(o, c.id, NULL), 0);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k", 1, 0, NULL), -ENOENT);
-    assert_int_equal(read_value(o, STORE_READ_KV, "first", 5, 0, "v"), 0);
+    assert_int_equal(read_value(o, "k", 1, NULL), -ENOENT);
+    assert_int_equal(read_value(o, "first", 5, "v"), 0);
     assert_int_equal(o->downs, 0);
     event_fini(&a);
     event_fini(&b);
@@ -490,7 +514,7 @@ static void test_lazy(void **state)
     int64_t start = monotonic_ns();
     assert_int_equal(submit_wait(o, g), 0);
     assert_true(monotonic_ns() - start >= STORE_LAZY_MS * 1000000 - 500000);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k", 1, 0, "v"), 0);
+    assert_int_equal(read_value(o, "k", 1, "v"), 0);
     assert_int_equal(submit_wait(o, new_group(0)), 0); /* an empty group is one all the same */
 }
 
@@ -527,7 +551,7 @@ static void test_close(void **state)
     assert_true(read_out.done);
     store_read_free(r);
     owner_open(o, NULL);
-    assert_int_equal(read_value(o, STORE_READ_KV, "k", 1, 0, "v"), 0);
+    assert_int_equal(read_value(o, "k", 1, "v"), 0);
 }
 
 static int count_events(void *ctx, struct event *e)
