@@ -3,8 +3,8 @@
 
     bench.py [--build DIR] [--rounds 3] [--seconds 3] [--json FILE] [NAME]...
 
-NAME: emit run exec worker pending output file memory startup edit idle match validate mount rest lists mcp; not without being
-named, as they take minutes: store, and soak, which emits for `--soak` seconds.
+NAME: emit run exec worker pending output file memory startup edit idle match validate mount rest lists mcp rabbitmq redis kafka;
+not without being named, as they take minutes: store, and soak, which emits for `--soak` seconds.
 
 Floor and daemon are measured in turn in the same rounds on the same disk; each figure is the median of the rounds. A row
 has the floor's figure, the daemon's, their ratio and the limit; the exit code is 1 when a limit is missed. Without a daemon
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 import mcp_rows  # noqa: E402
 import rest  # noqa: E402
-from brokers import RabbitMQ, Redis, serve  # noqa: E402
+from brokers import Kafka, KafkaClient, RabbitMQ, Redis, serve  # noqa: E402
 from harness import Daemon, UnixConnection, custom, documents, file_watch, free_port, pipeline, wait_for  # noqa: E402
 
 CONNECTIONS = 64
@@ -583,6 +583,54 @@ class Bench:
             self.measure(None, lambda: {"more": (backlog(1000000) - backlog(1000)) / 1024},
                          [("Redis list: resident memory, a backlog of a million beside one of 1,000: more", "MiB", "more", 1, "≤1")])
 
+    # -- Kafka --
+
+    def kafka(self) -> None:
+        """Messages of 100 bytes that wait in one partition, until each is recorded and its offset committed, beside a
+        consumer that commits alone. The pipeline is not there, so that nothing else is done with an event."""
+        if not Kafka.installed():
+            print("kafka: not installed (tests/install-brokers.sh)")
+            return
+
+        @contextmanager
+        def server(dir: Path) -> Iterator[Kafka]:
+            with serve(Kafka, dir / "kafka") as kafka:
+                client = kafka.client()
+                client.create("q")
+                for i in range(MESSAGES):
+                    client.produce("q", f"{i:010}" + "x" * 90, partition=0)
+                client.flush()
+                yield kafka
+
+        def committed(kafka: Kafka, group: str) -> int:
+            with closing(KafkaClient(f"127.0.0.1:{kafka.port}")) as client:
+                return client.committed(group, "q")
+
+        def floor() -> Figures:
+            with self.fresh("floor") as dir, server(dir) as kafka:
+                done = subprocess.run([self.tool("floor_kafka"), str(kafka.port), "q", str(PREFETCH), str(MESSAGES)],
+                                      capture_output=True, text=True, check=True)
+                assert committed(kafka, "floor") == MESSAGES, "all committed"
+                return json.loads(done.stdout)
+
+        def daemon() -> Figures:
+            with self.fresh("daemon") as dir, server(dir) as kafka, self.daemon(dir, {}) as d:
+                begin, spent = time.monotonic(), self.processor(d)
+                d.write("m.yaml", documents({
+                    "kind": "trigger", "id": "t", "name": "t", "pipeline_id": "nothing", "trigger_type": "message_queue",
+                    "queue_limit": 1000000,
+                    "config": {"queue_type": "kafka", "connection_url": f"kafka://127.0.0.1:{kafka.port}", "queue_name": "q",
+                               "start": "earliest", "prefetch": PREFETCH}}))
+                wait_for(lambda: self.total(d) == MESSAGES, 120, "all recorded")
+                seconds, spent = time.monotonic() - begin, self.processor(d) - spent
+                d.stop()
+                assert committed(kafka, "triggerd-t") == MESSAGES, "all committed"
+                return {"rate": MESSAGES / seconds, "us": spent * 1e6 / MESSAGES}
+
+        self.measure(floor, daemon, [(f"Kafka: recorded and committed, {MESSAGES}", "1/s", "rate", 1, "≥0.6")])
+        if self.has_daemon:
+            self.measure(None, daemon, [("Kafka: the daemon's processor time a message", "us", "us", 1, "")])
+
     # -- memory over time: not by default, as they take minutes --
 
     def recording(self) -> dict[str, str]:
@@ -890,7 +938,7 @@ def build(dir: Path) -> None:
 
 def main() -> int:
     names = ["emit", "run", "exec", "worker", "pending", "output", "file", "memory", "startup", "edit", "idle", "match", "validate",
-             "mount", "rest", "lists", "mcp", "rabbitmq", "redis", "store", "soak"]
+             "mount", "rest", "lists", "mcp", "rabbitmq", "redis", "kafka", "store", "soak"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(names)} (default: all but the last two)")
     parser.add_argument("--build", type=Path, help="a build directory to take as it is")

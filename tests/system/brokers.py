@@ -666,6 +666,18 @@ class KafkaClient:
                                                              ctypes.byref(low), ctypes.byref(high), 30000))
         return low.value, high.value
 
+    def committed(self, group: str, topic: str, partition: int = 0) -> int:
+        """The group's offset of a partition; below zero where there is none. For a client that is only asked this."""
+        self.options["group.id"] = group
+        parts = self.lib.rd_kafka_topic_partition_list_new(1)
+        try:
+            self.lib.rd_kafka_topic_partition_list_add(parts, topic.encode(), ctypes.c_int32(partition))
+            self.check(self.lib.rd_kafka_committed(self.handle(1), parts, 30000))
+            self.check(parts.contents.elems[0].err)
+            return int(parts.contents.elems[0].offset)
+        finally:
+            self.lib.rd_kafka_topic_partition_list_destroy(parts)
+
     def _headers(self, message: Any) -> list[tuple[str, bytes]]:
         found, headers = [], ctypes.c_void_p()
         name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
