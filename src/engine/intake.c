@@ -306,6 +306,20 @@ static void drop_removed(struct intake *in)
     in->targets.n = n;
 }
 
+/* Whoever brings the same again is told of these events. */
+static void add_identities(const struct intake *in, const struct occurrence *o, struct store_group *g)
+{
+    if (!in->scope && o->n_identities == 0)
+        return;
+    _cleanup_(freep) char *value = dedup_value(in);
+    int64_t until = engine_wall(in->engine) + (int64_t)(dedup_window(in) * 1000);
+    if (in->scope)
+        store_add_dedup(g, in->scope, in->identity, value, until);
+    _cleanup_(freep) char *scope = o->n_identities > 0 ? xasprintf("trigger/%s", in->targets.list[0]->id) : NULL;
+    for (size_t i = 0; i < o->n_identities; i++)
+        store_add_dedup(g, scope, o->identities[i], value, until);
+}
+
 /* Decide, reserve, record. With `joined` the batch is the caller's. */
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined)
 {
@@ -335,10 +349,7 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
             batch_run_insert(b, in->events[i]->run);
         trigger_source_flow(in->targets.list[i]);
     }
-    if (in->scope) {
-        _cleanup_(freep) char *value = dedup_value(in);
-        store_add_dedup(&b->group, in->scope, in->identity, value, engine_wall(e) + (int64_t)(dedup_window(in) * 1000));
-    }
+    add_identities(in, o, &b->group);
     if (o->record)
         o->record(o->record_ctx, &b->group);
     if (!joined)
@@ -491,7 +502,7 @@ static void intake_look_up(struct intake *in)
 
 static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)
 {
-    assert(!o->record);
+    assert(!o->record && o->n_identities == 0);
     in->event_type = xstrdup(o->event_type);
     in->identity = xstrdup(o->identity);
     in->traceparent = xstrdup0(o->traceparent);

@@ -25,6 +25,10 @@ struct occurrence {
      * add; so it must be with an identity, where a look for duplicates comes between. */
     void (*record)(void *ctx, struct store_group *g);
     void *record_ctx;
+    /* Of an active source, where it holds several messages: recorded with the event as those that its trigger has. The
+     * source has looked for them (source_look_up) and has none of them on its way twice. */
+    const char *const *identities;
+    size_t n_identities;
     bool until_end; /* of an active source: after ack() it is also told how the event ended (source_type.ended) */
     bool kept; /* nobody has it but us: while the trigger is paused or in error it waits, whatever its pause_policy.
                   Set for sources that are lossless */

@@ -27,6 +27,7 @@
 #include "model/trigger.h"
 #include "store/store.h"
 
+struct live_event;
 struct loop;
 struct mcp_servers;
 struct secret_dirs;
@@ -54,6 +55,18 @@ struct channel_key {
     bool glob;        /* a pattern over channel names (lang/glob) */
     char mark;        /* not 0: the channel is called `MARK SCOPE TEXT` */
     const char *scope;
+};
+
+/* Does a trigger have an event of this identity? */
+struct source_known {
+    enum {
+        KNOWN_NOT,
+        KNOWN_OPEN,   /* it waits or runs: source_watch() */
+        KNOWN_ENDING, /* it is just ending: ask again */
+        KNOWN_ENDED,
+    } state;
+    enum event_status status; /* of ENDED */
+    struct live_event *event; /* of OPEN; valid in the call */
 };
 
 struct source_type {
@@ -87,6 +100,8 @@ struct source_type {
      * `status` says; EVENT_SKIPPED where there is none, for it was filtered. Where the identity was known, the status of
      * the event that has it, which is told when that ends; a failed event does not make its redelivery a duplicate. */
     void (*ended)(struct source *s, uint64_t token, enum event_status status);
+    /* What source_look_up() asked, once, also after stop(): an answer for each, in order; NULL: it cannot be said now. */
+    void (*known)(struct source *s, uint64_t token, const struct source_known *answers);
     /* The trigger is deleted, or of another type now: add to `g` the deletion of what the type keeps in the store under
      * its id. NULL: nothing. */
     void (*forget)(struct store_group *g, const char *trigger_id);
@@ -96,6 +111,13 @@ struct source_type {
 
 /* Something happened. Borrows `given` for the call. The source's token is settled later, never from inside. */
 void source_occurred(struct source_host *host, const struct occurrence *given, uint64_t token);
+
+/* Which of these identities (NULL: none) does the trigger know? For several in one event: source_type.known() is told
+ * later, and `settles_late` sources wait for it in stop(). Borrows for the call. At most SOURCE_LOOK_UP_MAX. */
+#define SOURCE_LOOK_UP_MAX 1000
+void source_look_up(struct source_host *host, const char *const *identities, size_t n, uint64_t token);
+/* From inside known(), of an open one: ended() is told of `token` when that event has ended. */
+void source_watch(struct source_host *host, const struct source_known *known, uint64_t token);
 
 enum source_state {
     SOURCE_WAITING,   /* nothing is wrong, but what it watches is not there yet: condition `Waiting` */
@@ -116,6 +138,8 @@ const char *source_trigger_id(const struct source_host *host);
 char *source_manifest_dir(const struct source_host *host);
 /* What happened was folded into a later event by the source itself: counted as `debounced`. */
 void source_debounced(struct source_host *host, uint64_t n);
+/* It brought again what was known: counted as `duplicate`. */
+void source_duplicates(struct source_host *host, uint64_t n);
 /* In create(): this is the first source of this trigger ever (what the store has under its id was another's). */
 bool source_is_new(const struct source_host *host);
 

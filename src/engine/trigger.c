@@ -399,6 +399,11 @@ void source_debounced(struct source_host *host, uint64_t n)
     trigger_counted(host->trigger, DECISION_DEBOUNCED, (int64_t)n);
 }
 
+void source_duplicates(struct source_host *host, uint64_t n)
+{
+    trigger_counted(host->trigger, DECISION_DUPLICATE, (int64_t)n);
+}
+
 bool source_is_new(const struct source_host *host)
 {
     return host->trigger->is_new;

@@ -2,8 +2,11 @@
  *
  * A report is one message, or a batch of them, on its way to be an event:
  *
- *   filling ─► (held ⇄) told ─► recorded ─► ended        its messages are settled:
- *                         └────────┴────────────────►    auto: once recorded; manual: once its run has ended
+ *   filling ─► (looking ⇄ held ⇄) told ─► recorded ─► ended        its messages are settled:
+ *                                   └────────┴────────────────►    auto: once recorded; manual: once its run has ended
+ *
+ * Of a batch the identities are looked for first, and what the trigger has already is taken out. Between the look and the
+ * record its identities are claimed: a report that brings one of them again waits until it is recorded, and finds it.
  *
  * Reports go to the engine in the order in which their messages came: after one that could not be recorded (a full
  * queue, a store that fails) the others are held, and it is tried again at resume() or after a while. So what is in
@@ -22,6 +25,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <uthash.h>
 #include <utlist.h>
 
 const struct broker_type *const queue_brokers[QUEUE_TYPES] = {
@@ -31,7 +35,7 @@ const struct broker_type *const queue_brokers[QUEUE_TYPES] = {
     [QUEUE_SQS] = &broker_sqs,
 };
 
-enum stage { FILLING, HELD, TOLD, RECORDED };
+enum stage { FILLING, HELD, LOOKING, TOLD, RECORDED };
 
 struct report {
     enum stage stage;
@@ -39,7 +43,15 @@ struct report {
     size_t bytes;
     struct queue_delivery **messages;
     size_t n, cap;
+    size_t shown; /* of n; behind them are those that came twice in it */
+    bool looked, claimed;
     struct report *prev, *next;
+};
+
+/* An identity that is on its way to be recorded. */
+struct claim {
+    const char *identity; /* the message's */
+    UT_hash_handle hh;
 };
 
 struct source {
@@ -48,8 +60,9 @@ struct source {
     struct queue_config config;
     char *event_type;
     struct queue_member *member;
-    struct report *reports; /* oldest first */
-    size_t held, told;      /* how many are at these stages */
+    struct report *reports;     /* oldest first */
+    size_t held, looking, told; /* how many are at these stages */
+    struct claim *claims;
     bool paused, stopping, going;
     struct queue_backoff backoff;
     struct timer full;  /* closes the one that is being filled */
@@ -61,19 +74,80 @@ struct source {
 
 /* ---- reports ---- */
 
-static struct report *report_new(struct source *s, size_t cap)
+static struct report *report_new(size_t cap)
 {
     struct report *r = xcalloc(1, sizeof(*r));
     r->messages = xcalloc(cap, sizeof(struct queue_delivery *));
     r->cap = cap;
-    DL_APPEND(s->reports, r);
     return r;
+}
+
+static bool has_identity(const struct report *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (r->messages[i]->identity)
+            return true;
+    return false;
+}
+
+static void unclaim(struct source *s, struct report *r)
+{
+    for (size_t i = 0; r->claimed && i < r->shown; i++) {
+        struct claim *c = NULL;
+        if (r->messages[i]->identity)
+            HASH_FIND_STR(s->claims, r->messages[i]->identity, c);
+        if (!c)
+            continue;
+        HASH_DEL(s->claims, c);
+        free(c);
+    }
+    r->claimed = false;
+}
+
+/* The identities of its messages are its own from now on, and those that have one twice stand behind the others. False:
+ * another report has one of them. */
+static bool claim(struct source *s, struct report *r)
+{
+    struct claim *c;
+    if (r->claimed)
+        return true;
+    for (size_t i = 0; i < r->n; i++) {
+        c = NULL;
+        if (r->messages[i]->identity)
+            HASH_FIND_STR(s->claims, r->messages[i]->identity, c);
+        if (c)
+            return false;
+    }
+    _cleanup_(freep) struct queue_delivery **twins = xcalloc(r->n, sizeof(struct queue_delivery *));
+    size_t n_twins = 0;
+    r->shown = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        struct queue_delivery *d = r->messages[i];
+        c = NULL;
+        if (d->identity)
+            HASH_FIND_STR(s->claims, d->identity, c);
+        if (c) {
+            twins[n_twins++] = d;
+            continue;
+        }
+        r->messages[r->shown++] = d;
+        if (!d->identity)
+            continue;
+        c = xcalloc(1, sizeof(*c));
+        c->identity = d->identity;
+        HASH_ADD_KEYPTR(hh, s->claims, c->identity, strlen(c->identity), c);
+    }
+    for (size_t i = 0; i < n_twins; i++)
+        r->messages[r->shown + i] = twins[i];
+    r->claimed = true;
+    return true;
 }
 
 static void report_free(struct source *s, struct report *r)
 {
     DL_DELETE(s->reports, r);
     s->held -= r->stage == HELD;
+    assert(!r->claimed && r->stage != LOOKING);
     free(r->messages);
     free(r->failed);
     free(r);
@@ -82,6 +156,7 @@ static void report_free(struct source *s, struct report *r)
 /* Its messages are settled, and it is gone. */
 static void report_settle(struct source *s, struct report *r, enum queue_settlement how)
 {
+    unclaim(s, r);
     for (size_t i = 0; i < r->n; i++) {
         enum queue_settlement one = how == QUEUE_AGAIN ? queue_requeue(r->messages[i], s->config.max_deliveries) : how;
         if (r->stage < RECORDED)
@@ -91,25 +166,35 @@ static void report_settle(struct source *s, struct report *r, enum queue_settlem
     report_free(s, r);
 }
 
-static cJSON *report_data(const struct report *r, bool batches)
+static bool is_batch(const struct source *s, const struct report *r)
 {
-    if (!batches || r->failed)
-        return r->messages[0]->data;
-    _cleanup_(freep) const cJSON **list = xcalloc(r->n, sizeof(const cJSON *));
-    for (size_t i = 0; i < r->n; i++)
+    return s->config.batch_size > 1 && !r->failed;
+}
+
+static cJSON *report_data(const struct report *r)
+{
+    _cleanup_(freep) const cJSON **list = xcalloc(r->shown, sizeof(const cJSON *));
+    for (size_t i = 0; i < r->shown; i++)
         list[i] = r->messages[i]->data;
-    return queue_batch_data(list, r->n);
+    return queue_batch_data(list, r->shown);
 }
 
 static void report_tell(struct source *s, struct report *r)
 {
-    bool batches = s->config.batch_size > 1;
-    cJSON *data = report_data(r, batches);
+    bool batch = is_batch(s, r);
     const struct queue_delivery *first = r->messages[0];
+    cJSON *data = batch ? report_data(r) : first->data;
+    _cleanup_(freep) const char **identities = batch ? xcalloc(r->shown, sizeof(const char *)) : NULL;
+    size_t n_identities = 0;
+    for (size_t i = 0; batch && i < r->shown; i++)
+        if (r->messages[i]->identity)
+            identities[n_identities++] = r->messages[i]->identity;
     struct occurrence o = {.event_type = s->event_type,
                            .data = data,
-                           .identity = r->n == 1 ? first->identity : NULL,
-                           .traceparent = r->n == 1 ? first->traceparent : NULL,
+                           .identity = batch ? NULL : first->identity,
+                           .identities = identities,
+                           .n_identities = n_identities,
+                           .traceparent = r->shown == 1 ? first->traceparent : NULL,
                            .until_end = s->config.ack_mode == ACK_MANUAL && !r->failed,
                            .failed = r->failed};
     s->held -= r->stage == HELD;
@@ -120,32 +205,108 @@ static void report_tell(struct source *s, struct report *r)
         cJSON_Delete(data);
 }
 
+/* ---- what is known already ---- */
+
+static bool to_look_up(const struct source *s, const struct report *r)
+{
+    return !r->looked && is_batch(s, r) && has_identity(r);
+}
+
+static void look_up(struct source *s, struct report *r)
+{
+    _cleanup_(freep) const char **identities = xcalloc(r->n, sizeof(const char *));
+    for (size_t i = 0; i < r->n; i++)
+        identities[i] = r->messages[i]->identity;
+    s->held--;
+    s->looking++;
+    r->stage = LOOKING;
+    source_look_up(s->host, identities, r->n, (uint64_t)(uintptr_t)r);
+}
+
 /* The held ones, as far as nothing is in their way. */
-static void tell_held(struct source *s)
+static void go_on(struct source *s)
 {
     struct report *r, *next;
-    loop_timer_stop(s->env->loop, &s->again);
+    bool behind = false; /* one that is to be told before */
     size_t left = s->held;
+    if (s->stopping || timer_active(&s->again))
+        return;
     DL_FOREACH_SAFE (s->reports, r, next) {
         if (left == 0)
             break;
+        behind = behind || r->stage == LOOKING;
         if (r->stage != HELD)
             continue;
         left--;
-        report_tell(s, r);
+        if (s->config.batch_size > 1 && !claim(s, r))
+            break;
+        if (to_look_up(s, r)) {
+            look_up(s, r);
+            behind = true;
+        } else if (!behind) {
+            report_tell(s, r);
+        }
     }
+}
+
+static void go_on_later(struct source *s)
+{
+    if (!s->stopping && !timer_active(&s->again))
+        loop_timer_start(s->env->loop, &s->again, queue_backoff_next(&s->backoff, s->env->random));
+}
+
+/* One that another event has: acknowledged, but under `manual` not before that has ended. */
+static void settle_known(struct source *s, struct queue_delivery *d, const struct source_known *known)
+{
+    queue_share_let_go(d);
+    if (s->config.ack_mode == ACK_AUTO || known->state == KNOWN_ENDED) {
+        queue_share_settle(d, QUEUE_DONE);
+        return;
+    }
+    struct report *r = report_new(1);
+    r->messages[r->n++] = d;
+    r->shown = 1;
+    r->stage = RECORDED;
+    DL_PREPEND(s->reports, r); /* the last one may be filling */
+    source_watch(s->host, known, (uint64_t)(uintptr_t)r);
+}
+
+static void take_out(struct source *s, struct report *r, const struct source_known *answers)
+{
+    bool manual = s->config.ack_mode == ACK_MANUAL;
+    size_t n = r->n;
+    unclaim(s, r);
+    r->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct source_known *k = &answers[i];
+        if (k->state == KNOWN_NOT || (manual && k->state == KNOWN_ENDED && k->status == EVENT_FAILED))
+            r->messages[r->n++] = r->messages[i];
+        else
+            settle_known(s, r->messages[i], k);
+    }
+    r->looked = true;
+    bool claimed = claim(s, r); /* as it was just before, or less */
+    assert(claimed);
+    (void)claimed;
+    if (n > r->shown)
+        source_duplicates(s->host, n - r->shown);
+    if (r->n > 0)
+        return;
+    unclaim(s, r);
+    report_free(s, r);
 }
 
 /* It is complete. */
 static void report_close(struct source *s, struct report *r)
 {
     loop_timer_stop(s->env->loop, &s->full);
-    if (s->held == 0 && !s->stopping) {
-        report_tell(s, r);
-        return;
-    }
+    r->shown = r->n;
     r->stage = HELD;
     s->held++;
+    if (s->held == 1 && s->config.batch_size == 1 && !s->stopping)
+        report_tell(s, r);
+    else
+        go_on(s);
 }
 
 static struct report *being_filled(const struct source *s)
@@ -166,7 +327,7 @@ static void time_is_up(struct timer *timer, void *ctx)
 static void try_again(struct timer *timer, void *ctx)
 {
     (void)timer;
-    tell_held(ctx);
+    go_on(ctx);
 }
 
 /* ---- what the consumer tells ---- */
@@ -193,7 +354,8 @@ static void delivered(void *ctx, struct queue_delivery *d)
         r = NULL;
     }
     if (!r) {
-        r = report_new(s, size);
+        r = report_new(size);
+        DL_APPEND(s->reports, r);
         r->failed = failed;
         if (size > 1)
             loop_timer_start(s->env->loop, &s->full, (int64_t)(s->config.batch_timeout_seconds * 1000 + 0.5));
@@ -269,8 +431,9 @@ static void leave(struct source *s)
             report_settle(s, r, r->stage == RECORDED ? QUEUE_DONE : QUEUE_BACK);
             continue;
         }
-        if (r->stage == RECORDED && !r->messages[0]->identity)
+        if (r->stage == RECORDED && !has_identity(r))
             source_withdraw(s->host, (uint64_t)(uintptr_t)r);
+        unclaim(s, r);
         for (size_t i = 0; i < r->n; i++) {
             if (r->stage < RECORDED)
                 queue_share_let_go(r->messages[i]);
@@ -283,7 +446,7 @@ static void leave(struct source *s)
 
 static void leave_if_settled(struct source *s)
 {
-    if (s->stopping && !s->going && s->told == 0)
+    if (s->stopping && !s->going && s->told == 0 && s->looking == 0)
         leave(s);
 }
 
@@ -308,7 +471,8 @@ static void resume(struct source *s)
 {
     s->paused = false;
     queue_backoff_reset(&s->backoff);
-    tell_held(s);
+    loop_timer_stop(s->env->loop, &s->again);
+    go_on(s);
     queue_member_resume(s->member);
 }
 
@@ -317,6 +481,7 @@ static void ack(struct source *s, uint64_t token)
     struct report *r = (struct report *)(uintptr_t)token;
     s->told--;
     queue_backoff_reset(&s->backoff);
+    unclaim(s, r);
     for (size_t i = 0; i < r->n; i++)
         queue_share_let_go(r->messages[i]);
     r->stage = RECORDED;
@@ -327,6 +492,8 @@ static void ack(struct source *s, uint64_t token)
                                                                                                : QUEUE_DONE);
     else if (s->config.ack_mode == ACK_AUTO)
         report_settle(s, r, QUEUE_DONE);
+    if (s->held > 0)
+        go_on(s);
     leave_if_settled(s);
 }
 
@@ -337,9 +504,27 @@ static void nack(struct source *s, uint64_t token, const char *why)
     s->told--;
     r->stage = HELD;
     s->held++;
-    if (!s->stopping && !timer_active(&s->again))
-        loop_timer_start(s->env->loop, &s->again, queue_backoff_next(&s->backoff, s->env->random));
+    go_on_later(s);
     leave_if_settled(s);
+}
+
+static void known(struct source *s, uint64_t token, const struct source_known *answers)
+{
+    struct report *r = (struct report *)(uintptr_t)token;
+    bool sure = answers != NULL;
+    for (size_t i = 0; sure && s->config.ack_mode == ACK_MANUAL && i < r->n; i++)
+        sure = answers[i].state != KNOWN_ENDING;
+    s->looking--;
+    s->held++;
+    r->stage = HELD;
+    if (s->stopping) {
+        leave_if_settled(s);
+    } else if (sure) {
+        take_out(s, r, answers);
+        go_on(s);
+    } else {
+        go_on_later(s);
+    }
 }
 
 static void ended(struct source *s, uint64_t token, enum event_status status)
@@ -378,4 +563,5 @@ const struct source_type source_message_queue = {
     .ack = ack,
     .nack = nack,
     .ended = ended,
+    .known = known,
 };

@@ -166,6 +166,11 @@ void store_read_free(struct store_read *r)
     for (size_t i = 0; i < r->n_lookups; i++)
         free(r->lookups[i].value);
     free(r->lookups);
+    for (size_t i = 0; i < r->n_seen; i++) {
+        free(r->seen[i].key);
+        free(r->seen[i].event);
+    }
+    free(r->seen);
     free(r->value);
     free(r);
 }

@@ -10,6 +10,7 @@
 enum fixed {
     FIXED_EVENT,
     FIXED_DEDUP,
+    FIXED_SEEN,
     FIXED_KV,
     FIXED_KV_PAGE,
     FIXED_COUNTS,
@@ -27,6 +28,8 @@ struct reader {
 
 static const char *const fixed_texts[FIXED_N] = {
     [FIXED_DEDUP] = "SELECT value FROM dedup WHERE scope=?1 AND key=?2 AND expires_ms>?3",
+    [FIXED_SEEN] = "SELECT d.value->>'$.events[0]',e.status FROM dedup d LEFT JOIN events e "
+                   "ON e.id=d.value->>'$.events[0]' WHERE d.scope=?1 AND d.key=?2 AND d.expires_ms>?3",
     [FIXED_KV] = "SELECT value FROM kv WHERE scope=?1 AND key=?2",
     [FIXED_KV_PAGE] = "SELECT key,value FROM kv WHERE scope=?1 AND key>?2 ORDER BY key LIMIT ?3",
     [FIXED_COUNTS] =
@@ -412,6 +415,30 @@ static int read_lookups(struct reader *t, struct store_read *r)
     return SQLITE_OK;
 }
 
+static int read_seen(struct reader *t, struct store_read *r)
+{
+    sqlite3_stmt *st = fixed_statement(t, FIXED_SEEN);
+    if (!st)
+        return sqlite3_errcode(t->db);
+    bind_text(st, 1, r->scope);
+    sqlite3_bind_int64(st, 3, r->now_ms);
+    for (size_t i = 0; i < r->n_seen; i++) {
+        struct store_seen *seen = &r->seen[i];
+        if (!seen->key)
+            continue;
+        bind_text(st, 2, seen->key);
+        int rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW) {
+            seen->event = column_dup(st, 0);
+            seen->status = sqlite3_column_type(st, 1) == SQLITE_NULL ? -1 : sqlite3_column_int(st, 1);
+        }
+        rc = end_statement(st, rc);
+        if (rc != SQLITE_OK && rc != SQLITE_DONE)
+            return rc;
+    }
+    return SQLITE_OK;
+}
+
 static struct store_pair pair_of(sqlite3_stmt *st)
 {
     const void *key = sqlite3_column_blob(st, 0), *value = sqlite3_column_blob(st, 1);
@@ -490,6 +517,8 @@ static int run_query(struct reader *t, struct store_read *r)
         return read_lookups(t, r);
     case STORE_READ_KV:
         return read_value(t, r);
+    case STORE_READ_SEEN:
+        return read_seen(t, r);
     case STORE_READ_KV_PAGE:
         return read_pairs(t, r);
     case STORE_READ_STATS:

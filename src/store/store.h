@@ -110,6 +110,7 @@ enum store_read_type {
     STORE_READ_RUN,    /* id → runs[0] with its pipeline text, steps (without output bytes); -ENOENT */
     STORE_READ_STEP,   /* id (of the run), step_id → steps[0] with out and err; -ENOENT */
     STORE_READ_DEDUP,  /* lookups, now_ms → the value of each */
+    STORE_READ_SEEN,   /* scope, seen, now_ms → the first event of each key, and how it stands */
     STORE_READ_STATS,  /* since_ms → counts by event status */
     STORE_READ_KV,     /* scope, key → value; -ENOENT */
     STORE_READ_KV_PAGE, /* scope, key (NULL: from the start), page_size → pairs behind that key, in order of keys; none: 0 */
@@ -137,6 +138,13 @@ struct store_lookup {
     size_t value_len;
 };
 
+/* The same, asking for the event that has it. */
+struct store_seen {
+    char *key;   /* asked; owned by the read; NULL: none, and unknown */
+    char *event; /* the first one that has it, owned by the read; NULL: unknown or expired */
+    int status;  /* of that event; -1: it is no longer kept */
+};
+
 struct store_read {
     struct store_read *next;
     enum store_read_type type;
@@ -148,6 +156,8 @@ struct store_read {
     size_t n_lookups;
     int64_t page, page_size; /* page from 1; at most 10000 rows a page */
     int64_t now_ms, since_ms;
+    struct store_seen *seen; /* answered in place */
+    size_t n_seen;
     bool no_total; /* the caller does not want the count */
     /* answered; owned by the read */
     struct event *events;

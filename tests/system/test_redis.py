@@ -336,6 +336,53 @@ def test_killed_while_runs_last(make_daemon: Callable[..., Daemon], redis: Redis
         assert len(events) == 3, "an id makes one event"
 
 
+@pytest.mark.parametrize("ack", ["auto", "manual"])
+def test_a_batch_killed_before_it_is_acknowledged(make_daemon: Callable[..., Daemon], redis: Redis, ack: str) -> None:
+    d = make_daemon()
+    gate = Gate(d.data)
+    with Proxy(redis.port) as proxy:
+        d.write("m.yaml", pipeline("p", gate.step()), queue("t", proxy.port, "log", redis_mode="stream", batch_size=10,
+                                                            batch_timeout_seconds=2, ack_mode=ack))
+        d.start()
+        wait_for(lambda: connected(d, "t"))
+        for i in range(7):
+            redis.call("XADD", "log", "*", "body", i)
+        wait_for(lambda: "7 in flight" in d.condition("t", "Connected")["message"], what="taken")
+        proxy.hold()  # from now on no acknowledgement gets through
+        d.wait_events(1, "t")
+        wait_for(lambda: len(gate.lines("start")) == 1)
+        d.kill_tree()
+        assert redis.call("XPENDING", "log", "triggerd-t")[0] == 7, "nothing was acknowledged"
+        for i in range(7, 10):
+            redis.call("XADD", "log", "*", "body", i)
+        proxy.cut()
+        proxy.flow()
+        d.start()  # now all ten come as one batch
+        wait_for(lambda: d.metric("triggerd_decisions_total", trigger="t", decision="duplicate") == 7
+                 and len(d.events("t")) == 2, what="the seven were known")
+
+        def held() -> int:
+            return redis.call("XPENDING", "log", "triggerd-t")[0]
+
+        if ack == "auto":
+            wait_for(lambda: held() == 0, what="acknowledged")
+        else:
+                never(lambda: held() < 10, 0.3)  # the event of the seven has not ended
+        gate.open()
+        wait_for(lambda: held() == 0, what="acknowledged")
+    assert sorted(bodies(d.settle("t"))) == [list(range(7)), [7, 8, 9]]
+
+
+def test_a_failed_batch_comes_again(daemon: Daemon, redis: Redis) -> None:
+    start(daemon, pipeline("p", script("exit 1")),
+          queue("t", redis.port, "log", redis_mode="stream", batch_size=3, batch_timeout_seconds=30, ack_mode="manual",
+                max_deliveries=2))
+    for i in range(3):
+        redis.call("XADD", "log", "*", "body", i)
+    wait_for(lambda: redis.call("XLEN", "log.dead") == 3 and redis.call("XPENDING", "log", "triggerd-t")[0] == 0)
+    assert bodies(daemon.settle("t")) == [[0, 1, 2]] * 2, "a failed event makes no duplicates"
+
+
 def test_two_daemons_one_killed(make_daemon: Callable[..., Daemon], redis: Redis) -> None:
     a, b = make_daemon("a"), make_daemon("b")
     for d in (a, b):

@@ -123,8 +123,15 @@ static const struct broker_type *const types[QUEUE_TYPES] = {&fake, &fake, &fake
 
 struct told {
     uint64_t token;
-    char *text, *identity, *failed, *traceparent, *event_type;
+    char *text, *identity, *identities, *failed, *traceparent, *event_type;
     bool until_end;
+};
+
+/* Of a batch: who of it is known? */
+struct ask {
+    uint64_t token;
+    size_t n;
+    char *identities; /* `-` for one that has none */
 };
 
 struct source_host {
@@ -133,6 +140,11 @@ struct source_host {
     struct trigger trigger;
     struct told told[64]; /* not settled yet, or not ended, in order */
     size_t n_told, n_ever;
+    struct ask asks[8]; /* not answered yet, in order */
+    size_t n_asks;
+    uint64_t watched[8];
+    size_t n_watched;
+    uint64_t duplicates;
     enum source_state state;
     char reason[64], message[256];
     unsigned reports;
@@ -142,6 +154,14 @@ struct source_host {
     bool gone;
 };
 
+static char *join(const char *const *list, size_t n)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&b, "%s%s", i ? " " : "", list[i] ? list[i] : "-");
+    return n ? buf_steal(&b) : NULL;
+}
+
 void source_occurred(struct source_host *host, const struct occurrence *given, uint64_t token)
 {
     assert_true(host->n_told < ARRAY_SIZE(host->told));
@@ -149,10 +169,28 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     host->told[host->n_told++] = (struct told){.token = token,
                                                .text = value_print(given->data),
                                                .identity = xstrdup0(given->identity),
+                                               .identities = join(given->identities, given->n_identities),
                                                .failed = xstrdup0(given->failed),
                                                .traceparent = xstrdup0(given->traceparent),
                                                .event_type = xstrdup(given->event_type),
                                                .until_end = given->until_end};
+}
+
+void source_look_up(struct source_host *host, const char *const *identities, size_t n, uint64_t token)
+{
+    assert_true(host->n_asks < ARRAY_SIZE(host->asks) && n <= SOURCE_LOOK_UP_MAX);
+    host->asks[host->n_asks++] = (struct ask){token, n, join(identities, n)};
+}
+
+void source_watch(struct source_host *host, const struct source_known *known, uint64_t token)
+{
+    assert_true(known->state == KNOWN_OPEN && host->n_watched < ARRAY_SIZE(host->watched));
+    host->watched[host->n_watched++] = token;
+}
+
+void source_duplicates(struct source_host *host, uint64_t n)
+{
+    host->duplicates += n;
 }
 
 void source_report(struct source_host *host, enum source_state state, const char *reason, const char *message)
@@ -203,6 +241,7 @@ static void told_free(struct told *t)
 {
     free(t->text);
     free(t->identity);
+    free(t->identities);
     free(t->failed);
     free(t->traceparent);
     free(t->event_type);
@@ -237,6 +276,37 @@ static void end(struct source_host *h, size_t i, enum event_status status)
 {
     uint64_t token = h->told[i].token;
     told_drop(h, i);
+    source_message_queue.ended(h->source, token, status);
+}
+
+/* The i-th look-up is answered, a letter for each: `-` not known, `c` completed, `f` failed, `o` open, `e` just ending.
+ * NULL: it failed. */
+static void answer(struct source_host *h, size_t i, const char *letters)
+{
+    struct source_known answers[8];
+    assert_true(i < h->n_asks);
+    struct ask a = h->asks[i];
+    memmove(&h->asks[i], &h->asks[i + 1], (h->n_asks - i - 1) * sizeof(a));
+    h->n_asks--;
+    free(a.identities);
+    for (size_t k = 0; letters && k < a.n; k++) {
+        char c = letters[k];
+        answers[k] = (struct source_known){.state = c == '-'   ? KNOWN_NOT
+                                                    : c == 'o' ? KNOWN_OPEN
+                                                    : c == 'e' ? KNOWN_ENDING
+                                                               : KNOWN_ENDED,
+                                           .status = c == 'f' ? EVENT_FAILED : EVENT_COMPLETED};
+    }
+    assert_true(!letters || strlen(letters) == a.n);
+    source_message_queue.known(h->source, a.token, letters ? answers : NULL);
+}
+
+/* What was watched first has ended. */
+static void watched_end(struct source_host *h, enum event_status status)
+{
+    assert_true(h->n_watched > 0);
+    uint64_t token = h->watched[0];
+    memmove(h->watched, h->watched + 1, --h->n_watched * sizeof(token));
     source_message_queue.ended(h->source, token, status);
 }
 
@@ -335,8 +405,12 @@ static int teardown(void **state)
     struct rig *r = *state;
     for (size_t i = 0; i < r->n_hosts; i++) {
         struct source_host *h = &r->hosts[i];
-        if (!h->gone)
-            stop(r, h);
+        if (!h->gone) {
+            stop_begin(h);
+            while (h->n_asks > 0)
+                answer(h, 0, NULL);
+            UNTIL(h->gone);
+        }
         while (h->n_told > 0)
             told_drop(h, 0);
         fields_fini(&queue_source_fields, h->trigger.config);
@@ -354,6 +428,20 @@ static void deliver(struct broker *b, uint64_t tag, const char *body)
 {
     queue_delivered(b->host, tag, &(struct queue_message){.body = body, .len = strlen(body)});
 }
+
+/* Each has its tag as identity: `i7`. Tags to their end, 0. */
+static void deliver_named(struct broker *b, const uint64_t *tags)
+{
+    for (; *tags; tags++) {
+        char body[24], identity[24];
+        snprintf(body, sizeof(body), "%d", (int)*tags % 100);
+        snprintf(identity, sizeof(identity), "i%d", (int)*tags % 100);
+        queue_delivered(b->host, *tags,
+                        &(struct queue_message){.body = body, .len = strlen(body), .identity = identity});
+    }
+}
+
+#define NAMED(...) ((const uint64_t[]){__VA_ARGS__, 0})
 
 static void assert_log(const struct broker *b, const char *expected)
 {
@@ -667,6 +755,184 @@ static void batches_have_a_bound_in_bytes(void **state)
     assert_log(brokers, " 1:done 2:done 3:done 4:done");
 }
 
+/* ---- what came again in a batch ---- */
+
+#define BATCHES_OF_3 "\"batch_size\":3,\"batch_timeout_seconds\":3600"
+#define MANUAL_BATCHES BATCHES_OF_3 ",\"ack_mode\":\"manual\""
+
+static void known_messages_are_taken_out(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", BATCHES_OF_3);
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver_named(b, NAMED(1, 2, 3));
+    assert_int_equal(h->n_asks, 1);
+    assert_string_equal(h->asks[0].identities, "i1 i2 i3");
+    assert_int_equal(h->n_told, 0);
+    answer(h, 0, "---");
+    assert_string_equal(h->told[0].identities, "i1 i2 i3");
+    assert_null(h->told[0].identity);
+    assert_int_equal(h->duplicates, 0);
+    ack(h, 0); /* and the broker never hears of it */
+    assert_log(b, " 1:done 2:done 3:done");
+    deliver_named(b, NAMED(102, 9, 103));
+    answer(h, 0, "c-f"); /* recorded is recorded, however its run ended */
+    assert_log(b, " 1:done 2:done 3:done 102:done 103:done");
+    assert_string_equal(h->told[0].identities, "i9");
+    assert_string_equal(h->told[0].text, "{\"body\":[9],\"messages\":[{\"body\":9}]}");
+    assert_int_equal(h->duplicates, 2);
+    ack(h, 0);
+    deliver_named(b, NAMED(201, 203, 209));
+    answer(h, 0, "oec"); /* auto: nobody waits for an end */
+    assert_int_equal(h->n_told, 0);
+    assert_int_equal(h->n_watched, 0);
+    assert_int_equal(h->duplicates, 5);
+    assert_log(b, " 1:done 2:done 3:done 102:done 103:done 9:done 201:done 203:done 209:done");
+}
+
+static void batches_are_told_in_the_order_they_came(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", BATCHES_OF_3);
+    UNTIL(brokers);
+    deliver_named(brokers, NAMED(1, 2, 3, 4, 5, 6));
+    for (uint64_t i = 7; i <= 9; i++)
+        deliver(brokers, i, "7"); /* without identities: nothing to ask */
+    assert_int_equal(h->n_asks, 2);
+    answer(h, 1, "--c");
+    assert_int_equal(h->n_told, 0);
+    answer(h, 0, NULL); /* it cannot be said now */
+    assert_int_equal(h->n_told, 0);
+    UNTIL(h->n_asks == 1);
+    assert_string_equal(h->asks[0].identities, "i1 i2 i3");
+    answer(h, 0, "-c-");
+    assert_int_equal(h->n_told, 3);
+    assert_string_equal(h->told[0].identities, "i1 i3");
+    assert_string_equal(h->told[1].identities, "i4 i5");
+    assert_null(h->told[2].identities);
+    for (size_t i = 0; i < 3; i++)
+        ack(h, 0);
+    assert_log(brokers, " 6:done 2:done 1:done 3:done 4:done 5:done 7:done 8:done 9:done");
+}
+
+/* What is on its way to be recorded is not told a second time. */
+static void unrecorded_identities_are_waited_for(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", BATCHES_OF_3);
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver_named(b, NAMED(1, 2, 3, 103, 4, 5, 6, 7, 8));
+    assert_int_equal(h->n_asks, 1);
+    answer(h, 0, "---");
+    assert_int_equal(h->n_asks, 0);
+    nack(h, 0);
+    UNTIL(h->n_told == 1); /* without another look */
+    assert_int_equal(h->n_asks, 0);
+    ack(h, 0);
+    assert_int_equal(h->n_asks, 2);
+    assert_string_equal(h->asks[0].identities, "i3 i4 i5");
+    answer(h, 0, "c--");
+    assert_string_equal(h->told[0].identities, "i4 i5");
+    answer(h, 0, "---");
+    assert_string_equal(h->told[1].identities, "i6 i7 i8");
+    /* A poisoned one stands alone, and waits as well. */
+    queue_delivered(b->host, 204, &(struct queue_message){.body = "4", .len = 1, .identity = "i4", .deliveries = 9});
+    assert_int_equal(h->n_told, 2);
+    ack(h, 0);
+    assert_int_equal(h->n_told, 2);
+    assert_string_equal(h->told[1].identity, "i4");
+    assert_non_null(h->told[1].failed);
+    ack(h, 0);
+    ack(h, 0);
+    assert_log(b, " 1:done 2:done 3:done 103:done 4:done 5:done 6:done 7:done 8:done 204:done");
+}
+
+static void twins_in_a_batch_are_one(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", MANUAL_BATCHES);
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver_named(b, NAMED(1, 101, 2));
+    assert_string_equal(h->asks[0].identities, "i1 i2 i1");
+    answer(h, 0, "---");
+    assert_string_equal(h->told[0].identities, "i1 i2");
+    assert_string_equal(h->told[0].text, "{\"body\":[1,2],\"messages\":[{\"body\":1},{\"body\":2}]}");
+    assert_int_equal(h->duplicates, 1);
+    ack(h, 0);
+    assert_log(b, "");
+    end(h, 0, EVENT_COMPLETED);
+    assert_log(b, " 1:done 2:done 101:done");
+}
+
+static void known_messages_wait_for_the_end_of_their_event(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", MANUAL_BATCHES);
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver_named(b, NAMED(1, 2, 3));
+    answer(h, 0, "ofc");
+    assert_log(b, " 3:done");
+    assert_string_equal(h->told[0].identities, "i2"); /* a failed event does not make it a duplicate */
+    assert_int_equal(h->duplicates, 2);
+    deliver_named(b, NAMED(4)); /* is filling meanwhile */
+    watched_end(h, EVENT_COMPLETED);
+    assert_log(b, " 3:done 1:done");
+    ack(h, 0);
+    end(h, 0, EVENT_COMPLETED);
+    deliver_named(b, NAMED(5, 6));
+    answer(h, 0, "oe-");
+    assert_int_equal(h->n_watched, 0); /* nothing is done by half */
+    UNTIL(h->n_asks == 1);
+    answer(h, 0, "of-");
+    assert_string_equal(h->told[0].identities, "i5 i6");
+    watched_end(h, EVENT_FAILED); /* on_failure: requeue */
+    assert_log(b, " 3:done 1:done 2:done 4:again");
+    ack(h, 0);
+}
+
+static void of_two_that_share_one_has_it(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *a = start(r, "a", BATCHES_OF_3), *b = start(r, "b", BATCHES_OF_3);
+    UNTIL(brokers);
+    turn(r);
+    assert_int_equal(n_created, 1);
+    deliver_named(brokers, NAMED(1, 2, 3));
+    answer(a, 0, "cc-");
+    assert_string_equal(a->told[0].identities, "i3");
+    answer(b, 0, "---");
+    assert_string_equal(b->told[0].text, "{\"body\":[1,2,3],\"messages\":[{\"body\":1},{\"body\":2},{\"body\":3}]}");
+    ack(a, 0);
+    assert_log(brokers, "");
+    ack(b, 0);
+    assert_log(brokers, " 1:done 2:done 3:done");
+}
+
+static void a_look_up_is_waited_for(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", MANUAL_BATCHES);
+    UNTIL(brokers);
+    deliver_named(brokers, NAMED(1, 2, 3));
+    answer(h, 0, "o--");
+    ack(h, 0); /* i2 and i3, which have not started; of a batch with an identity nothing is withdrawn */
+    deliver_named(brokers, NAMED(4, 5, 6));
+    stop_begin(h);
+    turn(r);
+    assert_false(h->gone);
+    assert_true(!brokers->stopping);
+    answer(h, 0, "co-");
+    UNTIL(h->gone);
+    assert_string_equal(last_log, ""); /* all is the server's again */
+    assert_int_equal(h->n_told, 1);
+    assert_int_equal(h->n_watched, 1);
+    assert_int_equal(h->n_withdrawn, 0);
+}
+
 /* ---- sharing ---- */
 
 static void triggers_share_what_is_equal(void **state)
@@ -863,6 +1129,13 @@ int main(void)
         TEST(on_failure_chooses),
         TEST(batches_close_when_full_or_in_time),
         TEST(batches_have_a_bound_in_bytes),
+        TEST(known_messages_are_taken_out),
+        TEST(batches_are_told_in_the_order_they_came),
+        TEST(unrecorded_identities_are_waited_for),
+        TEST(twins_in_a_batch_are_one),
+        TEST(known_messages_wait_for_the_end_of_their_event),
+        TEST(of_two_that_share_one_has_it),
+        TEST(a_look_up_is_waited_for),
         TEST(triggers_share_what_is_equal),
         TEST(the_heaviest_settlement_wins),
         TEST(names_are_not_shared),

@@ -353,6 +353,39 @@ static void test_pages_of_keys(void **state)
     assert_int_equal(read_page(o, NULL, 0, text), 1);
 }
 
+/* Of several keys at once the first event, and its status where it is still kept. */
+static void check_seen(struct owner *o, int64_t expires)
+{
+    static const char *const keys[] = {"a", NULL, "b", "none", "c"};
+    struct event e = make_event(o->port, "t", 1);
+    e.status = EVENT_FAILED;
+    _cleanup_(freep) char *value = xasprintf("{\"body\":\"0\",\"events\":[\"%s\",\"x\"]}", e.id);
+    struct store_group *g = new_group(0);
+    store_add_event_insert(g, &e);
+    store_add_dedup(g, "seen", "a", value, expires);
+    store_add_dedup(g, "seen", "b", "{\"events\":[\"gone\"]}", expires);
+    store_add_dedup(g, "seen", "c", value, expires - 1000);
+    store_add_dedup(g, "other", "none", value, expires);
+    assert_int_equal(submit_wait(o, g), 0);
+    struct store_read *r = store_read_new(STORE_READ_SEEN, NULL, NULL);
+    r->scope = xstrdup("seen");
+    r->seen = xcalloc(ARRAY_SIZE(keys), sizeof(*r->seen));
+    r->n_seen = ARRAY_SIZE(keys);
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        r->seen[i].key = xstrdup0(keys[i]);
+    r->now_ms = expires - 1000;
+    assert_int_equal(read_wait(o, r), 0);
+    assert_string_equal(r->seen[0].event, e.id);
+    assert_int_equal(r->seen[0].status, EVENT_FAILED);
+    assert_null(r->seen[1].event);
+    assert_string_equal(r->seen[2].event, "gone");
+    assert_int_equal(r->seen[2].status, -1);
+    assert_null(r->seen[3].event);
+    assert_null(r->seen[4].event);
+    store_read_free(r);
+    event_fini(&e);
+}
+
 static void test_keys(void **state)
 {
     struct owner *o = *state;
@@ -375,6 +408,7 @@ static void test_keys(void **state)
     assert_int_equal(read_value(o, "a\0b", 3, "v2"), 0);
     assert_int_equal(read_value(o, "", 0, ""), 0);
     assert_int_equal(read_value(o, "a", 1, NULL), -ENOENT);
+    check_seen(o, expires);
     size_t sum = 0;
     assert_int_equal(store_load_kv(o->port, "s", count_kv, &sum, NULL), 0);
     assert_int_equal(sum, 2 + 30 + 2000);
