@@ -386,6 +386,16 @@ static void compile_node(struct compiler *c, const cJSON *node, const char *wher
     }
 }
 
+struct template *template_field(const char *text, unsigned flags, const cJSON *node, const char *path,
+                                struct issues *issues)
+{
+    struct template *t = NULL;
+    struct error err = ERROR_INIT;
+    if (template_compile(text, flags, &t, &err) < 0)
+        issue_add(issues, path, node, "%s (at character %u)", err.message, err.column);
+    return t;
+}
+
 int template_tree_compile(const cJSON *tree, unsigned flags, const char *path, struct template_tree **ret,
                           struct issues *issues)
 {

@@ -75,6 +75,10 @@ void template_each_path(const struct template *t, template_path_fn *fn, void *ct
 /* Called for each reference, `${…}` and all. */
 void template_each_reference(const struct template *t, void (*fn)(void *ctx, const char *text), void *ctx);
 
+/* The text of one field of a manifest: what is wrong becomes an issue with `node` at `path`. NULL then. */
+struct template *template_field(const char *text, unsigned flags, const cJSON *node, const char *path,
+                                struct issues *issues);
+
 /* All strings of a JSON tree. */
 struct template_tree;
 

@@ -59,10 +59,8 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     size_t before = issues->errors;
     struct program *p = xcalloc(1, sizeof(*p));
     char at[FIELD_PATH_MAX];
-    struct error err = ERROR_INIT;
-    if (template_compile(c->endpoint, TEMPLATE_TEXT, &p->endpoint, &err) < 0)
-        issue_add(issues, field_path(at, path, "endpoint"), value_get(node, "endpoint"), "%s (at character %u)",
-                  err.message, err.column);
+    p->endpoint = template_field(c->endpoint, TEMPLATE_TEXT, value_get(node, "endpoint"),
+                                 field_path(at, path, "endpoint"), issues);
     if (c->data)
         template_tree_compile(value_get(node, "data"), 0, field_path(at, path, "data"), &p->data, issues);
     if (issues->errors != before) {

@@ -142,15 +142,6 @@ const char exec_rules[] =
     "'env': {'propertyNames': {'pattern': '^[^=]+$', 'not': {'pattern': '^TRIGGERD_(NODE_ID|RUN_ID|STEP_ID"
     "|PIPELINE_ID|ATTEMPT|IDEMPOTENCY_KEY|EVENT_ID|TRIGGER_ID|TAG)$'}}}}}]";
 
-static struct template *compile_text(const char *text, const cJSON *node, const char *path, struct issues *issues)
-{
-    struct template *t = NULL;
-    struct error err = ERROR_INIT;
-    if (template_compile(text, TEMPLATE_TEXT | TEMPLATE_SECRETS, &t, &err) < 0)
-        issue_add(issues, path, node, "%s (at character %u)", err.message, err.column);
-    return t;
-}
-
 static void add_reference(void *ctx, const char *text)
 {
     struct buf *b = ctx;
@@ -211,20 +202,22 @@ int exec_compile(const struct step *step, const cJSON *node, const char *path, v
     p->args = xcalloc(c->command.n, sizeof(*p->args));
     for (size_t i = 0; i < c->command.n; i++) {
         const cJSON *item = cJSON_IsArray(command) ? cJSON_GetArrayItem(command, (int)i) : command;
-        p->args[p->n_args] = compile_text(c->command.items[i], item, field_path_index(item_path, at, i), issues);
+        p->args[p->n_args] = template_field(c->command.items[i], TEMPLATE_TEXT | TEMPLATE_SECRETS, item,
+                                            field_path_index(item_path, at, i), issues);
         warn_of_argument(p->args[p->n_args++], item, item_path, issues);
     }
     if (c->script)
         compile_script(c->script, value_get(node, "script"), field_path(at, path, "script"), p, issues);
     if (c->cwd)
-        p->cwd = compile_text(c->cwd, value_get(node, "cwd"), field_path(at, path, "cwd"), issues);
+        p->cwd = template_field(c->cwd, TEMPLATE_TEXT | TEMPLATE_SECRETS, value_get(node, "cwd"),
+                                field_path(at, path, "cwd"), issues);
     p->env = xcalloc(c->env ? (size_t)cJSON_GetArraySize(c->env) : 0, sizeof(*p->env));
     const cJSON *item;
     cJSON_ArrayForEach (item, c->env) {
         field_path(item_path, field_path(at, path, "env"), item->string);
         p->env[p->n_env].name = xstrdup(item->string);
-        p->env[p->n_env++].value =
-            compile_text(item->valuestring, value_get(value_get(node, "env"), item->string), item_path, issues);
+        p->env[p->n_env++].value = template_field(item->valuestring, TEMPLATE_TEXT | TEMPLATE_SECRETS,
+                                                  value_get(value_get(node, "env"), item->string), item_path, issues);
     }
     if (issues->errors != before) {
         exec_program_free(p);

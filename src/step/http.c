@@ -189,15 +189,6 @@ static void free_program(void *program)
     free(p);
 }
 
-static struct template *compile_text(const char *text, const cJSON *node, const char *path, struct issues *issues)
-{
-    struct template *t = NULL;
-    struct error err = ERROR_INIT;
-    if (template_compile(text, TEMPLATE_TEXT | TEMPLATE_SECRETS, &t, &err) < 0)
-        issue_add(issues, path, node, "%s (at character %u)", err.message, err.column);
-    return t;
-}
-
 static int compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
                    struct issues *issues)
 {
@@ -205,7 +196,8 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     size_t before = issues->errors;
     struct program *p = xcalloc(1, sizeof(*p));
     char at[FIELD_PATH_MAX], item_path[FIELD_PATH_MAX];
-    p->url = compile_text(c->url, value_get(node, "url"), field_path(at, path, "url"), issues);
+    p->url = template_field(c->url, TEMPLATE_TEXT | TEMPLATE_SECRETS, value_get(node, "url"),
+                            field_path(at, path, "url"), issues);
     p->headers = xcalloc(c->headers ? (size_t)cJSON_GetArraySize(c->headers) : 0, sizeof(*p->headers));
     field_path(at, path, "headers");
     const cJSON *item;
@@ -213,13 +205,15 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
         field_path(item_path, at, item->string);
         p->headers[p->n_headers].name = xstrdup(item->string);
         p->headers[p->n_headers++].value =
-            compile_text(item->valuestring, value_get(value_get(node, "headers"), item->string), item_path, issues);
+            template_field(item->valuestring, TEMPLATE_TEXT | TEMPLATE_SECRETS,
+                           value_get(value_get(node, "headers"), item->string), item_path, issues);
     }
     if (c->body)
         template_tree_compile(value_get(node, "body"), TEMPLATE_SECRETS, field_path(at, path, "body"), &p->body,
                               issues);
     if (cJSON_IsString(c->proxy))
-        p->proxy = compile_text(c->proxy->valuestring, value_get(node, "proxy"), field_path(at, path, "proxy"), issues);
+        p->proxy = template_field(c->proxy->valuestring, TEMPLATE_TEXT | TEMPLATE_SECRETS, value_get(node, "proxy"),
+                                  field_path(at, path, "proxy"), issues);
     if (issues->errors != before) {
         free_program(p);
         return -EINVAL;

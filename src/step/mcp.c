@@ -75,16 +75,6 @@ static void free_program(void *program)
     free(p);
 }
 
-static void compile_text(const char *text, const char *name, const cJSON *node, const char *path, struct template **ret,
-                         struct issues *issues)
-{
-    char at[FIELD_PATH_MAX];
-    struct error err = ERROR_INIT;
-    if (template_compile(text, TEMPLATE_TEXT, ret, &err) < 0)
-        issue_add(issues, field_path(at, path, name), value_get(node, name), "%s (at character %u)", err.message,
-                  err.column);
-}
-
 static int compile(const struct step *step, const cJSON *node, const char *path, void **ret_program,
                    struct issues *issues)
 {
@@ -92,8 +82,9 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     size_t before = issues->errors;
     char at[FIELD_PATH_MAX];
     struct program *p = xcalloc(1, sizeof(*p));
-    compile_text(c->server, "server", node, path, &p->server, issues);
-    compile_text(c->tool, "tool", node, path, &p->tool, issues);
+    p->server =
+        template_field(c->server, TEMPLATE_TEXT, value_get(node, "server"), field_path(at, path, "server"), issues);
+    p->tool = template_field(c->tool, TEMPLATE_TEXT, value_get(node, "tool"), field_path(at, path, "tool"), issues);
     if (c->arguments)
         template_tree_compile(value_get(node, "arguments"), TEMPLATE_SECRETS, field_path(at, path, "arguments"),
                               &p->arguments, issues);

@@ -125,10 +125,9 @@ static int compile(const struct step *step, const cJSON *node, const char *path,
     p->config = c;
     for (size_t i = 0; i < TEXTS; i++) {
         const char *text = *(char *const *)((const char *)c + texts[i].offset);
-        struct error err = ERROR_INIT;
-        if (text && template_compile(text, TEMPLATE_TEXT | TEMPLATE_SECRETS, &p->texts[i], &err) < 0)
-            issue_add(issues, field_path(at, path, texts[i].key), value_get(node, texts[i].key), "%s (at character %u)",
-                      err.message, err.column);
+        if (text)
+            p->texts[i] = template_field(text, TEMPLATE_TEXT | TEMPLATE_SECRETS, value_get(node, texts[i].key),
+                                         field_path(at, path, texts[i].key), issues);
     }
     if (c->body)
         template_tree_compile(value_get(node, "body"), TEMPLATE_SECRETS, field_path(at, path, "body"), &p->body,
