@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from brokers import Proxy, Sqs, serve
 from harness import ECHO, Daemon, Gate, pipeline, script, wait_for
+from sqs_faults import through_faults
 
 SECRET = "s3cr/et+key=of9"
 
@@ -182,3 +183,10 @@ def test_a_stop_gives_back_at_once(daemon: Daemon, sqs: Sqs, tmp_path: Path) -> 
     wait_for(lambda: sqs.count(url) == (0, 3), what="taken")
     daemon.put("m.yaml", pipeline("p", gate.step()), {**doc, "enabled": False})
     wait_for(lambda: sqs.count(url) == (3, 0), what="given back")
+
+
+@pytest.mark.parametrize("ack", ["auto", "manual"])
+def test_through_faults(tmp_path: Path, ack: str) -> None:
+    """Cut connections and a killed daemon lose nothing, and make nothing two events."""
+    found = through_faults(tmp_path, 300, cuts=4, daemon_kills=2, ack=ack, seed=3)
+    assert found["lost"] == found["strange"] == found["doubles"] == 0, found
