@@ -341,6 +341,12 @@ static void drained(void *ctx)
         mount_gone(d);
 }
 
+static void mcp_settled(void *ctx)
+{
+    struct daemon *d = ctx;
+    engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
+}
+
 static void stop(struct daemon *d)
 {
     if (d->stopping)
@@ -349,7 +355,7 @@ static void stop(struct daemon *d)
     d->api.ready = false;
     loop_timer_stop(&d->loop, &d->tidy);
     notify_manager("STOPPING=1");
-    engine_drain(d->engine, (int64_t)(d->config.shutdown_grace_seconds * 1000), drained, d);
+    mcp_servers_settle(d->mcp, mcp_settled, d);
 }
 
 /* Tokens are as their files say now; where one cannot be read, those of before go on. */

@@ -51,6 +51,9 @@ struct mcp_feed {
     int64_t again_ms;
     struct timer again;
     struct loop_task pump;
+    void (*empty)(void *ctx); /* NULL: it is not settling */
+    void *empty_ctx;
+    struct loop_task emptied;
     bool closing;
     struct loop_task gone;
     void (*done)(void *ctx);
@@ -70,14 +73,19 @@ const char *mcp_event_type(const char *method)
 
 /* ---- how much waits ---- */
 
+static size_t waiting(const struct mcp_feed *f)
+{
+    return f->lanes[0].n + f->lanes[1].n;
+}
+
 static void set_hold(struct mcp_feed *f)
 {
-    size_t n = f->lanes[0].n + f->lanes[1].n;
+    size_t n = waiting(f);
     if (!f->mcp)
         return;
     if (n >= WAITING_HARD || f->bytes >= BYTES_HARD)
         mcp_hold(f->mcp, MCP_HOLD_ALL);
-    else if (n >= WAITING_HIGH || f->bytes >= BYTES_HIGH)
+    else if (n >= WAITING_HIGH || f->bytes >= BYTES_HIGH || f->empty)
         mcp_hold(f->mcp, MCP_HOLD_UNASKED);
     else if (n <= WAITING_LOW && f->bytes <= BYTES_LOW)
         mcp_hold(f->mcp, MCP_HOLD_NOT);
@@ -89,6 +97,8 @@ static void item_free(struct item *it)
     DL_DELETE(l->items, it);
     l->n--;
     l->feed->bytes -= it->bytes;
+    if (l->feed->empty && waiting(l->feed) == 0)
+        loop_defer(l->feed->loop, &l->feed->emptied);
     cJSON_Delete(it->data);
     free(it->event_type);
     free(it);
@@ -268,6 +278,26 @@ void mcp_feed_take(struct mcp_feed *f, const char *method, const cJSON *params, 
 
 /* ---- life ---- */
 
+static void on_emptied(void *ctx)
+{
+    struct mcp_feed *f = ctx;
+    void (*empty)(void *) = f->empty;
+    if (waiting(f) > 0) /* some came meanwhile: the last of them brings us here again */
+        return;
+    f->empty = NULL;
+    empty(f->empty_ctx);
+}
+
+void mcp_feed_settle(struct mcp_feed *f, void (*empty)(void *ctx), void *ctx)
+{
+    f->empty = empty;
+    f->empty_ctx = ctx;
+    set_hold(f);
+    mcp_feed_kick(f);
+    if (waiting(f) == 0)
+        loop_defer(f->loop, &f->emptied);
+}
+
 void mcp_feed_set_listeners(struct mcp_feed *f, size_t plain, size_t reading)
 {
     f->lanes[0].listeners = plain;
@@ -298,6 +328,7 @@ struct mcp_feed *mcp_feed_create(struct loop *loop, struct engine *engine, const
     f->lanes[1].reading = true;
     timer_init(&f->again, on_again, f);
     loop_task_init(&f->pump, on_pump, f);
+    loop_task_init(&f->emptied, on_emptied, f);
     loop_task_init(&f->gone, on_gone, f);
     return f;
 }
@@ -305,6 +336,8 @@ struct mcp_feed *mcp_feed_create(struct loop *loop, struct engine *engine, const
 void mcp_feed_close(struct mcp_feed *f, void (*done)(void *ctx), void *ctx)
 {
     f->closing = true;
+    f->empty = NULL;
+    loop_task_cancel(f->loop, &f->emptied);
     f->done = done;
     f->done_ctx = ctx;
     loop_timer_stop(f->loop, &f->again);

@@ -33,6 +33,9 @@ struct mcp_feed *mcp_feed_create(struct loop *loop, struct engine *engine, const
 /* What waits is dropped; `done` from the loop, when nothing is on its way to the store any more. */
 void mcp_feed_close(struct mcp_feed *f, void (*done)(void *ctx), void *ctx);
 
+/* Take nothing new in if that can be helped; `empty` from the loop, once, when nothing waits any more. Not with close. */
+void mcp_feed_settle(struct mcp_feed *f, void (*empty)(void *ctx), void *ctx);
+
 /* The connection that it reads by and holds up; NULL: none now. */
 void mcp_feed_attach(struct mcp_feed *f, struct mcp *m);
 /* How many triggers listen, and how many of them have `read`. */

@@ -32,6 +32,10 @@ struct mcp_servers {
     struct mcp_servers_options options;
     struct engine *engine;
     struct mcp_entry *entries;
+    size_t settling;            /* feeds in which something waits yet */
+    void (*settled)(void *ctx); /* NULL: nobody asked, or it was told */
+    void *settled_ctx;
+    struct timer settle_over;
     bool ending;
     struct loop_task gone;
     void (*done)(void *ctx);
@@ -350,6 +354,42 @@ void mcp_watch_close(struct mcp_servers *s, struct mcp_watch *w)
 
 /* ---- life ---- */
 
+static void settled(struct mcp_servers *s)
+{
+    void (*done)(void *) = s->settled;
+    s->settled = NULL;
+    loop_timer_stop(s->options.env.process.loop, &s->settle_over);
+    if (done)
+        done(s->settled_ctx);
+}
+
+static void feed_empty(void *ctx)
+{
+    struct mcp_servers *s = ctx;
+    if (--s->settling == 0)
+        settled(s);
+}
+
+static void on_settle_over(struct timer *timer, void *ctx)
+{
+    (void)timer;
+    settled(ctx);
+}
+
+void mcp_servers_settle(struct mcp_servers *s, void (*done)(void *ctx), void *ctx)
+{
+    struct loop *loop = s->options.env.process.loop;
+    s->settled = done;
+    s->settled_ctx = ctx;
+    for (struct mcp_entry *e = s->entries; e; e = e->hh.next) {
+        if (!e->feed || e->feed_closing)
+            continue;
+        s->settling++;
+        mcp_feed_settle(e->feed, feed_empty, s);
+    }
+    loop_timer_start(loop, &s->settle_over, s->settling > 0 ? MCP_SETTLE_MS : 0);
+}
+
 static void on_gone(void *ctx)
 {
     struct mcp_servers *s = ctx;
@@ -364,6 +404,7 @@ struct mcp_servers *mcp_servers_create(const struct mcp_servers_options *options
     struct mcp_servers *s = xcalloc(1, sizeof(*s));
     s->options = *options;
     loop_task_init(&s->gone, on_gone, s);
+    timer_init(&s->settle_over, on_settle_over, s);
     return s;
 }
 

@@ -30,6 +30,11 @@ void mcp_servers_set_engine(struct mcp_servers *s, struct engine *engine);
  * itself. */
 void mcp_servers_close(struct mcp_servers *s, void (*done)(void *ctx), void *ctx);
 
+/* Before the engine drains: what servers have sent, as far as it was read, is recorded, and nothing more is read of them
+ * if that can be helped. `done` from the loop, once, MCP_SETTLE_MS later at the latest (a full queue takes nothing). */
+#define MCP_SETTLE_MS 2000
+void mcp_servers_settle(struct mcp_servers *s, void (*done)(void *ctx), void *ctx);
+
 /* ---- what reconcile calls ---- */
 
 void mcp_servers_put(struct mcp_servers *s, struct mcp_server *spec, struct origin *origin, unsigned line);

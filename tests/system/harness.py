@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -606,6 +606,24 @@ def printed(d: Daemon, run: dict[str, Any], step: str = "s", stream: str = "stdo
     answer = d.http("GET", f"/api/v1/runs/{run['id']}/steps/{step}/{stream}")
     assert answer.status == 200
     return answer.body
+
+
+@contextmanager
+def delayed(pid: int, call: str, by: str) -> Iterator[None]:
+    """A system call of all its threads takes so much longer meanwhile (`300ms`, `60s`)."""
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}", "-e",
+                               f"inject={call}:delay_enter={by}"], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: tracer.poll() is not None or all(
+            "TracerPid:\t0\n" not in Path(f"/proc/{pid}/task/{t}/status").read_text()
+            for t in os.listdir(f"/proc/{pid}/task")), what="traced")
+        if tracer.poll() is not None:
+            import pytest
+            pytest.skip(f"strace: {tracer.communicate()[1]}")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
 
 
 def sandbox_works() -> bool:

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Daemon, wait_for
+from harness import Daemon, delayed
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse here")
 
@@ -40,21 +39,9 @@ class Mounted(Daemon):
         return done.stdout
 
 
-@contextmanager
-def wedged_reads(pid: int) -> Iterator[None]:
+def wedged_reads(pid: int) -> AbstractContextManager[None]:
     """Reads of the disk do not come back meanwhile."""
-    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", "trace=pread64", "-e",
-                               "inject=pread64:delay_enter=60s"], stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(lambda: tracer.poll() is not None or all(
-            "TracerPid:\t0\n" not in Path(f"/proc/{pid}/task/{t}/status").read_text()
-            for t in os.listdir(f"/proc/{pid}/task")), what="traced")
-        if tracer.poll() is not None:
-            pytest.skip(f"strace: {tracer.communicate()[1]}")
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait()
+    return delayed(pid, "pread64", "60s")
 
 
 def ask(path: Path, text: str, size: int = 65536) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ECHO, Daemon, alive, documents, finished, pipeline, wait_for
+from harness import ECHO, Daemon, alive, delayed, documents, finished, pipeline, wait_for
 
 FAKE = Path(__file__).with_name("mcp_fake.py")
 
@@ -371,3 +372,18 @@ def test_a_queue_that_is_full_slows_the_server_down(daemon: Daemon, put: Any) ->
     assert wait_for(lambda: daemon.get("/api/v1/triggers/orders")["trigger_count"] == 300, 60)
     seen = [e["event_data"]["i"] for page in (1, 2, 3) for e in daemon.get(f"/api/v1/triggers/orders/events?page_size=100&page={page}")["events"]]
     assert seen[::-1] == list(range(300))
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
+def test_what_was_read_is_recorded_before_a_stop(daemon: Daemon, put: Any) -> None:
+    """More than one transaction bears, and a disk that takes its time: the stop waits for what has come."""
+    put(server(daemon), listener(pause_policy="hold"))
+    connected(daemon)
+    daemon.post("/api/v1/triggers/orders/pause")
+    with delayed(daemon.pid, "fdatasync", "300ms"):
+        say(daemon, *(notification("row_inserted", {"n": n}) for n in range(900)), "that was all")
+        wait_for(lambda: "that was all" in daemon.output(), what="the last line was read")
+        daemon.signal()
+        daemon.wait()
+    daemon.start()
+    assert [e["event_data"]["n"] for e in daemon.events("orders")] == list(range(900))
