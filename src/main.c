@@ -12,9 +12,9 @@
  *   spawn/      the spawn threads, what a child does before exec, the ledger of children, orphans, the sweeper,
  *               control groups, the sandbox
  *   engine/     intake, gates, lanes, runs, outcomes, recovery; declares what a source and a step are
- *   client/     one client a protocol, for sources and steps: http (libcurl, loaded with the first request); wire (a
- *               stream of bytes, by it too); amqp (rabbitmq-c's coding over a wire); redis (hiredis's reader over one, loaded then);
- *               sqs (over http); mcp; tls
+ *   client/     one client a protocol, for sources and steps: http (libcurl); wire, a stream of bytes by it too; amqp
+ *               (rabbitmq-c's coding) and redis (hiredis's reader) over a wire; kafka (librdkafka); sqs over http; mcp;
+ *               tls. Each library is loaded with its first use
  *   source/     file_watch, pipeline_completed, message_queue (a consumer for all who share it, a broker each), custom,
  *               schedule, webhook, mcp_event; list.c has them all
  *   step/       exec, worker (a pool of processes and their lines), http, publish, emit, mcp; list.c has them all
@@ -25,11 +25,12 @@
  *   http/       the server on the loop; the table of routes, dispatch by it, its OpenAPI; the page
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
+ *   package/    what is installed beside the programs; python/ the client and workers in Python
  *   config.c    options and the config file; man.c: its manual pages; dev.c: --dev
  *   main.c      this: wiring, signals, the order of start and stop
  *
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for
- * system calls on users' paths and for parsing manifests.
+ * system calls on users' paths and for parsing manifests; librdkafka's own, while there is a Kafka connection.
  */
 #include "api/changes.h"
 #include "api/feed.h"
