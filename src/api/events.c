@@ -229,6 +229,16 @@ SHAPE(Emitted, "What an event met", {"triggered_count", "integer", "How many fir
 SHAPE_OF(CloudEvent, "A CloudEvent 1.0 in structured mode", NULL, SHAPE_OPEN, {"specversion", "1.0", "1.0"},
          {"type", "endpoint", "The endpoint"}, {"source", "name", NULL}, {"id", "name", NULL}, {"data", "-any", NULL});
 
+/* In the chain of the run that it comes from, where there is one; a trace of its own stays. */
+static void follow(struct api *a, const char *parent_run, struct occurrence *o, char **ret_chain)
+{
+    const char *own = o->traceparent;
+    if (parent_run)
+        engine_chain(a->engine, parent_run, o, ret_chain);
+    if (own)
+        o->traceparent = own;
+}
+
 void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
 {
     if (!endpoint_text_valid(e->endpoint)) {
@@ -245,10 +255,7 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
                            .data_text = e->data_text,
                            .identity = e->idempotency_key,
                            .traceparent = e->traceparent};
-    if (e->parent_run)
-        engine_chain(a->engine, e->parent_run, &o, &chain);
-    if (e->traceparent)
-        o.traceparent = e->traceparent;
+    follow(a, e->parent_run, &o, &chain);
     engine_publish(a->engine, "custom", e->endpoint, &o, api_taken, taking_new(a, false, call));
 }
 
@@ -264,10 +271,7 @@ void api_emit_mcp(struct api *a, const struct api_emit_mcp *e, struct api_call c
                            .also = every,
                            .identity = e->idempotency_key,
                            .traceparent = e->traceparent};
-    if (e->parent_run)
-        engine_chain(a->engine, e->parent_run, &o, &chain);
-    if (e->traceparent)
-        o.traceparent = e->traceparent;
+    follow(a, e->parent_run, &o, &chain);
     engine_publish(a->engine, MCP_EVENT_TYPE, channel, &o, api_taken, taking_new(a, false, call));
 }
 

@@ -193,6 +193,17 @@ static void change_send(struct change *x)
 }
 
 /* Those of one fate, ten a call. */
+/* Into the batch `x` (NULL: a new one); returns the one that has room yet, or NULL: it was sent. */
+static struct change *change_add(struct broker *b, struct change *x, enum fate fate, const struct held *h)
+{
+    x = x ? x : change_new(b, fate);
+    x->tags[x->n++] = h->tag;
+    if (x->n < SQS_BATCH)
+        return x;
+    change_send(x);
+    return NULL;
+}
+
 static void flush_fate(struct broker *b, enum fate fate)
 {
     struct change *x = NULL;
@@ -203,12 +214,7 @@ static void flush_fate(struct broker *b, enum fate fate)
         DL_DELETE(b->settled, h);
         b->n_settled--;
         h->sending = true;
-        x = x ? x : change_new(b, fate);
-        x->tags[x->n++] = h->tag;
-        if (x->n == SQS_BATCH) {
-            change_send(x);
-            x = NULL;
-        }
+        x = change_add(b, x, fate, h);
     }
     if (x)
         change_send(x);
@@ -243,12 +249,7 @@ static void extend(struct timer *timer, void *ctx)
         next = h->hh.next;
         if (h->fate != FATE_HELD)
             continue;
-        x = x ? x : change_new(b, FATE_HELD);
-        x->tags[x->n++] = h->tag;
-        if (x->n == SQS_BATCH) {
-            change_send(x);
-            x = NULL;
-        }
+        x = change_add(b, x, FATE_HELD, h);
     }
     if (x)
         change_send(x);
