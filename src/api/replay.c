@@ -158,6 +158,12 @@ static void one_taken(void *ctx, const struct intake_result *result)
         page_done(m);
 }
 
+/* Made by this replay, in the millisecond in which it began. */
+static bool is_ours(const struct many *m, const struct event *e)
+{
+    return !m->dry_run && e->occurred_ms + 1 >= m->filter.until_ms && *e->replay_of;
+}
+
 static void many_read(struct store_read *r, int result)
 {
     struct many *m = r->ctx;
@@ -173,7 +179,7 @@ static void many_read(struct store_read *r, int result)
         m->waiting = 1; /* so that nothing ends before all are asked for */
         for (size_t i = r->n_events; i-- > 0 && m->stopped == 0;) {
             const struct event *e = &r->events[i];
-            if (e->seq <= m->last_seq)
+            if (e->seq <= m->last_seq || is_ours(m, e))
                 continue;
             m->last_seq = e->seq;
             m->waiting++;
@@ -197,15 +203,15 @@ void api_replay_many(struct api *a, const struct api_list *f, bool dry_run, stru
         return;
     struct many *m = xcalloc(1, sizeof(*m));
     *m = (struct many){.api = a, .call = call, .dry_run = dry_run};
-    /* Up to now: what the replays bring is not among them. */
-    int64_t now = clock_realtime_ms(a->clock);
+    /* Up to now and with it, for what was just acknowledged has been; what the replays bring is not among them. */
+    int64_t end = clock_realtime_ms(a->clock) + 1;
     m->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
                                       .pipeline_id = xstrdup0(f->pipeline_id),
                                       .event_type = xstrdup0(f->event_type),
                                       .status = status,
                                       .decision = decision,
                                       .since_ms = f->since_ms,
-                                      .until_ms = f->until_ms > 0 && f->until_ms < now ? f->until_ms : now};
+                                      .until_ms = f->until_ms > 0 && f->until_ms < end ? f->until_ms : end};
     json_open(&m->events, NULL, '[');
     many_ask(m, 0);
 }

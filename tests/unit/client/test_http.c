@@ -13,7 +13,7 @@
 
 /* Names take as long as the test wants: libcurl's threads come by here, as a program's definition stands before a
  * library's. */
-static sem_t resolve, resolving;
+static sem_t resolve, resolving, resolved;
 
 __attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
                                                        const struct addrinfo *hints, struct addrinfo **ret)
@@ -21,7 +21,15 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *node, const c
     (void)node, (void)service, (void)hints, (void)ret;
     sem_post(&resolving);
     sem_wait(&resolve);
+    sem_post(&resolved);
     return EAI_NONAME;
+}
+
+/* Lets the name that is waited for go, and none that comes after it. */
+static void let_go(void)
+{
+    sem_post(&resolve);
+    sem_wait(&resolved);
 }
 
 struct world {
@@ -115,7 +123,7 @@ static void names_that_do_not_come(void **state)
         when_resolving(&w, acts[i]);
         world_end(&w);
         assert_int_equal(w.answers, 0);
-        sem_post(&resolve);
+        let_go();
     }
     struct world w;
     world_init(&w);
@@ -124,7 +132,7 @@ static void names_that_do_not_come(void **state)
     assert_int_equal(w.answers, 1);
     assert_int_equal(w.error.code, -ETIMEDOUT);
     sem_wait(&resolving);
-    sem_post(&resolve);
+    let_go();
 }
 
 static void a_name_that_is_none(void **state)
@@ -138,6 +146,7 @@ static void a_name_that_is_none(void **state)
     assert_int_equal(w.answers, 1);
     assert_non_null(strstr(w.error.message, "none.example"));
     sem_wait(&resolving);
+    sem_wait(&resolved);
 }
 
 static void ends_before_the_beginning(void **state)
@@ -171,6 +180,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     sem_init(&resolve, 0, 0);
     sem_init(&resolving, 0, 0);
+    sem_init(&resolved, 0, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends_before_the_beginning),
         cmocka_unit_test(names_that_do_not_come),
