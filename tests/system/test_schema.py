@@ -3,6 +3,7 @@
 What both need is in build/venv, which tests/install-deps.sh makes."""
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -36,21 +37,19 @@ def apart(path: Path, to: Path) -> list[Path]:
 
 def test_they_are_schemas() -> None:
     names = {p.stem for p in SCHEMAS.iterdir()}
-    assert names == {"manifest", "trigger", "pipeline"}
+    assert names == {"manifest", "trigger", "pipeline", "mcp_server"}
     done = check("--check-metaschema", *(SCHEMAS / f"{n}.json" for n in sorted(names)))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_they_take_what_is_valid(tmp_path: Path) -> None:
-    found = {"trigger": 0, "pipeline": 0}
-    files: dict[str, list[Path]] = {"trigger": [], "pipeline": []}
+    files: dict[str, list[Path]] = {"trigger": [], "pipeline": [], "mcp_server": []}
     for i, path in enumerate(SEEDS):
         for file in apart(path, tmp_path / str(i)):
-            kind = "pipeline" if re.search(r"^kind: pipeline$", file.read_text(), re.MULTILINE) else "trigger"
-            files[kind].append(file)
-            found[kind] += 1
-    assert min(found.values()) > 5, found
-    done = check("--schemafile", SCHEMAS / "manifest.json", *files["trigger"], *files["pipeline"])
+            said = re.search(r"^kind: (\w+)$", file.read_text(), re.MULTILINE)
+            files[said[1] if said else "trigger"].append(file)
+    assert len(files["trigger"]) > 5 and len(files["pipeline"]) > 5 and files["mcp_server"], files
+    done = check("--schemafile", SCHEMAS / "manifest.json", *(f for of_kind in files.values() for f in of_kind))
     assert done.returncode == 0, done.stdout + done.stderr
     for kind, of_kind in files.items():
         done = check("--schemafile", SCHEMAS / f"{kind}.json", *of_kind)
@@ -81,11 +80,16 @@ def test_validation_and_schema_agree() -> None:
     assert " 0 differences" in done.stdout
 
 
-@pytest.mark.parametrize("change", ['{"additionalProperties": true}', '{"required": []}'])
-def test_agree_can_fail(tmp_path: Path, change: str) -> None:
-    """With a schema that says less."""
+@pytest.mark.parametrize(("kind", "change"), [
+    *itertools.product(("trigger", "pipeline"), ('{"additionalProperties": true}', '{"required": []}')),
+    ("mcp_server", '{"additionalProperties": true}'),
+])
+def test_agree_can_fail(tmp_path: Path, kind: str, change: str) -> None:
+    """With a schema that says less of one kind."""
     schema = json.loads((SCHEMAS / "manifest.json").read_text())
-    schema["else"].update(json.loads(change))
+    of_kind = {"pipeline": schema["then"], "mcp_server": schema["else"]["then"], "trigger": schema["else"]["else"]}[kind]
+    assert "properties" in of_kind
+    of_kind.update(json.loads(change))
     (tmp_path / "less.json").write_text(json.dumps(schema))
     done = agree("--count", "3000", "--schema", str(tmp_path / "less.json"))
     assert done.returncode == 1 and "the schema accepts" in done.stdout, done.stdout
