@@ -125,6 +125,13 @@ static void one_line(const char *text, char out[REASON_COLUMNS + 8])
     out[n] = '\0';
 }
 
+static void clock_text(int64_t wall_ms, char out[16])
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    strftime(out, 16, "%H:%M:%S", localtime_r(&seconds, &tm));
+}
+
 /* 09:41:03  orders  custom_orders  fired → completed in 0.012 s  evt_…  */
 static void tell(struct feed_listener *l, const struct event *e)
 {
@@ -132,9 +139,7 @@ static void tell(struct feed_listener *l, const struct event *e)
     const char *why = e->error_message ? e->error_message : e->reason;
     char clock[16], text[REASON_COLUMNS + 8] = "", took[32] = "";
     int64_t at = e->completed_ms ? e->completed_ms : e->started_ms ? e->started_ms : e->occurred_ms;
-    time_t seconds = (time_t)(at / 1000);
-    struct tm tm;
-    strftime(clock, sizeof(clock), "%H:%M:%S", localtime_r(&seconds, &tm));
+    clock_text(at, clock);
     if (why)
         one_line(why, text);
     if (e->completed_ms && e->started_ms)
@@ -146,6 +151,19 @@ static void tell(struct feed_listener *l, const struct event *e)
     fflush(stdout);
 }
 
+/* 09:41:03  orders  custom_orders  filtered  $.amount: expected … */
+static void tell_filtered(struct feed_listener *l, const char *trigger_id, const struct filtered_entry *f)
+{
+    struct dev *d = container_of(l, struct dev, listener);
+    char clock[16], text[REASON_COLUMNS + 8];
+    clock_text(f->occurred_ms, clock);
+    one_line(f->reason, text);
+    printf("%s%s%s  %s%s%s  %s  %s%s%s\n          %s\n", tint(d, "\033[2m"), clock, tint(d, "\033[0m"),
+           tint(d, "\033[1m"), trigger_id, tint(d, "\033[0m"), f->event_type, tint(d, "\033[33m"),
+           decision_name(DECISION_FILTERED), tint(d, "\033[0m"), text);
+    fflush(stdout);
+}
+
 struct dev *dev_begin(struct engine *e, const struct config *c)
 {
     struct dev *d = xcalloc(1, sizeof(*d));
@@ -154,6 +172,7 @@ struct dev *dev_begin(struct engine *e, const struct config *c)
     d->config = c;
     d->colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour);
     d->listener.fn = tell;
+    d->listener.filtered = tell_filtered;
     engine_listen(e, &d->listener);
     printf("\n  manifests  %s\n  page       http://%s/\n  API        http://%s/api/v1/triggers\n"
            "  socket     export TRIGGERD_SOCKET=%s\n",

@@ -173,7 +173,29 @@ void targets_fini(struct targets *t)
         free(t->list);
 }
 
-static void match_one(struct channel *c, const struct occurrence *o, const char *text, struct targets *ret)
+bool filtered_heard(const struct engine *e)
+{
+    const struct feed_listener *l = e->listeners;
+    while (l && !l->filtered)
+        l = l->next;
+    return l;
+}
+
+void filtered_tell(const struct live_trigger *t, const struct occurrence *o, const char *text)
+{
+    char why[512] = "";
+    if (!filtered_heard(t->engine) || trigger_wants(t, o->data, why, sizeof(why)))
+        return;
+    struct filtered_entry f = {o->occurred_ms, o->event_type, text, why};
+    struct feed_listener *l, *tmp;
+    DL_FOREACH_SAFE (t->engine->listeners, l, tmp) {
+        if (l->filtered)
+            l->filtered(l, t->id, &f);
+    }
+}
+
+static void match_one(struct engine *e, struct channel *c, const struct occurrence *o, const char *text,
+                      struct targets *ret)
 {
     c->seen++;
     void *const *owners = NULL;
@@ -194,8 +216,12 @@ static void match_one(struct channel *c, const struct occurrence *o, const char 
         if (!twice)
             targets_add(ret, t);
     }
-    if (taken < c->n)
-        recent_add(&c->recent, c->seen, o, text);
+    if (taken == c->n)
+        return;
+    recent_add(&c->recent, c->seen, o, text);
+    struct subscription *s;
+    DL_FOREACH (filtered_heard(e) ? c->subscriptions : NULL, s)
+        filtered_tell(s->trigger, o, text);
 }
 
 /* The channel of exactly this name, NULL if there is none. */
@@ -229,13 +255,13 @@ void channel_match(struct engine *e, const char *type, const char *name, const s
 {
     struct channel *c = channel_find(e, type, name), *tmp;
     if (c)
-        match_one(c, o, text, ret);
+        match_one(e, c, o, text, ret);
     c = o->also ? channel_find(e, type, o->also) : NULL;
     if (c)
-        match_one(c, o, text, ret);
+        match_one(e, c, o, text, ret);
     HASH_ITER (hh, e->globs, c, tmp) {
         if (glob_hears(c, type, name))
-            match_one(c, o, text, ret);
+            match_one(e, c, o, text, ret);
     }
 }
 

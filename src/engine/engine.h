@@ -183,6 +183,9 @@ ssize_t engine_step_peek(struct engine *e, const char *run_id, const char *step_
 /* Called on each change of an event (recorded, started, ended), after it is on disk. Borrows. */
 struct feed_listener {
     void (*fn)(struct feed_listener *l, const struct event *e);
+    /* What a trigger's filter turned away, which has no event; called from inside of the intake, so it must not call the
+     * engine. NULL: not asked for, and no reason is worked out. */
+    void (*filtered)(struct feed_listener *l, const char *trigger_id, const struct filtered_entry *f);
     struct feed_listener *prev, *next;
 };
 void engine_listen(struct engine *e, struct feed_listener *l);

@@ -649,6 +649,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
     if (!wanted) {
         trigger_decided(t, DECISION_FILTERED);
         recent_add(&t->recent, t->seen, &o, text);
+        filtered_tell(t, &o, text);
     }
     in->redelivery = true;
     in->epoch = t->source_epoch;

@@ -457,6 +457,9 @@ bool channel_heard(struct engine *e, const char *type, const char *name);
 int64_t trigger_filtered_count(const struct live_trigger *t);
 /* Does its type and filter want it? Writes the reason where not. */
 bool trigger_wants(const struct live_trigger *t, const cJSON *data, char *why, size_t cap);
+/* Does any listener ask for what filters turn away? And tell them, if it was this trigger's that did. */
+bool filtered_heard(const struct engine *e);
+void filtered_tell(const struct live_trigger *t, const struct occurrence *o, const char *text);
 
 /* ---- gate.c ---- */
 /* W3C trace context for what came without; free() it. */

@@ -9,15 +9,18 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-from harness import build_dir, custom, documents, pipeline, script, wait_for
+from harness import build_dir, custom, documents, file_watch, pipeline, script, wait_for
 
 
 def test_a_look_within_a_minute(tmp_path: Path) -> None:
     manifests = tmp_path / "manifests"
     manifests.mkdir()
+    (tmp_path / "in").mkdir()
     (manifests / "m.yaml").write_text(documents(
         pipeline("good", script("true")), pipeline("bad", script("echo no luck >&2; exit 3")),
-        custom("well", "good", "e"), custom("ill", "bad", "e", max_concurrent=1)))
+        custom("well", "good", "e"), custom("ill", "bad", "e", max_concurrent=1),
+        custom("choosy", "good", "e", config={"filter": {"a": [{"numeric": [">", 1]}]}}),
+        file_watch("watch", tmp_path / "in" / "*", "good", {"filter": {"name": [{"suffix": ".csv"}]}})))
     out = tmp_path / "out"
     with out.open("wb") as f:
         daemon = subprocess.Popen([build_dir() / "triggerd", "--dev", manifests], stdout=f, stderr=subprocess.STDOUT)
@@ -33,6 +36,10 @@ def test_a_look_within_a_minute(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         wait_for(lambda: re.search(r"well  custom_e  fired → completed in \d+\.\d{3} s  evt_", out.read_text()))
         wait_for(lambda: re.search(r"ill  custom_e  fired → failed in .*\n +.*exit code 3", out.read_text()))
+        wait_for(lambda: re.search(r"choosy  custom_e  filtered\n +a: expected .*1", out.read_text()))
+        assert len(re.findall("choosy  custom_e", out.read_text())) == 1  # nothing else is told of it
+        (tmp_path / "in" / "a.txt").write_text("x")  # of a source of its own
+        wait_for(lambda: re.search(r"watch  file_created  filtered\n +name: expected .*\.csv", out.read_text()))
         assert "\033" not in out.read_text()  # no terminal
     finally:
         daemon.send_signal(signal.SIGINT)
