@@ -203,6 +203,27 @@ const struct verb verbs[] = {
      .arguments = {{.name = "TRIGGER", .complete = COMPLETE_TRIGGER}},
      .options = OPT(OPT_DISCARD) | FORM,
      .run = verb_resume},
+    {.name = "mcp",
+     .group = ACT,
+     .summary = "List MCP servers and their tools, call a tool, or listen to what a server sends",
+     .text = "SERVER is the name of a declared one, which the daemon asks over the connection that it has. A command "
+             "behind --,\n"
+             "or a URL, is asked from here and needs no daemon:\n"
+             "  mcp list\n"
+             "  mcp tools SERVER|URL              mcp tools -- COMMAND...\n"
+             "  mcp call SERVER|URL TOOL          mcp call TOOL -- COMMAND...\n"
+             "  mcp listen SERVER|URL             mcp listen -- COMMAND...\n"
+             "call exits 1 where the tool says that it failed. listen prints a JSON line {\"event_type\", \"method\", "
+             "\"params\"}\n"
+             "for each notification: what would my trigger see?",
+     .example = "triggerctl mcp tools -- npx -y @modelcontextprotocol/server-everything\n"
+                "triggerctl mcp call database query --args '{\"id\": 7}'\n"
+                "triggerctl mcp listen database",
+     .arguments =
+         {{.name = "list|tools|call|listen", .words = mcp_words},
+          {.name = "SERVER|URL|TOOL", .optional = true, .many = true, .empty = true, .complete = COMPLETE_MCP_SERVER}},
+     .options = FORM | OPT(OPT_ARGS) | OPT(OPT_TIMEOUT),
+     .run = verb_mcp},
     {.name = "diff",
      .group = APPLY,
      .summary = "Show how manifests differ from what runs, and what applying them would do",
@@ -226,27 +247,6 @@ const struct verb verbs[] = {
      .arguments = {{.name = "PATH", .many = true, .complete = COMPLETE_FILE}},
      .options = FORM,
      .run = verb_apply},
-    {.name = "mcp",
-     .group = ACT,
-     .summary = "List MCP servers and their tools, call a tool, or listen to what a server sends",
-     .text = "SERVER is the name of a declared one, which the daemon asks over the connection that it has. A command "
-             "behind --,\n"
-             "or a URL, is asked from here and needs no daemon:\n"
-             "  mcp list\n"
-             "  mcp tools SERVER|URL              mcp tools -- COMMAND...\n"
-             "  mcp call SERVER|URL TOOL          mcp call TOOL -- COMMAND...\n"
-             "  mcp listen SERVER|URL             mcp listen -- COMMAND...\n"
-             "call exits 1 where the tool says that it failed. listen prints a JSON line {\"event_type\", \"method\", "
-             "\"params\"}\n"
-             "for each notification: what would my trigger see?",
-     .example = "triggerctl mcp tools -- npx -y @modelcontextprotocol/server-everything\n"
-                "triggerctl mcp call database query --args '{\"id\": 7}'\n"
-                "triggerctl mcp listen database",
-     .arguments =
-         {{.name = "list|tools|call|listen", .words = mcp_words},
-          {.name = "SERVER|URL|TOOL", .optional = true, .many = true, .empty = true, .complete = COMPLETE_MCP_SERVER}},
-     .options = FORM | OPT(OPT_ARGS) | OPT(OPT_TIMEOUT),
-     .run = verb_mcp},
     {.name = "edit",
      .group = APPLY,
      .summary = "Edit the manifest of a trigger, a pipeline or an MCP server in $VISUAL or $EDITOR",

@@ -221,7 +221,8 @@ int verb_logs(struct ctl *c, const struct args *a)
     url_part(&url, l.run);
     l.path = url.data;
     const struct watching watching = {.kind = "runs", .id = l.run, .look = look_at_outputs, .ctx = &l};
-    int r = a->values[OPT_FOLLOW] ? ctl_watch(c, &watching) : MAX(look_at_outputs(&l, c), CTL_OK);
+    int r = a->values[OPT_FOLLOW] ? ctl_watch(c, &watching) : look_at_outputs(&l, c);
+    r = MAX(r, CTL_OK);
     if (!l.only && l.line_open)
         printf("\n");
     for (size_t i = 0; i < l.n; i++)

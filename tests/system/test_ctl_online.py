@@ -274,7 +274,8 @@ def test_logs(daemon: Daemon) -> None:
         assert part in whole
     assert b"three" not in whole
     assert daemon.ctl("logs", id, "--step", "four").returncode == 1
-    assert daemon.ctl("logs", "run_none").returncode == 1
+    none = daemon.ctl("logs", "run_none")
+    assert (none.returncode, none.stderr) == (1, 'triggerctl: there is no run "run_none"\n')  # said once, asked once
 
 
 def test_delete(daemon: Daemon) -> None:
