@@ -123,9 +123,21 @@ rm -f "$log"/*.xml
     tee "$log/unit.log" | grep -vE '^ *(Start|[0-9]+/[0-9]+ Test .* Passed)'
 junit "$log/unit.xml"
 
-"${run[@]}" python3 -m pytest -q -p no:cacheprovider --junitxml "$log/system.xml" "${pytest_args[@]}" \
-    tests/test_layers.py tests/system 2>&1 | tee "$log/system.log"
-junit "$log/system.xml"
+system() { # NAME ARGUMENT...
+    "${run[@]}" python3 -m pytest -q -p no:cacheprovider --junitxml "$log/$1.xml" "${pytest_args[@]}" "${@:2}" >"$log/$1.log" 2>&1
+}
+
+# Side by side, as those of the brokers mostly wait for brokers.
+brokers=(tests/system/test_{kafka,rabbitmq,redis,sqs}.py)
+begin=$SECONDS
+system brokers "${brokers[@]}" &
+system system tests/test_layers.py tests/system "${brokers[@]/#/--ignore=}"
+wait
+echo "tests/system ($((SECONDS - begin)) s)"
+for part in system brokers; do
+    grep -vE '^[.sxFE]+ +\[ *[0-9]+%\]$' "$log/$part.log"
+    junit "$log/$part.xml"
+done
 
 [ "$fast" = 0 ] && [ "$preset" = asan ] || finish
 

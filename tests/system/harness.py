@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -66,9 +67,12 @@ def never(predicate: Callable[[], Any], seconds: float, what: str = "") -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Of those that the kernel gives to no outgoing connection: none takes it before its server listens."""
+    while True:
+        port = random.randint(10000, 32000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
