@@ -50,6 +50,7 @@ struct dedup_flight {
 
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined);
 static void intake_look_up(struct intake *in);
+static void look_up_next(struct engine *e);
 
 static void intake_free(struct intake *in)
 {
@@ -413,10 +414,23 @@ static void intake_find_first(struct intake *in, const cJSON *ids)
     e->store->read(e->store, r);
 }
 
+/* Looks itself up with those that wait, or only waits in their line. */
+static void look_queue(struct intake *in)
+{
+    struct engine *e = in->engine;
+    DL_APPEND2(e->to_look_up, in, look_prev, look_next);
+    e->reading++;
+    if (in->type)
+        in->targets.list[0]->looking++;
+    look_up_next(e);
+}
+
 static void look_land(struct intake *in, const struct store_lookup *found, int result)
 {
     struct engine *e = in->engine;
     e->reading--;
+    if (in->type)
+        in->targets.list[0]->looking--;
     if (result == 0 && found->value) {
         cJSON *entry = NULL;
         if (value_parse(found->value, found->value_len, &entry, NULL) == 0) {
@@ -436,15 +450,13 @@ static void look_land(struct intake *in, const struct store_lookup *found, int r
         cJSON_Delete(entry);
         return;
     }
-    if (result < 0)
+    if (result < 0 && in->identity)
         refuse(in, -EIO, store_words(-EIO));
     else if (e->draining)
         refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
     else
         intake_gate(in, &in->o, in->text, NULL);
 }
-
-static void look_up_next(struct engine *e);
 
 static void looked_up(struct store_read *r, int result)
 {
@@ -495,16 +507,14 @@ static void intake_look_up(struct intake *in)
     f->key = steal(&key);
     HASH_ADD_KEYPTR(hh, e->flights, f->key, strlen(f->key), f);
     in->flight = f;
-    DL_APPEND2(e->to_look_up, in, look_prev, look_next);
-    e->reading++;
-    look_up_next(e);
+    look_queue(in);
 }
 
 static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)
 {
     assert(!o->record && o->n_identities == 0);
     in->event_type = xstrdup(o->event_type);
-    in->identity = xstrdup(o->identity);
+    in->identity = xstrdup0(o->identity);
     in->traceparent = xstrdup0(o->traceparent);
     in->root_event_id = xstrdup0(o->root_event_id);
     in->chain = xstrdup0(o->chain);
@@ -597,6 +607,10 @@ static void intake_take(struct intake *in, const struct occurrence *o, const cha
         in->scope = xstrdup(scope);
         in->body_hash = hash_bytes(0, text, strlen(text));
         intake_look_up(in);
+    } else if (in->type && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
+        /* What a source brings without an identity does not overtake what it brought before. */
+        keep_copies(in, o, text);
+        look_queue(in);
     } else {
         intake_gate(in, o, text, NULL);
     }

@@ -170,7 +170,8 @@ struct live_trigger {
     struct origin *origin; /* NULL: from nowhere */
     unsigned line;
     bool removed;
-    unsigned pins; /* intakes that hold it over an asynchronous step */
+    unsigned pins;    /* intakes that hold it over an asynchronous step */
+    unsigned looking; /* occurrences of its source that wait for a look at the store */
 
     /* state, kept in the store */
     bool paused;

@@ -403,6 +403,8 @@ static int read_lookups(struct reader *t, struct store_read *r)
     sqlite3_bind_int64(st, 3, r->now_ms);
     for (size_t i = 0; i < r->n_lookups; i++) {
         struct store_lookup *l = &r->lookups[i];
+        if (!l->key)
+            continue;
         bind_text(st, 1, l->scope);
         bind_text(st, 2, l->key);
         int rc = sqlite3_step(st);

@@ -132,7 +132,7 @@ struct store_pair {
 
 /* A key that may have been seen. */
 struct store_lookup {
-    const char *scope, *key; /* borrowed until done() */
+    const char *scope, *key; /* borrowed until done(); NULL: none, and unknown */
     void *ctx;               /* the asker's */
     char *value;             /* the answer, owned by the read; NULL: unknown or expired */
     size_t value_len;

@@ -378,7 +378,7 @@ static int answer(struct sim_store *s, struct store_read *r)
     if (r->type == STORE_READ_DEDUP) {
         for (size_t i = 0; i < r->n_lookups; i++) {
             struct store_lookup *l = &r->lookups[i];
-            struct kv *k = kv_find(s->dedup, l->scope, l->key, strlen(l->key));
+            struct kv *k = l->key ? kv_find(s->dedup, l->scope, l->key, strlen(l->key)) : NULL;
             if (k && k->expires_ms > r->now_ms)
                 l->value = value_of(k, &l->value_len);
         }

@@ -517,6 +517,32 @@ static void test_identities_are_looked_up_together(void **state)
     r->store->read = looks.read;
 }
 
+static void test_who_has_no_identity_overtakes_nobody(void **state)
+{
+    struct rig *r = *state;
+    begin_looks(r);
+    cJSON *data = cJSON_CreateObject();
+    for (uint64_t i = 1; i <= 600; i++) {
+        char identity[16];
+        snprintf(identity, sizeof(identity), "m-%d", (int)i);
+        source_occurred(r->source->host,
+                        &(struct occurrence){.event_type = "x", .data = data, .identity = i % 3 == 1 ? identity : NULL},
+                        i);
+    }
+    cJSON_Delete(data);
+    settle(r);
+    assert_int_equal(r->n_acked, 600);
+    assert_false(r->out_of_order);
+    looks.sizes[0] = '\0';
+    data = cJSON_CreateObject();
+    source_occurred(r->source->host, &(struct occurrence){.event_type = "x", .data = data}, 601);
+    cJSON_Delete(data);
+    settle(r);
+    assert_int_equal(r->n_acked, 601);
+    assert_string_equal(looks.sizes, ""); /* nobody is before it: nothing is read */
+    r->store->read = looks.read;
+}
+
 static void test_a_failed_look_fails_its_own_only(void **state)
 {
     struct rig *r = *state;
@@ -845,6 +871,7 @@ int main(void)
         TEST(test_what_is_kept_goes_with_the_trigger),
         TEST(test_a_redelivery_may_look_different),
         TEST(test_identities_are_looked_up_together),
+        TEST(test_who_has_no_identity_overtakes_nobody),
         TEST(test_a_failed_look_fails_its_own_only),
         TEST(test_what_a_source_keeps_is_recorded_with_the_event),
         TEST(test_the_last_fire_is_known_again),
