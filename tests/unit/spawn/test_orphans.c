@@ -75,6 +75,35 @@ static pid_t read_pid(struct fixture *f)
     return (pid_t)atoi(line);
 }
 
+/* How many bytes of /proc/PID/NAME fit into `ret`. */
+static size_t read_proc(pid_t pid, const char *name, char *ret, size_t size)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    FILE *file = fopen(path, "re");
+    size_t n = file ? fread(ret, 1, size - 1, file) : 0;
+    ret[n] = '\0';
+    if (file)
+        fclose(file);
+    return n;
+}
+
+/* One that has said its pid and becomes `sleep`: in the middle of execve(2) no process has an environment. */
+static pid_t read_sleeper(struct fixture *f)
+{
+    pid_t pid = read_pid(f);
+    struct timespec nap = {.tv_nsec = 1000000};
+    char text[4096];
+    for (int i = 0; i < PATIENCE_MS; i++) {
+        if (read_proc(pid, "comm", text, sizeof(text)) > 0 && streq(text, "sleep\n") &&
+            read_proc(pid, "environ", text, sizeof(text)) > 0)
+            return pid;
+        nanosleep(&nap, NULL);
+    }
+    fail_msg("process %d does not sleep", (int)pid);
+    return -1;
+}
+
 /* ---- a life -------------------------------------------------------------------------------------------------------
  */
 
@@ -239,7 +268,7 @@ static void test_by_environment(void **state)
 {
     struct fixture *f = *state;
     pid_t life = life_with(f, f->node_id, "echo $$; exec sleep 1000");
-    pid_t child = read_pid(f);
+    pid_t child = read_sleeper(f);
     kill_life(life);
     assert_int_equal(unlink(f->ledger_path), 0);
     assert_int_equal(hunt(f), 1);
@@ -358,7 +387,7 @@ static pid_t stranger(struct fixture *f, const char *node_id, bool no_new_privs)
         execle("/bin/sh", "sh", "-c", "echo $$; exec sleep 1000", NULL, (char *[]){env, NULL});
         _exit(1);
     }
-    assert_int_equal(read_pid(f), pid);
+    assert_int_equal(read_sleeper(f), pid);
     return pid;
 }
 
@@ -383,7 +412,7 @@ static void test_another_node_is_spared(void **state)
     snprintf(script, sizeof(script), "env -i %s=%s setsid sh -c 'echo $$; exec sleep 1000' & wait",
              ORPHANS_NODE_VARIABLE, f->other_id);
     pid_t life = life_with(f, f->node_id, script);
-    other = read_pid(f);
+    other = read_sleeper(f);
     kill_life(life);
     assert_int_equal(hunt(f), 1);
     siginfo_t info;
