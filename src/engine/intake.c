@@ -30,7 +30,7 @@ struct intake {
     /* dedup */
     char *scope;
     uint64_t body_hash;
-    bool redelivery; /* the identity is the source's own word for what it brings: the same, whatever it holds now */
+    bool redelivery; /* of a source, whose identity is its own word: the same, whatever it holds now */
     struct dedup_flight *flight;
     struct intake *next_waiting;          /* of the flight */
     struct intake *look_prev, *look_next; /* in engine->to_look_up */
@@ -420,7 +420,7 @@ static void look_queue(struct intake *in)
     struct engine *e = in->engine;
     DL_APPEND2(e->to_look_up, in, look_prev, look_next);
     e->reading++;
-    if (in->type)
+    if (in->redelivery)
         in->targets.list[0]->looking++;
     look_up_next(e);
 }
@@ -429,7 +429,7 @@ static void look_land(struct intake *in, const struct store_lookup *found, int r
 {
     struct engine *e = in->engine;
     e->reading--;
-    if (in->type)
+    if (in->redelivery)
         in->targets.list[0]->looking--;
     if (result == 0 && found->value) {
         cJSON *entry = NULL;
@@ -607,7 +607,7 @@ static void intake_take(struct intake *in, const struct occurrence *o, const cha
         in->scope = xstrdup(scope);
         in->body_hash = hash_bytes(0, text, strlen(text));
         intake_look_up(in);
-    } else if (in->type && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
+    } else if (in->redelivery && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
         /* What a source brings without an identity does not overtake what it brought before. */
         keep_copies(in, o, text);
         look_queue(in);
