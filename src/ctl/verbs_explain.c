@@ -34,6 +34,19 @@ static void names_add(struct names *names, const char *name)
         names->items[names->n++] = name;
 }
 
+/* A field of a table. */
+static bool find_field(const struct field_table *table, const char *name, struct place *ret, struct names *names)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        names_add(names, table->fields[i].name);
+        if (streq(table->fields[i].name, name)) {
+            *ret = (struct place){.table = table, .field = &table->fields[i]};
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool find_kind(const struct kind *const *kinds, bool is_source, const char *name, struct place *ret,
                       struct names *names)
 {
@@ -47,12 +60,22 @@ static bool find_kind(const struct kind *const *kinds, bool is_source, const cha
     return false;
 }
 
+#define ROOTS 5
+static void get_roots(const struct field_table *ret[ROOTS])
+{
+    ret[0] = &trigger_fields;
+    ret[1] = &pipeline_fields;
+    ret[2] = &mcp_server_fields;
+    ret[3] = &step_fields;
+    ret[4] = fields_find(&step_fields, "retry")->sub;
+}
+
 /* The first word of a path. */
 static bool find_root(const char *name, struct place *ret, struct names *names)
 {
-    const struct field_table *tables[] = {&trigger_fields, &pipeline_fields, &mcp_server_fields, &step_fields,
-                                          fields_find(&step_fields, "retry")->sub};
-    for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+    const struct field_table *tables[ROOTS];
+    get_roots(tables);
+    for (size_t i = 0; i < ROOTS; i++) {
         names_add(names, tables[i]->name);
         if (streq(tables[i]->name, name)) {
             *ret = (struct place){.table = tables[i]};
@@ -63,23 +86,66 @@ static bool find_root(const char *name, struct place *ret, struct names *names)
            find_kind(manifest_step_kinds(), false, name, ret, names);
 }
 
-/* A word below a place: a field of its table; below `trigger.config` and `step` the name of a kind, below
- * `pipeline.steps` what a step has. */
+/* `input_mapping`, which every type of trigger takes in its config too. */
+static bool find_mapping(const char *name, struct place *ret, struct names *names)
+{
+    const struct field *mapping = fields_find(&trigger_fields, "input_mapping");
+    names_add(names, mapping->name);
+    if (!streq(mapping->name, name))
+        return false;
+    *ret = (struct place){.table = &trigger_fields, .field = mapping};
+    return true;
+}
+
+/* A word below a place: a field of its table; below `trigger.config` the name of a kind or what all have, below a kind
+ * of trigger what its config has from all, below `pipeline.steps` what a step has, below `step` the name of a kind. */
 static bool find_below(const struct place *from, const char *name, struct place *ret, struct names *names)
 {
     const struct field_table *table = from->field ? from->field->sub : from->table;
     if (from->field && from->table == &trigger_fields && streq(from->field->name, "config"))
-        return find_kind(manifest_source_kinds(), true, name, ret, names);
+        return find_kind(manifest_source_kinds(), true, name, ret, names) ||
+               find_field(&trigger_filter_fields, name, ret, names) || find_mapping(name, ret, names);
     if (from->field && from->table == &pipeline_fields && streq(from->field->name, "steps"))
         table = &step_fields;
-    for (size_t i = 0; table && i < table->n; i++) {
-        names_add(names, table->fields[i].name);
-        if (streq(table->fields[i].name, name)) {
-            *ret = (struct place){.table = table, .field = &table->fields[i]};
-            return true;
-        }
-    }
+    if (table && find_field(table, name, ret, names))
+        return true;
+    if (from->kind && from->is_source)
+        return (from->kind->has_filter && find_field(&trigger_filter_fields, name, ret, names)) ||
+               find_mapping(name, ret, names);
     return table == &step_fields && find_kind(manifest_step_kinds(), false, name, ret, names);
+}
+
+/* ---- where else a name stands ---- */
+
+/* Each `path.…name` in a table and those below it, as ` or "PATH"`. */
+static void add_paths(struct buf *b, const char *path, const struct field_table *table, const char *name)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        const struct field *f = &table->fields[i];
+        if (streq(f->name, name))
+            buf_printf(b, "%s\"%s.%s\"", b->len ? " or " : "", path, name);
+        if (!f->sub)
+            continue;
+        _cleanup_(freep) char *below = xasprintf("%s.%s", path, f->name);
+        add_paths(b, below, f->sub, name);
+    }
+}
+
+/* Every path at which a field of this name is found. */
+static void add_places(struct buf *b, const char *name)
+{
+    const struct field_table *tables[ROOTS];
+    get_roots(tables);
+    for (size_t i = 0; i < ROOTS; i++)
+        add_paths(b, tables[i]->name, tables[i], name);
+    for (size_t i = 0; manifest_source_kinds()[i]; i++) {
+        const struct kind *kind = manifest_source_kinds()[i];
+        add_paths(b, kind->name, kind->config, name);
+        if (kind->has_filter)
+            add_paths(b, kind->name, &trigger_filter_fields, name);
+    }
+    for (size_t i = 0; manifest_step_kinds()[i]; i++)
+        add_paths(b, manifest_step_kinds()[i]->name, manifest_step_kinds()[i]->config, name);
 }
 
 static const char *change_text(enum field_change change)
@@ -140,7 +206,7 @@ static void print_table(const struct field_table *t, const struct kind *kind, bo
     for (size_t i = 0; i < t->n; i++)
         print_row(&t->fields[i]);
     if (is_source && kind->has_filter)
-        printf("  filter  object\n      An event pattern that the event's data must match (triggerctl match --help)\n");
+        print_row(&trigger_filter_fields.fields[0]);
     if (is_source)
         print_row(fields_find(&trigger_fields, "input_mapping"));
     if (t == &trigger_fields)
@@ -153,10 +219,15 @@ static int not_found(const char *word, const char *path, const struct names *nam
 {
     const char *near = nearest_name(word, names->items, names->n);
     const char *place = *path ? path : "the manifests";
-    if (near)
+    struct buf elsewhere = {0};
+    add_places(&elsewhere, word);
+    if (elsewhere.len > 0)
+        complain("there is no \"%s\" in %s; did you mean %s?", word, place, elsewhere.data);
+    else if (near)
         complain("there is no \"%s\" in %s; did you mean \"%s\"?", word, place, near);
     else
         complain("there is no \"%s\" in %s: it has no fields of its own", word, place);
+    buf_fini(&elsewhere);
     return CTL_FAILED;
 }
 

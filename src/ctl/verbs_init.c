@@ -165,18 +165,30 @@ static void add_settings(struct buf *b)
     }
 }
 
+/* `file_watch` as one would say it in a name: `My file watch`. */
+static char *name_of(const char *type)
+{
+    bool mcp = strncmp(type, "mcp_", 4) == 0;
+    char *name = xasprintf("My %s%s", mcp ? "MCP " : "", mcp ? type + 4 : type);
+    for (char *p = name; *p; p++)
+        if (*p == '_')
+            *p = ' ';
+    return name;
+}
+
 static void print_trigger(const struct kind *kind)
 {
+    _cleanup_(freep) char *name = name_of(kind->name), *slug = trigger_slug(name);
     struct buf b = {0};
     buf_printf(&b,
                "# yaml-language-server: $schema=%s\n"
                "# %s. What is commented out is optional, and shows its default.\n"
                "kind: trigger\n"
-               "# Its id is the name as a slug: my-%s; an `id` of its own can be given instead.\n"
-               "name: My %s\n"
+               "# Its id is the name as a slug: %s; an `id` of its own can be given instead.\n"
+               "name: %s\n"
                "pipeline_id: my_pipeline\n"
                "trigger_type: %s\n",
-               TRIGGERD_SCHEMA, kind->config->doc, kind->name, kind->name, kind->name);
+               TRIGGERD_SCHEMA, kind->config->doc, slug, name, kind->name);
     add_config(&b, kind);
     add_settings(&b);
     fputs(b.data, stdout);

@@ -87,7 +87,7 @@ static void add_kind(struct buf *b, const char *what, const struct kind *kind)
     man_text(b, kind->config->doc);
     man_fields(b, kind->config);
     if (kind->has_filter)
-        man_item(b, "filter", NULL, "An event pattern that the event's data must match.");
+        man_fields(b, &trigger_filter_fields);
 }
 
 static void page_of_manifest(struct buf *b)

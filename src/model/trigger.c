@@ -111,6 +111,16 @@ static const struct field trigger_rows[] = {
 const struct field_table trigger_fields = {"trigger", "A trigger runs a pipeline when something happens",
                                            sizeof(struct trigger), trigger_rows, ARRAY_SIZE(trigger_rows)};
 
+static const struct field filter_rows[] = {{
+    .name = "filter",
+    .type = &field_json_object,
+    .doc = "An event pattern that the event's data must match (triggerctl match --help)",
+    .example = "{\"status\": [\"new\"]}",
+}};
+
+const struct field_table trigger_filter_fields = {"filter", "What an event must be like", 0, filter_rows,
+                                                  ARRAY_SIZE(filter_rows)};
+
 char *trigger_slug(const char *name)
 {
     struct buf b = {0};

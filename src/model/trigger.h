@@ -45,6 +45,8 @@ struct trigger {
 };
 
 extern const struct field_table trigger_fields;
+/* `filter`, which the config of kinds with has_filter takes beside its own keys: documentation, without a struct. */
+extern const struct field_table trigger_filter_fields;
 extern const char *const trigger_reserved_ids[]; /* words that are routes; NULL-terminated */
 
 /* Parse a trigger document. `kinds` lists the source types. *ret is set (one reference) when no error was added. */

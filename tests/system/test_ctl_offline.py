@@ -389,7 +389,9 @@ def test_the_examples_are_valid() -> None:
     ("pipeline", ["steps", "required"]), ("pipeline.steps", ["graph"]), ("pipeline.steps.retry.jitter", ["0 to 1"]),
     ("step", ["needs", "exec"]), ("step.exec.script", ["/bin/sh"]), ("step.timeout_seconds", ["more than 0"]),
     ("retry.factor", ["default:     2"]), ("exec.limits", ["memory_bytes"]), ("custom", ["endpoint", "filter"]),
-    ("trigger.config.custom.endpoint", ["reconnects"]), ("pipeline_completed.status", ["success, failed, any"])])
+    ("trigger.config.custom.endpoint", ["reconnects"]), ("pipeline_completed.status", ["success, failed, any"]),
+    ("custom.filter", ["event pattern", "type:        object"]), ("trigger.config.filter", ["event pattern"]),
+    ("schedule.input_mapping", ["here or in config"]), ("trigger.config.input_mapping", ["here or in config"])])
 def test_explain(path: str, words: list[str]) -> None:
     text = good("explain", path)
     for word in words:
@@ -397,7 +399,10 @@ def test_explain(path: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path, near", [("triger", "trigger"), ("trigger.colour", "config"), ("retry.factr", "factor"),
-                                        ("trigger.name.x", "no fields"), ("trigger.", "did you mean"),
+                                        ("trigger.name.x", "no fields"), ("trigger.", "did you mean"), ("trigger.filter", '"custom.filter" or'), ("schedule.filter", '"webhook.filter"'),
+                                        ("endpoint", '"custom.endpoint" or'), ("exec.retry", '"step.retry"?'),
+                                        ("file_watch.cooldown_seconds", '"trigger.cooldown_seconds"?'),
+                                        ("custom.memory_bytes", '"exec.limits.memory_bytes" or'),
                                         (".", "did you mean"), ("step.exek", "exec")])
 def test_explain_what_is_not_there(path: str, near: str) -> None:
     done = ctl("explain", path)
@@ -414,6 +419,10 @@ def types() -> list[str]:
 def test_init_gives_what_validates(tmp_path: Path, type: str) -> None:
     text = good("init", type)
     assert text.startswith("# yaml-language-server: $schema=")
+    if name := re.search(r"^name: (My .*)$", text, re.MULTILINE):
+        words = name[1].split()
+        assert words[1].lower() == type.split("_")[0] and "_" not in name[1]
+        assert f"as a slug: {'-'.join(words).lower()};" in text
     good("validate", write(tmp_path, "m.yaml", text))
     # What is commented out is right as well: every key alone, put in force.
     base, found = text.splitlines(), 0
