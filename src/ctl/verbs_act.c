@@ -100,6 +100,67 @@ static bool key_ok(const char *key)
     return n >= 1 && n <= 255;
 }
 
+/* Where custom triggers listen: `names` with each endpoint, `takers` with the ids of those at `endpoint`. False: one
+ * may not, or cannot, look. */
+static bool get_endpoints(struct ctl *c, const char *endpoint, cJSON *names, cJSON *takers)
+{
+    const cJSON *item;
+    for (int page = 1;; page++) {
+        _cleanup_(freep) char *path = xasprintf("/api/v1/triggers/type/custom?page_size=100&page=%d", page);
+        struct client_reply reply = {0};
+        _cleanup_(cjson_deletep) cJSON *answer = NULL;
+        int r = ctl_raw(c, &(struct client_request){.method = "GET", .path = path}, &reply);
+        if (r == CTL_OK && reply.status == 200)
+            value_parse(reply.body, reply.len, &answer, NULL);
+        free(reply.body);
+        if (!answer)
+            return false;
+        const cJSON *list = value_get(answer, "triggers");
+        cJSON_ArrayForEach (item, list) {
+            const char *at = value_get_string(value_get(item, "config"), "endpoint");
+            const char *id = value_get_string(item, "id");
+            if (at && streq(at, endpoint) && id)
+                cJSON_AddItemToArray(takers, cJSON_CreateString(id));
+            else if (at)
+                cJSON_AddItemToArray(names, cJSON_CreateString(at));
+        }
+        if (cJSON_GetArraySize(list) < 100)
+            return true;
+    }
+}
+
+/* No event came of it: nobody listens there, or filters turned it away. */
+static void tell_unheard(struct ctl *c, const char *endpoint)
+{
+    _cleanup_(cjson_deletep) cJSON *names = cJSON_CreateArray(), *takers = cJSON_CreateArray();
+    const cJSON *item;
+    if (!get_endpoints(c, endpoint, names, takers)) {
+        fprintf(stderr, "nothing fired: nobody listens at \"%s\", or filters turned it away\n", endpoint);
+        return;
+    }
+    if (cJSON_GetArraySize(takers) > 0) {
+        struct buf b = {0};
+        cJSON_ArrayForEach (item, takers) {
+            buf_printf(&b, "%s%s", b.len ? ", " : "", item->valuestring);
+        }
+        fprintf(stderr, "nothing fired: turned away by the filter of %s (triggerctl describe trigger %s tells why)\n",
+                b.data, takers->child->valuestring);
+        buf_fini(&b);
+        return;
+    }
+    size_t n = 0;
+    const char **known = xcalloc((size_t)cJSON_GetArraySize(names) + 1, sizeof(*known));
+    cJSON_ArrayForEach (item, names) {
+        known[n++] = item->valuestring;
+    }
+    const char *near = nearest_name(endpoint, known, n);
+    fprintf(stderr, "nothing fired: nobody listens at \"%s\"", endpoint);
+    if (near)
+        fprintf(stderr, "; did you mean \"%s\"?", near);
+    fprintf(stderr, "\n");
+    free(known);
+}
+
 int verb_emit(struct ctl *c, const struct args *a)
 {
     const char *data = a->values[OPT_DATA], *key = a->values[OPT_KEY];
@@ -125,8 +186,7 @@ int verb_emit(struct ctl *c, const struct args *a)
         show_event(a, event);
     }
     if (cJSON_GetArraySize(events) == 0)
-        fprintf(stderr,
-                "nothing fired: no trigger takes this at the endpoint (triggerctl describe trigger ID tells why)\n");
+        tell_unheard(c, a->words[0]);
     return CTL_OK;
 }
 

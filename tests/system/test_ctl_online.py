@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -184,10 +185,17 @@ def test_emit_says_what_became_of_it(daemon: Daemon) -> None:
     rows = {row[1]: row[2:] for row in columns(good(daemon.ctl("emit", "e")))}
     assert rows["b"][:2] == ["skipped", "cooldown"] and "fired" in rows["a"]
     assert json.loads(good(daemon.ctl("emit", "e", "-o", "json")))["triggered_count"] == 1
-    done = daemon.ctl("emit", "nobody")
-    assert done.returncode == 0 and "nothing fired" in done.stderr
+    done = daemon.ctl("emit", "f")
+    assert done.returncode == 0 and done.stderr == 'nothing fired: nobody listens at "f"; did you mean "e"?\n'
+    daemon.put("m.yaml", ECHO, *(custom(t, endpoint="e", config={"filter": {"x": [1]}}) for t in ("a", "b")))
+    done = daemon.ctl("emit", "e")
+    assert done.returncode == 0 and re.fullmatch(
+        r"nothing fired: turned away by the filter of (a, b|b, a) \(triggerctl describe trigger [ab] tells why\)\n", done.stderr)
     done = daemon.ctl("emit", "a b")
     assert done.returncode == 1 and done.stderr.startswith("triggerctl: ")
+    for trigger in ("a", "b"):
+        good(daemon.ctl("delete", "trigger", trigger))
+    assert daemon.ctl("emit", "e").stderr == 'nothing fired: nobody listens at "e"\n'
 
 
 def test_idempotency_key(daemon: Daemon) -> None:

@@ -100,7 +100,7 @@ def test_five_minutes(reader: Reader) -> None:
     assert said.startswith(f"filtered: {reason}\n"), said
     assert f'filtered: {reason.split(", found")[0]}' in why, "the README's own words for it"
     assert reason in said.split("Turned away by its filter")[1].split("\nConfig")[0]
-    assert "nothing fired: no trigger takes this at the endpoint" in reader.stderr.read_text()
+    assert "nothing fired: turned away by the filter of hello (triggerctl describe trigger hello tells why)\n" in reader.stderr.read_text()
 
     said = reader.type(change)
     effect = "=> trigger/hello: takes effect at once, nothing restarts (cooldown_seconds, config.filter)"
