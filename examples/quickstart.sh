@@ -19,8 +19,7 @@ install() {
     local packages package missing=() sudo=()
     packages="build-essential cmake ninja-build pkg-config libuv1-dev libyaml-dev libcjson-dev libsqlite3-dev
         libcurl4-openssl-dev librabbitmq-dev libhiredis-dev librdkafka-dev libmicrohttpd-dev libgnutls28-dev libfuse3-dev fuse3 bubblewrap
-        libpcre2-dev libglib2.0-dev libgit2-dev uthash-dev
-        libcmocka-dev tzdata"
+        libpcre2-dev libglib2.0-dev libgit2-dev uthash-dev tzdata"
     for package in $packages; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
     done
@@ -39,7 +38,7 @@ build() {
     local quiet=()
     [ -t 1 ] || quiet=(-- --quiet)
     cmake --preset release >/dev/null
-    cmake --build --preset release --target triggerd triggerctl "${quiet[@]}"
+    cmake --build --preset release "${quiet[@]}"
 }
 
 if [ -z "${QUICKSTART_BUILD:-}" ]; then
