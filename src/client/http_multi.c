@@ -4,7 +4,13 @@
 struct sock {
     struct http_multi *multi;
     struct loop_poll poll;
+    int wanted; /* UV_READABLE, UV_WRITABLE */
 };
+
+static int mask_of(int events)
+{
+    return (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
+}
 
 static void act(struct http_multi *m, curl_socket_t fd, int events)
 {
@@ -25,10 +31,14 @@ static void sock_closed(void *ctx)
 static void on_ready(void *ctx, int fd, int events, int status)
 {
     struct sock *s = ctx;
-    int mask = status < 0 ? CURL_CSELECT_ERR : 0;
-    mask |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
-    mask |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
-    act(s->multi, fd, mask);
+    if (status >= 0) {
+        act(s->multi, fd, mask_of(events));
+        return;
+    }
+    /* Not as an error: what was received before it is read first, and then it is found, with its own words. */
+    act(s->multi, fd, mask_of(s->wanted));
+    if (loop_is_open(&s->poll.handle))
+        loop_poll_start(&s->poll, s->wanted);
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket)
@@ -52,7 +62,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *so
         }
         m->lib->curl_multi_assign(m->handle, fd, s);
     }
-    loop_poll_start(&s->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0));
+    s->wanted = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    loop_poll_start(&s->poll, s->wanted);
     return 0;
 }
 

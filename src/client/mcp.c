@@ -101,6 +101,14 @@ static bool has_waiting(const struct mcp *m)
     return false;
 }
 
+static bool has_unsent(const struct mcp *m)
+{
+    for (const struct mcp_request *r = m->requests; r; r = r->hh.next)
+        if (!r->ended && r->text)
+            return true;
+    return false;
+}
+
 static void set_hold(struct mcp *m)
 {
     bool held = m->hold == MCP_HOLD_ALL || (m->hold == MCP_HOLD_UNASKED && !has_waiting(m));
@@ -214,6 +222,7 @@ struct mcp_request *mcp_request_new(struct mcp *m, const char *method, cJSON *pa
     loop_task_init(&r->tell, on_tell, r);
     HASH_ADD(hh, m->requests, id, sizeof(r->id), r);
     loop_timer_start(m->env.process.loop, &r->timer, (int64_t)(m->spec->timeout_seconds * 1000));
+    set_hold(m);
     return r;
 }
 
@@ -222,7 +231,6 @@ struct mcp_request *mcp_ask(struct mcp *m, const char *method, cJSON *params, mc
 {
     struct mcp_request *r = mcp_request_new(m, method, params, progress, done, ctx);
     loop_timer_stop(m->env.process.loop, &m->idle);
-    set_hold(m);
     if (m->up)
         mcp_request_send(r);
     else
@@ -239,11 +247,13 @@ void mcp_cancel(struct mcp_request *r, const char *why)
     mcp_idle_check(m);
 }
 
-static void end_requests(struct mcp *m, int code, const char *why)
+/* `unsent`: these too. */
+static void end_requests(struct mcp *m, int code, const char *why, bool unsent)
 {
     struct mcp_request *r, *tmp;
     HASH_ITER (hh, m->requests, r, tmp) {
-        mcp_request_end(r, code, NULL, 0, why);
+        if (unsent || !r->text)
+            mcp_request_end(r, code, NULL, 0, why);
     }
 }
 
@@ -318,10 +328,11 @@ void mcp_fail(struct mcp *m, const char *reason, const char *why, bool force, bo
     struct loop *loop = m->env.process.loop;
     _cleanup_(freep) char *text = xstrdup(why);
     bool lasted = m->ready_at_ms && loop_now_ms(loop) - m->ready_at_ms >= ANEW_MS;
-    int64_t wait = anew && lasted && m->wanted ? 0 : next_wait(m);
+    bool at_once = anew && lasted && (m->wanted || has_unsent(m));
+    int64_t wait = at_once ? 0 : next_wait(m);
     down(m);
-    m->anew = wait == 0;
-    end_requests(m, -ENOTCONN, text);
+    m->anew = at_once;
+    end_requests(m, -ENOTCONN, text, !at_once);
     link_close(m, force);
     if (m->anew)
         return; /* as soon as the old one is gone */
@@ -499,7 +510,7 @@ static void gone(struct mcp *m)
     void (*done)(void *) = m->done;
     void *done_ctx = m->done_ctx;
     if (m->requests) { /* each is told first */
-        end_requests(m, -ECANCELED, "the connection was closed");
+        end_requests(m, -ECANCELED, "the connection was closed", true);
         loop_defer(m->env.process.loop, &m->opened);
         return;
     }
@@ -529,7 +540,7 @@ void mcp_close(struct mcp *m, void (*done)(void *ctx), void *ctx)
     loop_timer_stop(loop, &m->idle);
     if (m->reading)
         secret_read_abandon(steal(&m->reading));
-    end_requests(m, -ECANCELED, "the connection was closed");
+    end_requests(m, -ECANCELED, "the connection was closed", true);
     if (m->link)
         link_close(m, false);
     else

@@ -5,15 +5,19 @@
  * back from there. A transfer with more than GATHERED_MAX unread, or all of a link that is held, is not read from.
  *
  *   POST  202, 204              nothing to come
- *         200 JSON              messages
- *         200 event stream      messages; where it ends before the answer, and had ids, it is taken up by a GET with
+ *         2xx JSON              messages
+ *         2xx event stream      messages; where it ends before the answer, and had ids, it is taken up by a GET with
  *                               `Last-Event-ID` after the time that `retry:` gives
- *         404, had a session    the session is over: begin anew
- *         other                 that request fails
- *   GET   200 event stream      messages; where it ends it is asked for again, likewise
+ *         404, had a session    the session is over: begin anew, this request with it
+ *         no answer             that request fails; the connection too, where no GET would find out
+ *         other                 that request fails; the connection too, if it was `notifications/initialized`
+ *   GET   2xx event stream      messages; where it ends it is asked for again, likewise
  *         405; 4xx, no session  there is no such stream, which is well
- *         4xx, had a session    begin anew
+ *         4xx, had a session    it was heard before: begin anew; else a request is to tell whether the session is over
+ *         2xx of another type   there is none, if none was heard before
  *         else, or no answer    deaf; asked again after 0.5 s, doubling to 8 s
+ *
+ * A connection that is over ebbs first: what streams have brought, or bring yet within EBB_MS, is told.
  */
 #include "base/mask.h"
 #include "base/util.h"
@@ -37,6 +41,8 @@
 #define LINGER_MS 30000 /* a stream that goes on after the answer that it was for */
 #define BODY_SHOWN 300
 #define SESSION_MAX 4096
+#define EBB_MS 250
+#define EBB_ROUNDS 20 /* of EBB_MS, while something comes */
 
 /* One exchange: a POST, or the GET (id 0 and no text). */
 struct exchange {
@@ -47,7 +53,8 @@ struct exchange {
     struct http_transfer *transfer;
     long status;
     bool is_sse, is_json, headed, ended, working, too_large;
-    char *text; /* waits for the first notification to be sent; NULL: it was sent */
+    bool waits; /* for the first notification to be taken */
+    char *text; /* until the server has taken it; NULL: a GET, or it has */
     size_t len;
     struct http_answer answer; /* of `ended`: its error */
     struct buf in;             /* came, and was not looked at */
@@ -72,10 +79,16 @@ struct mcp_link {
     char *version; /* as agreed; NULL: not yet */
     bool held, over, deaf, closing;
     bool heard;                 /* there is a stream for it */
+    bool listens;               /* … or may be: it is asked for */
     struct exchange *announced; /* `initialized` is on its way: what follows waits; NULL: nothing does */
     bool announce;              /* the next one is that */
     struct exchange *exchanges; /* a utlist */
     struct timer patience;      /* of the DELETE */
+    bool ebbs, ebb_anew, ebb_moved;
+    int ebb_rounds;
+    const char *ebb_reason; /* of the end that is told when it has ebbed */
+    char *ebb_why;
+    struct timer ebb;
     struct loop_task gone;
     void (*done)(void *ctx);
     void *done_ctx;
@@ -93,18 +106,60 @@ static void exchange_free(struct exchange *x)
     loop_task_cancel(l->loop, &x->work);
     loop_timer_stop(l->loop, &x->again);
     DL_DELETE(l->exchanges, x);
+    l->listens = l->listens && !x->get;
     secret_free(x->text);
     sse_fini(&x->sse);
     buf_fini(&x->in);
     free(x);
 }
 
+/* Does one of its streams bring something yet? */
+static bool streams(const struct mcp_link *l)
+{
+    const struct exchange *x;
+    DL_FOREACH (l->exchanges, x) {
+        if (x->is_sse && (x->transfer || x->in.len > 0))
+            return true;
+    }
+    return false;
+}
+
+static void on_ebb(struct timer *timer, void *ctx)
+{
+    struct mcp_link *l = ctx;
+    bool on = streams(l) && (l->held || (l->ebb_moved && ++l->ebb_rounds < EBB_ROUNDS));
+    l->ebb_moved = false;
+    if (on) {
+        loop_timer_start(l->loop, timer, EBB_MS);
+        return;
+    }
+    struct exchange *x;
+    DL_FOREACH (l->exchanges, x) {
+        if (x->waits && x->id)
+            l->events.unsent(l->ctx, x->id, steal(&x->text));
+    }
+    l->over = true;
+    l->events.lost(l->ctx, l->ebb_reason, l->ebb_why, l->ebb_anew);
+}
+
 static void lose(struct mcp_link *l, const char *reason, const char *why, bool anew)
 {
-    if (l->over || l->closing)
+    if (l->ebbs || l->over || l->closing)
         return;
-    l->over = true;
-    l->events.lost(l->ctx, reason, why, anew);
+    l->ebbs = true;
+    l->ebb_reason = reason;
+    l->ebb_why = xstrdup(why);
+    l->ebb_anew = anew;
+    loop_timer_start(l->loop, &l->ebb, streams(l) ? EBB_MS : 0);
+}
+
+/* An exchange of a link that ebbs is over. */
+static void ebbed(struct exchange *x)
+{
+    struct mcp_link *l = x->link;
+    exchange_free(x);
+    if (!streams(l))
+        loop_timer_start(l->loop, &l->ebb, 0);
 }
 
 static void set_deaf(struct mcp_link *l, const char *reason, const char *why)
@@ -112,7 +167,7 @@ static void set_deaf(struct mcp_link *l, const char *reason, const char *why)
     if (!reason && !l->deaf)
         return;
     l->deaf = reason != NULL;
-    if (!l->over && !l->closing)
+    if (!l->ebbs && !l->over && !l->closing)
         l->events.deaf(l->ctx, reason, why);
 }
 
@@ -164,10 +219,18 @@ static void on_again(struct timer *timer, void *ctx)
 {
     (void)timer;
     struct exchange *x = ctx;
-    if (x->get || x->id)
-        exchange_start(x);
-    else
+    struct mcp_link *l = x->link;
+    if (l->ebbs) {
         exchange_free(x);
+    } else if (x->get || x->id) {
+        exchange_start(x);
+    } else if (l->announced == x) {
+        _cleanup_(freep) char *why = xasprintf("notifications/initialized: no answer within %g s", l->timeout_seconds);
+        exchange_free(x);
+        lose(l, "InitializeTimeout", why, false);
+    } else {
+        exchange_free(x);
+    }
 }
 
 /* As the server said, and else with some chance in it. */
@@ -177,27 +240,41 @@ static int64_t retry_of(const struct exchange *x)
                             : (int64_t)(RETRY_DEFAULT_MS * (0.8 + 0.4 * random_unit(x->link->random)));
 }
 
-static void get_ended(struct exchange *x)
+static bool succeeded(const struct exchange *x)
+{
+    return x->headed && x->status >= 200 && x->status < 300;
+}
+
+static void get_failed(struct exchange *x)
 {
     struct mcp_link *l = x->link;
     const char *error = x->answer.error.code != 0 ? x->answer.error.message : NULL;
-    if (x->headed && x->status == 200 && x->is_sse) { /* it broke off, or was closed: servers do that */
+    _cleanup_(freep) char *status = error          ? NULL
+                                    : succeeded(x) ? xasprintf("HTTP %ld, and no event stream", x->status)
+                                                   : status_text(x);
+    set_deaf(l, error ? reason_of(error) : "HttpStatus", error ? error : status);
+    x->deaf_ms = x->deaf_ms ? MIN(x->deaf_ms * 2, DEAF_MAX_MS) : DEAF_MIN_MS;
+    again(x, (int64_t)((double)x->deaf_ms * (0.8 + 0.4 * random_unit(l->random))));
+}
+
+static void get_ended(struct exchange *x)
+{
+    struct mcp_link *l = x->link;
+    bool refused = x->headed && x->status >= 400 && x->status < 500 && x->status != 429;
+    if (succeeded(x) && x->is_sse) { /* it broke off, or was closed: servers do that */
         again(x, retry_of(x));
-        return;
-    }
-    bool refused = x->status >= 400 && x->status < 500 && x->status != 429;
-    if (refused && l->session && l->heard) {
+    } else if (refused && l->session && l->heard && x->status != 405) {
         _cleanup_(freep) char *why = status_text(x);
         exchange_free(x);
         lose(l, "SessionEnded", why, true);
-    } else if (refused || (x->headed && x->status < 300)) { /* there is none */
+    } else if (refused || (succeeded(x) && !l->heard)) { /* there is none */
+        bool doubt = refused && l->session && x->status != 405;
         exchange_free(x);
         set_deaf(l, NULL, NULL);
+        if (doubt)
+            l->events.doubt(l->ctx);
     } else {
-        _cleanup_(freep) char *status = error ? NULL : status_text(x);
-        set_deaf(l, error ? reason_of(error) : "HttpStatus", error ? error : status);
-        x->deaf_ms = x->deaf_ms ? MIN(x->deaf_ms * 2, DEAF_MAX_MS) : DEAF_MIN_MS;
-        again(x, (int64_t)((double)x->deaf_ms * (0.8 + 0.4 * random_unit(l->random))));
+        get_failed(x);
     }
 }
 
@@ -207,40 +284,70 @@ static bool resumed(struct exchange *x)
     if (!x->sse.id || !x->id || ++x->resumes > RESUMES_MAX)
         return false;
     bool server_trouble = x->status >= 500 || x->answer.error.code != 0;
-    if (!(x->headed && x->status == 200 && x->is_sse) && !(x->resume && server_trouble))
+    if (!(succeeded(x) && x->is_sse) && !(x->resume && server_trouble))
         return false;
     x->resume = true;
     again(x, retry_of(x));
     return true;
 }
 
+static void start_waiting(struct mcp_link *l)
+{
+    struct exchange *x;
+    l->announced = NULL;
+    DL_FOREACH (l->exchanges, x) {
+        if (x->waits)
+            exchange_start(x);
+    }
+}
+
+/* The server may have dealt with it or not. */
+static void post_broke(struct exchange *x, bool announcing)
+{
+    struct mcp_link *l = x->link;
+    _cleanup_(freep) char *why = xstrdup(x->answer.error.message);
+    if (l->listens && !announcing) { /* whether the server is there is for the GET to say */
+        refuse(x, why);
+    } else {
+        exchange_free(x);
+        lose(l, reason_of(why), why, false);
+    }
+}
+
+static void post_refused(struct exchange *x, bool announcing)
+{
+    struct mcp_link *l = x->link;
+    _cleanup_(freep) char *status = status_text(x);
+    if (announcing) {
+        _cleanup_(freep) char *why = xasprintf("notifications/initialized: %s", status);
+        exchange_free(x);
+        lose(l, "InitializeFailed", why, false);
+    } else {
+        refuse(x, status);
+    }
+}
+
 static void post_ended(struct exchange *x)
 {
     struct mcp_link *l = x->link;
+    bool announcing = l->announced == x;
     if (resumed(x))
         return;
     if (x->too_large) {
         refuse(x, "the answer is larger than 16 MiB");
-        return;
-    }
-    if (x->answer.error.code != 0) {
-        _cleanup_(freep) char *why = xstrdup(x->answer.error.message);
-        exchange_free(x);
-        lose(l, reason_of(why), why, false);
-        return;
-    }
-    if (x->status == 404 && l->session) {
+    } else if (x->answer.error.code != 0) {
+        post_broke(x, announcing);
+    } else if (x->status == 404 && l->session) {
+        if (x->id && x->text)
+            l->events.unsent(l->ctx, x->id, steal(&x->text));
         exchange_free(x);
         lose(l, "SessionEnded", "the server has forgotten the session (HTTP 404)", true);
-        return;
-    }
-    if (x->status >= 200 && x->status < 300) {
+    } else if (succeeded(x)) {
         bool accepted = x->status == 202 || x->status == 204;
         refuse(x, accepted ? "the server took the request and gave no answer" : "the answer ended without a message");
-        return;
+    } else {
+        post_refused(x, announcing);
     }
-    _cleanup_(freep) char *why = status_text(x);
-    refuse(x, why);
 }
 
 /* ---- what comes ---- */
@@ -263,25 +370,14 @@ static void on_event(void *ctx, const char *event, const char *data, size_t len)
         take_message(x, data, len);
 }
 
-static void start_waiting(struct mcp_link *l)
-{
-    struct exchange *x;
-    l->announced = NULL;
-    DL_FOREACH (l->exchanges, x) {
-        if (x->text)
-            exchange_start(x);
-    }
-}
-
 static bool look_at_body(struct exchange *x)
 {
-    if (x->is_sse && x->status == 200 && x->in.len > 0) {
+    if (x->is_sse && succeeded(x) && x->in.len > 0) {
         struct buf in = x->in;
         x->in = (struct buf){0};
         sse_feed(&x->sse, in.data, in.len, on_event, x);
         buf_fini(&in);
-    } else if (x->is_json && x->ended && x->answer.error.code == 0 && !x->too_large && x->status < 300 &&
-               x->in.len > 0) {
+    } else if (x->is_json && x->ended && x->answer.error.code == 0 && !x->too_large && succeeded(x) && x->in.len > 0) {
         struct buf in = x->in;
         x->in = (struct buf){0};
         take_message(x, in.data, in.len);
@@ -294,9 +390,11 @@ static void on_work(void *ctx)
 {
     struct exchange *x = ctx;
     struct mcp_link *l = x->link;
+    if (l->announced == x && succeeded(x) && !l->ebbs)
+        start_waiting(l);
     if (l->held && !x->ended)
         return;
-    if (x->get && x->headed && x->status == 200 && x->is_sse) {
+    if (x->get && succeeded(x) && x->is_sse) {
         l->heard = true;
         x->deaf_ms = 0;
         set_deaf(l, NULL, NULL);
@@ -310,9 +408,9 @@ static void on_work(void *ctx)
         http_transfer_hold(x->transfer, l->held);
     if (!x->ended)
         return;
-    if (l->announced == x)
-        start_waiting(l);
-    if (x->get)
+    if (l->ebbs)
+        ebbed(x);
+    else if (x->get)
         get_ended(x);
     else
         post_ended(x);
@@ -331,18 +429,23 @@ static void on_head(void *ctx, const struct http_head *head)
         free(l->session);
         l->session = xstrdup(session);
     }
+    if (succeeded(x)) { /* it is the server's now */
+        secret_free(x->text);
+        x->text = NULL;
+    }
     loop_defer(l->loop, &x->work);
 }
 
 static void on_data(void *ctx, const char *data, size_t len)
 {
     struct exchange *x = ctx;
-    bool wanted = x->status == 200 && (x->is_sse || x->is_json);
+    bool wanted = succeeded(x) && (x->is_sse || x->is_json);
     size_t max = wanted ? MCP_MESSAGE_MAX + 1 : BODY_SHOWN;
     if (x->is_sse && wanted)
         max = SIZE_MAX; /* the parser bounds each of its messages */
     buf_add(&x->in, data, x->in.len < max ? MIN(len, max - x->in.len) : 0);
     if (x->is_sse && wanted) {
+        x->link->ebb_moved = true;
         loop_defer(x->link->loop, &x->work);
         if (x->in.len > GATHERED_MAX)
             http_transfer_hold(x->transfer, true);
@@ -376,26 +479,28 @@ static void add_headers(const struct mcp_link *l, struct http_request *r)
         http_request_header(r, "MCP-Protocol-Version", l->version, HTTP_HEADER_ANYWHERE);
 }
 
-/* A POST of its text; without one a GET. */
+/* A POST of its text; without one a GET. What nobody waits for does not take longer than what somebody does. */
 static void exchange_start(struct exchange *x)
 {
     struct mcp_link *l = x->link;
-    char *text = steal(&x->text);
-    struct http_request r = {.method = xstrdup(text ? "POST" : "GET"),
+    struct http_request r = {.method = xstrdup(x->text ? "POST" : "GET"),
                              .url = xstrdup(l->url),
-                             .body = text,
-                             .body_len = text ? x->len : 0,
+                             .body = x->text ? xmemdup(x->text, x->len) : NULL,
+                             .body_len = x->text ? x->len : 0,
                              .proxy = "",
                              .connect_timeout_seconds = MIN(l->timeout_seconds, 30.0),
                              .max_redirects = 5,
                              .stream = &stream};
+    x->waits = false;
     add_headers(l, &r);
-    http_request_header(&r, "Accept", text ? "application/json, text/event-stream" : "text/event-stream",
+    http_request_header(&r, "Accept", x->text ? "application/json, text/event-stream" : "text/event-stream",
                         HTTP_HEADER_ANYWHERE);
-    if (text)
+    if (x->text)
         http_request_header(&r, "Content-Type", "application/json", HTTP_HEADER_ANYWHERE | HTTP_HEADER_OF_BODY);
     else if (x->sse.id)
         http_request_header(&r, "Last-Event-ID", x->sse.id, 0);
+    if (!x->get && !x->id)
+        loop_timer_start(l->loop, &x->again, (int64_t)(l->timeout_seconds * 1000));
     x->transfer = http_client_send(l->http, &r, on_done, x);
     if (l->held)
         http_transfer_hold(x->transfer, true);
@@ -422,12 +527,12 @@ static void http_send(struct mcp_link *l, char *text, size_t len, int64_t id)
     struct exchange *x = exchange_new(l, id);
     x->text = text;
     x->len = len;
-    if (l->announced)
-        return;
+    x->waits = l->announced || l->ebbs;
     if (l->announce)
         l->announced = x;
     l->announce = false;
-    exchange_start(x);
+    if (!x->waits)
+        exchange_start(x);
 }
 
 static void http_forget(struct mcp_link *l, int64_t id)
@@ -455,8 +560,10 @@ static void http_agreed(struct mcp_link *l, const char *version)
 static void http_listen(struct mcp_link *l)
 {
     struct exchange *x = exchange_new(l, 0);
-    x->get = true;
-    exchange_start(x);
+    x->get = l->listens = true;
+    x->waits = l->announced != NULL;
+    if (!x->waits)
+        exchange_start(x);
 }
 
 static void http_hold(struct mcp_link *l, bool hold)
@@ -482,6 +589,8 @@ static void on_gone(void *ctx)
     DL_FOREACH_SAFE (l->exchanges, x, next)
         exchange_free(x);
     loop_timer_stop(l->loop, &l->patience);
+    loop_timer_stop(l->loop, &l->ebb);
+    free(l->ebb_why);
     secret_free(l->url);
     cJSON_Delete(l->headers);
     free(l->session);
@@ -510,6 +619,7 @@ static void http_close(struct mcp_link *l, bool force, void (*done)(void *ctx), 
 {
     struct exchange *x;
     l->closing = true;
+    loop_timer_stop(l->loop, &l->ebb);
     l->done = done;
     l->done_ctx = ctx;
     DL_FOREACH (l->exchanges, x) {
@@ -518,7 +628,7 @@ static void http_close(struct mcp_link *l, bool force, void (*done)(void *ctx), 
         loop_task_cancel(l->loop, &x->work);
         loop_timer_stop(l->loop, &x->again);
     }
-    if (!l->session || force || l->over) {
+    if (!l->session || force || l->ebbs) {
         loop_defer(l->loop, &l->gone);
         return;
     }
@@ -546,6 +656,7 @@ static struct mcp_link *http_create(const struct mcp_env *env, const struct mcp_
                            .headers = target->headers ? cJSON_Duplicate(target->headers, true) : NULL,
                            .timeout_seconds = target->timeout_seconds};
     timer_init(&l->patience, on_patience, l);
+    timer_init(&l->ebb, on_ebb, l);
     loop_task_init(&l->gone, on_gone, l);
     return l;
 }

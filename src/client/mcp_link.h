@@ -24,6 +24,10 @@ struct mcp_link_events {
     void (*message)(void *ctx, const char *text, size_t len);
     /* The answer to a request will not come: the link itself works. */
     void (*refused)(void *ctx, int64_t id, const char *why);
+    /* The server has not taken this request, and the link will be lost: it is for the next. Gives the text. */
+    void (*unsent)(void *ctx, int64_t id, char *text);
+    /* It may be that the server knows us no more: a request would tell. */
+    void (*doubt)(void *ctx);
     /* It hears nothing at present, and tries by itself; `reason` NULL: it hears again. */
     void (*deaf)(void *ctx, const char *reason, const char *why);
     /* It is over. `anew`: the server has only forgotten us, and would take us again at once. */

@@ -286,6 +286,29 @@ static void on_refused(void *ctx, int64_t id, const char *why)
         mcp_request_end(r, -EREMOTEIO, NULL, 0, why);
 }
 
+static void on_unsent(void *ctx, int64_t id, char *text)
+{
+    struct mcp *m = ctx;
+    struct mcp_request *r = NULL;
+    HASH_FIND(hh, m->requests, &id, sizeof(id), r);
+    if (r && !r->ended && !r->text)
+        r->text = text;
+    else
+        secret_free(text);
+}
+
+static void told(void *ctx, struct mcp_result *result)
+{
+    (void)ctx, (void)result; /* a session that is over is told by the link */
+}
+
+static void on_doubt(void *ctx)
+{
+    struct mcp *m = ctx;
+    if (mcp_live(m))
+        mcp_request_send(mcp_request_new(m, "ping", NULL, NULL, told, m));
+}
+
 static void on_deaf(void *ctx, const char *reason, const char *why)
 {
     struct mcp *m = ctx;
@@ -313,4 +336,5 @@ static void on_log(void *ctx, const char *text, size_t len)
     buf_fini(&shown);
 }
 
-const struct mcp_link_events mcp_session_events = {on_message, on_refused, on_deaf, on_lost, on_log};
+const struct mcp_link_events mcp_session_events = {on_message, on_refused, on_unsent, on_doubt,
+                                                   on_deaf,    on_lost,    on_log};

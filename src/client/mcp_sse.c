@@ -47,7 +47,9 @@ static void dispatch(struct sse *s, sse_event_fn *fn, void *ctx)
 {
     if (s->next_id) {
         free(s->id);
-        s->id = steal(&s->next_id);
+        s->id = *s->next_id ? xstrdup(s->next_id) : NULL; /* an empty one: none from here on */
+        free(s->next_id);
+        s->next_id = NULL;
     }
     if (s->too_long)
         fn(ctx, s->event ? s->event : "message", NULL, 0);

@@ -139,11 +139,9 @@ def handle(m: dict[str, Any]) -> None:
         answer(id, {})
 
 
-def say() -> None:
-    """Lines that a test adds to DIR/say."""
-    path, at = DIR / "say", 0
-    if path.exists():
-        at = path.stat().st_size
+def say(at: int) -> None:
+    """Lines that a test adds to DIR/say, behind `at`."""
+    path = DIR / "say"
     while True:
         time.sleep(0.01)
         if not path.exists():
@@ -166,7 +164,9 @@ def main() -> None:
         f.write(f"{os.getpid()}\n")
     if "stderr" in BEHAVE:
         print(BEHAVE["stderr"], file=sys.stderr, flush=True)
-    threading.Thread(target=say, daemon=True).start()
+    # Where it begins is settled before anybody is answered: a thread may be late.
+    at = (DIR / "say").stat().st_size if (DIR / "say").exists() else 0
+    threading.Thread(target=say, args=(at,), daemon=True).start()
     held: list[dict[str, Any]] = []
     for line in sys.stdin:
         with (DIR / "got.jsonl").open("a") as f:

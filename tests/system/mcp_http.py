@@ -20,6 +20,8 @@ Message = dict[str, Any]
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "HttpServer"
+    message: Message  # of a POST
+    chunked = False   # the stream under way
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -55,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def do_POST(self) -> None:
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        message = self.message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.posts.append((message, self.headers))
         if self.path != "/mcp":
             self.server.other(self)

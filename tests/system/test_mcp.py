@@ -374,6 +374,19 @@ def test_a_queue_that_is_full_slows_the_server_down(daemon: Daemon, put: Any) ->
     assert seen[::-1] == list(range(300))
 
 
+def test_a_server_begins_anew_while_a_queue_is_full(daemon: Daemon, put: Any) -> None:
+    """It is not read from, but for the answers that are waited for."""
+    put(server(daemon, timeout_seconds=1), listener(pause_policy="hold", queue_limit=10))
+    connected(daemon)
+    daemon.post("/api/v1/triggers/orders/pause")
+    say(daemon, *(notification("row_inserted", {"i": i}) for i in range(3000)))
+    wait_for(lambda: daemon.get("/api/v1/triggers/orders/events?page_size=1")["total"] >= 10)
+    time.sleep(0.5)
+    os.kill(pids(daemon)[-1], signal.SIGKILL)
+    wait_for(lambda: len(got(daemon, "notifications/initialized")) == 2)
+    assert len(pids(daemon)) == 2
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
 def test_what_was_read_is_recorded_before_a_stop(daemon: Daemon, put: Any) -> None:
     """More than one transaction bears, and a disk that takes its time: the stop waits for what has come."""

@@ -1,92 +1,91 @@
-"""A server that does everything wrong, from a seed: its connection always comes back, and every event that it sent whole is
-recorded, once and in order."""
+"""Servers that do everything wrong, from a seed: the connection always comes back, and every event that they sent whole
+is recorded, once and in order. TRIGGERD_TEST_FAULTS faults each, where that is set."""
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from collections import Counter
 from typing import Any
 
-from harness import Daemon, documents, wait_for
-from test_mcp import listener
+from harness import Daemon, documents, pipeline, wait_for
+from mcp_faults import ANSWERS, SPOKEN, STREAM_ENDS, FaultyHttp
+from test_mcp import connected, listener, run
+
+import mcp_faults
 
 SEED = int(os.environ.get("TRIGGERD_TEST_SEED", "1"))
-FAULTS = 10_000
+FAULTS = int(os.environ.get("TRIGGERD_TEST_FAULTS", "0"))
 LIVES = 6
+QUIET = {"kind": "pipeline", "id": "p", "steps": [{"id": "s", "emit": {"endpoint": "nobody"}}]}
+CALL = pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "echo", "arguments": {"n": "{{ $.inputs.n }}"}}})
 
-SERVER = r'''
-import json, os, random, sys, time
-place, seed, faults, lives = sys.argv[1], *map(int, sys.argv[2:5])
-state = json.load(open(place)) if os.path.exists(place) else {"life": 0, "next": 0, "faults": 0, "kinds": {}}
-state["life"] += 1
-rng = random.Random(seed * 1000 + state["life"])
-out = sys.stdout.buffer
 
-def send(o):
-    out.write(json.dumps({"jsonrpc": "2.0", **o}).encode() + b"\n")
+def put(daemon: Daemon, *docs: dict[str, Any]) -> None:
+    done = daemon.ctl("apply", daemon.write("mcp.yaml", documents(*docs, QUIET)))
+    assert done.returncode == 0, done.stdout + done.stderr
 
-for line in sys.stdin:
-    m = json.loads(line)
-    if m.get("method") == "initialize":
-        send({"id": m["id"], "result": {"protocolVersion": m["params"]["protocolVersion"], "capabilities": {},
-                                        "serverInfo": {"name": "faulty", "version": "1"}}})
-        out.flush()
-    if m.get("method") == "notifications/initialized":
-        break
 
-KINDS = {
-    "garbage": lambda: out.write(bytes(rng.choice(b"abc{}[]\",:\\ \t\x00\xff") for _ in range(rng.randrange(200))) + b"\n"),
-    "half": lambda: out.write(b'{"jsonrpc": "2.0", "method": "notifications/row_inser\n'),
-    "bad utf-8": lambda: out.write(b'{"jsonrpc": "2.0", "method": "notifications/row_inserted", "params": {"i": "\xff"}}\n'),
-    "twice": lambda: out.write(b'{"jsonrpc": "2.0", "jsonrpc": "2.0", "method": "notifications/row_inserted"}\n'),
-    "deep": lambda: out.write(b"[" * 5000 + b"\n"),
-    "unknown id": lambda: send({"id": rng.randrange(10**6), "result": {}}),
-    "answered again": lambda: send({"id": 1, "result": {"protocolVersion": "1"}}),
-    "odd id": lambda: send({"id": {"a": 1}, "result": {}}),
-    "both": lambda: send({"id": 5, "result": {}, "error": {}}),
-    "asks": lambda: send({"id": rng.randrange(100), "method": rng.choice(["ping", "roots/list", "sampling/createMessage", "x"])}),
-    "batch": lambda: out.write(b'[{"jsonrpc": "2.0", "method": "notifications/row_inserted", "params": {}}]\n'),
-    "empty": lambda: out.write(b"\n\r\n"),
-    "params": lambda: send({"method": "notifications/row_inserted", "params": [1]}),
-    "long": lambda: out.write(b"x" * 300000 + b"\n"),
-    "complains": lambda: (sys.stderr.write("oh no\n"), sys.stderr.flush()),
-}
-per_life = faults // lives
-for n in range(per_life):
-    kind = rng.choice(list(KINDS))
-    KINDS[kind]()
-    state["kinds"][kind] = state["kinds"].get(kind, 0) + 1
-    state["faults"] += 1
-    if rng.random() < 0.2:
-        send({"method": "notifications/row_inserted", "params": {"i": state["next"]}})
-        out.flush()
-        state["next"] += 1
-out.flush()
-if state["life"] < lives:
-    out.write(b'{"jsonrpc": "2.0", "method": "notifications/row_inserted", "params": {"i": -1}}')  # not whole
-    out.flush()
-state["done"] = state["life"] >= lives
-json.dump(state, open(place + ".new", "w"))
-os.rename(place + ".new", place)
-if state["life"] < lives:
-    os.kill(os.getpid(), 9)
-for line in sys.stdin:
-    pass
-'''
+def seen(daemon: Daemon, trigger: str, n: int) -> list[int]:
+    wait_for(lambda: daemon.trigger(trigger)["trigger_count"] >= n, 60, f"{n} events of {trigger}")
+    return [e["event_data"]["i"] for e in daemon.settle(trigger, 60)]
 
 
 def test_faults(daemon: Daemon) -> None:
-    place, script = daemon.data / "state.json", daemon.data / "faulty.py"
-    script.write_text(SERVER)
-    server: dict[str, Any] = {"kind": "mcp_server", "name": "database", "command": sys.executable,
-                              "args": [str(script), str(place), str(SEED), str(FAULTS), str(LIVES)]}
-    pipeline = {"kind": "pipeline", "id": "p", "steps": [{"id": "s", "emit": {"endpoint": "nobody"}}]}
-    done = daemon.ctl("apply", daemon.write("mcp.yaml", documents(server, listener(), pipeline)))
-    assert done.returncode == 0, done.stdout + done.stderr
+    place, faults = daemon.data / "state.json", FAULTS or 10_000
+    server = {"kind": "mcp_server", "name": "database", "command": sys.executable,
+              "args": [mcp_faults.__file__, str(place), str(SEED), str(faults), str(LIVES)]}
+    put(daemon, server, listener())
     state = wait_for(lambda: place.exists() and (s := json.loads(place.read_text())).get("done") and s, 120, "all lives lived")
-    assert state["faults"] >= FAULTS - LIVES
-    wait_for(lambda: daemon.trigger("orders")["trigger_count"] >= state["next"], 60, f"{state['next']} events")
-    seen = [e["event_data"]["i"] for e in daemon.settle("orders", 60)]
-    assert seen == list(range(state["next"])), Counter(seen).most_common(3)
+    assert state["faults"] >= faults - LIVES
+    assert seen(daemon, "orders", state["next"]) == list(range(state["next"]))
     wait_for(lambda: daemon.trigger("orders")["status"] == "active")
+
+
+def test_faults_over_http(daemon: Daemon) -> None:
+    peer = FaultyHttp(SEED, FAULTS or 600)
+    put(daemon, {"kind": "mcp_server", "name": "database", "url": peer.url, "timeout_seconds": 1}, listener(),
+        listener("posted", "row_posted"), CALL)
+    asked: dict[str, int] = {}  # runs that are not over, and their n
+    ends: Counter[str] = Counter()
+    told, began = 0, time.monotonic()
+
+    def look() -> None:
+        for id, n in list(asked.items()):
+            done = daemon.run(id)
+            if done["status"] in ("completed", "failed"):
+                assert done["status"] == "failed" or done["outputs"]["out"] == {"n": n}
+                ends[done["status"]] += 1
+                del asked[id]
+
+    def go_on() -> bool:
+        nonlocal told
+        while len(asked) < 4:
+            told += 1
+            asked[run(daemon, "t", n=told)] = told
+        look()
+        return not peer.left()
+
+    wait_for(go_on, 120 + (FAULTS or 600) / 10, "all faults")
+    peer.calm_down()
+    wait_for(lambda: look() or not asked, what="each call is over")
+
+    def works() -> bool:
+        asked[run(daemon, "t", n=0)] = 0
+        before = ends["completed"]
+        wait_for(lambda: look() or not asked)
+        return ends["completed"] > before
+
+    wait_for(works, what="calls are answered again")
+    connected(daemon)
+    at = peer.events
+    wait_for(lambda: peer.events > at, what="events come again")
+    peer.quiet = True
+    print(f"{sum(peer.kinds.values())} faults: {dict(peer.kinds)}; {peer.n_sessions} sessions, {peer.events} + {len(peer.posted)} "
+          f"events, {dict(ends)}, {time.monotonic() - began:.0f} s")
+    time.sleep(0.1)
+    assert seen(daemon, "orders", peer.events) == list(range(peer.events))
+    assert sorted(seen(daemon, "posted", len(peer.posted))) == sorted(peer.posted)
+    assert set(peer.kinds) >= {*SPOKEN, *(f"stream: {k}" for k in STREAM_ENDS), *(f"answer: {k}" for k in ANSWERS)}
+    peer.close()

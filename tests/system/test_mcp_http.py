@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -127,6 +129,105 @@ def test_a_session_that_is_over_begins_anew(daemon: Daemon, peer: HttpServer, pu
     peer.send(notification("row_inserted", {"i": 1}))
     events(daemon)
     assert finished(daemon, run(daemon, "t"))["status"] == "completed"
+
+
+def test_a_call_that_a_session_has_not_taken_is_for_the_next(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    """Without a stream it is the first that hears of it."""
+    peer.listen = lambda h: h.reply(405)
+    put(listener(), CALL)
+    connected(daemon)
+    time.sleep(0.6)
+    peer.sessions.clear()
+    done = finished(daemon, run(daemon, "t"))
+    assert done["outputs"]["out"] == {"n": 1}, done
+    assert peer.methods().count("initialize") == 2 and peer.methods().count("tools/call") == 2
+
+
+def test_a_session_may_be_over_before_its_stream(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    def listen(h: Handler) -> None:
+        if len(peer.gets) == 1:
+            peer.sessions.clear()
+        hold(h)
+
+    peer.listen = listen
+    put(listener())
+    wait_for(lambda: peer.methods().count("initialize") == 2 and peer.streams)
+    connected(daemon)
+    peer.send(notification("row_inserted", {"i": 1}))
+    events(daemon)
+
+
+def test_an_exchange_that_breaks_off_ends_no_session(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    """While there is a stream, which would break off too."""
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") != "tools/call":
+            return well(h, m)
+        h.send_response(200)
+        h.send_header("Content-Type", "application/json")
+        h.send_header("Content-Length", "100")
+        h.end_headers()
+        h.wfile.write(b'{"jsonrpc"')
+        h.close_connection = True
+
+    peer.answer = answer
+    put(listener(), CALL)
+    connected(daemon)
+    wait_for(lambda: peer.streams)
+    assert finished(daemon, run(daemon, "t"))["status"] == "failed"
+    peer.send(notification("row_inserted", {"i": 1}))
+    events(daemon)
+    connected(daemon)
+    assert peer.methods().count("initialize") == 1 and len(peer.gets) == 1
+
+
+@pytest.mark.parametrize(("status", "reason", "words"), [
+    (500, "InitializeFailed", "notifications/initialized: HTTP 500: not yet"),
+    (0, "InitializeTimeout", "notifications/initialized: no answer within 0.5 s"),
+])
+def test_a_server_that_does_not_take_initialized(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int,
+                                                 reason: str, words: str) -> None:
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") != "notifications/initialized":
+            well(h, m)
+        elif status:
+            h.reply(status, b"not yet", "text/plain")
+        else:
+            time.sleep(2)
+
+    peer.answer = answer
+    put(listener(), timeout_seconds=0.5)
+    assert words in failed(daemon, reason=reason)["message"]
+    assert not peer.gets, "it is not listened to before"
+    peer.answer = well
+    connected(daemon)
+
+
+def test_an_empty_id_is_none(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    def listen(h: Handler) -> None:
+        if len(peer.gets) > 1:
+            return hold(h)
+        h.stream()
+        h.wfile.write(b"id: a\ndata:\n\nid\nretry: 1\n\n")
+
+    peer.listen = listen
+    put(listener())
+    wait_for(lambda: len(peer.gets) == 2)
+    assert peer.gets[1]["Last-Event-ID"] is None
+
+
+def test_what_was_received_before_a_reset_is_heard(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    def listen(h: Handler) -> None:
+        if len(peer.gets) > 1:
+            return hold(h)
+        h.stream()
+        for i in range(500):
+            h.event({"jsonrpc": "2.0", **notification("row_inserted", {"i": i})})
+        h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    peer.listen = listen
+    put(listener())
+    wait_for(lambda: daemon.trigger("orders")["trigger_count"] == 500)
+    wait_for(lambda: peer.streams)
 
 
 def test_a_server_that_is_away(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
