@@ -192,7 +192,7 @@ static const char help[] =
     "       triggerd --dev DIR\n"
     "Run pipelines when something happens, as manifests in a directory want it.\n"
     "\n"
-    "  --config FILE       settings (default /etc/triggerd/triggerd.yaml, where it exists)\n"
+    "  --config FILE       settings (default /etc/triggerd/triggerd.yaml, where it exists; see below)\n"
     "  --manifests DIR     directory of manifests; may be given more than once\n"
     "  --state DIR         directory of events, runs and state\n"
     "  --socket PATH       unix socket of the API\n"
@@ -206,7 +206,7 @@ static const char help[] =
     "  --version, --help\n"
     "\n"
     "As root the defaults are /etc/triggerd/manifests, /var/lib/triggerd and /run/triggerd/triggerd.sock; as a user\n"
-    "those of XDG ($XDG_CONFIG_HOME, $XDG_STATE_HOME, $XDG_RUNTIME_DIR, each with /triggerd).\n"
+    "those of XDG ($XDG_CONFIG_HOME, also for triggerd.yaml, $XDG_STATE_HOME, $XDG_RUNTIME_DIR, each with /triggerd).\n"
     "FLOWMASON_TRIGGERS_ENABLED=false starts everything but the firing. SIGTERM drains, SIGHUP reads the manifests "
     "again.\n";
 
@@ -494,7 +494,6 @@ static bool manifest_dir_ok(const struct config *c)
 
 int config_read(int argc, char **argv, struct config *ret)
 {
-    static const char standard[] = "/etc/triggerd/triggerd.yaml";
     struct overrides o = {0};
     *ret = (struct config){0};
     int r = parse_options(argc, argv, &o);
@@ -502,7 +501,9 @@ int config_read(int argc, char **argv, struct config *ret)
         fputs("triggerd: --dev DIR has the manifests; --manifests goes without it\n", stderr);
         r = -EINVAL;
     }
-    if (r == 0 && !o.config && !o.dev && geteuid() == 0 && access(standard, F_OK) == 0)
+    _cleanup_(freep) char *standard =
+        geteuid() == 0 ? xstrdup("/etc/triggerd/triggerd.yaml") : xdg("XDG_CONFIG_HOME", ".config", "triggerd.yaml");
+    if (r == 0 && !o.config && !o.dev && access(standard, F_OK) == 0)
         o.config = standard;
     if (r == 0 && o.config)
         r = read_file(o.config, ret);

@@ -26,7 +26,7 @@
  *   fs/         (beside src/) the FUSE view: the mount, its tree, what is written to it
  *   ctl/        triggerctl, a program of its own
  *   package/    what is installed beside the programs; python/ the client and workers in Python
- *   config.c    options and the config file; man.c: its manual pages; dev.c: --dev
+ *   config.c    options and the config file; check.c: what they ask for; man.c: its manual pages; dev.c: --dev
  *   main.c      this: wiring, signals, the order of start and stop
  *
  * Threads: the loop (everything but what follows), the store's writer and readers, the spawn threads, libuv's pool for
@@ -37,6 +37,7 @@
 #include "base/inotify.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "check.h"
 #include "client/http.h"
 #include "client/mcp_servers.h"
 #include "config.h"
@@ -45,7 +46,6 @@
 #include "fs/mount.h"
 #include "http/routes.h"
 #include "http/tls.h"
-#include "manifest/check.h"
 #include "model/value_alloc.h"
 #include "reconcile/reconcile.h"
 #include "source/list.h"
@@ -362,21 +362,8 @@ static void stop(struct daemon *d)
 /* Tokens are as their files say now; where one cannot be read, those of before go on. */
 static int read_tokens(struct daemon *d, struct error *err)
 {
-    const struct config_api *api = &d->config.api;
-    const struct config_token *from = api->tokens.items;
-    _cleanup_(freep) struct access_token *tokens = xcalloc(api->tokens.n + 1, sizeof(*tokens));
-    size_t n = 0;
-    for (; n < api->tokens.n; n++)
-        tokens[n] = (struct access_token){from[n].name, from[n].file, (unsigned)from[n].scopes << ACCESS_READ};
-    if (api->token_file)
-        tokens[n++] = (struct access_token){"token_file", api->token_file, 1u << ACCESS_ADMIN};
-    struct access_options options = {.tokens = tokens,
-                                     .n_tokens = n,
-                                     .listen = d->config.listen,
-                                     .hosts = (const char *const *)api->hosts.items,
-                                     .n_hosts = api->hosts.n};
     struct access *access = NULL;
-    int r = access_create(&options, &access, err);
+    int r = check_access(&d->config, &access, err);
     if (r < 0)
         return r;
     access_destroy(d->access);
@@ -692,22 +679,9 @@ static int open_views(struct daemon *d, struct error *err)
     return 0;
 }
 
-/* What triggerd itself needs must not be answered by triggerd. */
-static int check_mount(const struct config *c, struct error *err)
-{
-    int r = mount_check_path(c->mount.dir, "state", c->state, err);
-    r = r < 0 ? r : mount_check_path(c->mount.dir, "socket", c->socket, err);
-    for (size_t i = 0; r == 0 && i < c->manifests.n; i++)
-        r = mount_check_path(c->mount.dir, "manifests", c->manifests.items[i], err);
-    for (size_t i = 0; r == 0 && i < c->secrets_dirs.n; i++)
-        if (c->secrets_dirs.items[i][0] == '/')
-            r = mount_check_path(c->mount.dir, "secrets_dirs", c->secrets_dirs.items[i], err);
-    return r;
-}
-
 static int start(struct daemon *d, struct error *err)
 {
-    if (d->config.mount.dir && check_mount(&d->config, err) < 0)
+    if (check_mount(&d->config, err) < 0)
         return err->code;
     int64_t max_runs = raise_descriptors(d);
     int r = loop_async_init(&d->group, &d->store_wake, collect_store, d);
@@ -723,18 +697,6 @@ static int start(struct daemon *d, struct error *err)
     return r < 0 ? r : open_views(d, err);
 }
 
-/* --check: every error of every manifest, as validate prints them. */
-static int check_manifests(const struct config *c)
-{
-    struct manifest_check check = {0};
-    for (size_t i = 0; i < c->manifests.n; i++)
-        manifest_check_add(&check, c->manifests.items[i]);
-    size_t wrong = manifest_check_finish(&check);
-    manifest_check_print(&check, stdout);
-    manifest_check_fini(&check);
-    return wrong > 0 ? 1 : 0;
-}
-
 int main(int argc, char **argv)
 {
     struct daemon d = {0};
@@ -743,7 +705,7 @@ int main(int argc, char **argv)
     if (r != 0)
         return r == 1 ? 0 : r == -EINVAL ? 2 : 1;
     if (d.config.check) {
-        r = check_manifests(&d.config);
+        r = check_all(&d.config);
         config_fini(&d.config);
         return r;
     }

@@ -69,9 +69,9 @@ static void page_of_config(struct buf *b)
     static const char *const see[] = {"triggerd(8)", "triggerctl(1)", "triggerd-manifest(5)", NULL};
     man_begin(b, "triggerd.yaml", 5, "File formats", "settings of triggerd");
     man_section(b, "Description");
-    man_text(
-        b,
-        "One YAML document, at /etc/triggerd/triggerd.yaml or where --config says. What the command line says wins.");
+    man_text(b,
+             "One YAML document, at /etc/triggerd/triggerd.yaml (for other users than root $XDG_CONFIG_HOME/triggerd/"
+             "triggerd.yaml) or where --config says. What the command line says wins.");
     man_section(b, "Keys");
     man_fields(b, &config_fields);
     man_section(b, "Example");

@@ -2,6 +2,7 @@
 #include "api/api.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *title_of(int status)
 {
@@ -91,7 +92,9 @@ static void problem(struct api_call call, int status, const char *path, const ch
     open_problem(&b, status, detail);
     if (status == 400 || status == 422) {
         json_open(&b, "errors", '[');
-        one_error(&b, path, detail);
+        size_t n = strlen(path); /* the detail names the place too, the message has it beside it */
+        bool named = n > 0 && strncmp(detail, path, n) == 0 && strncmp(detail + n, ": ", 2) == 0;
+        one_error(&b, path, named ? detail + n + 2 : detail);
         json_close(&b, ']');
     }
     json_close(&b, '}');

@@ -59,6 +59,14 @@ static cJSON *parse_answer(const struct client_reply *reply)
     return cJSON_ParseWithLength(reply->body, reply->len);
 }
 
+/* Is it what the detail has said already? */
+static bool says_it(const char *detail, const char *path, const char *message)
+{
+    _cleanup_(freep) char *full =
+        xasprintf("%s%s%s", path ? path : "", path && *path ? ": " : "", message ? message : "");
+    return detail && (streq(detail, full) || (message && streq(detail, message)));
+}
+
 void ctl_tell_problem(const struct client_reply *reply)
 {
     _cleanup_(cjson_deletep) cJSON *problem = parse_answer(reply);
@@ -72,6 +80,8 @@ void ctl_tell_problem(const struct client_reply *reply)
         const char *path = value_get_string(item, "path"), *message = value_get_string(item, "message");
         const char *file = value_get_string(item, "file");
         double line = cJSON_GetNumberValue(value_get(item, "line"));
+        if (!file && says_it(detail, path, message))
+            continue;
         struct buf b = {0}, safe = {0};
         buf_adds(&b, file ? file : "  "); /* of a file: as validate says it */
         if (file && line > 0)

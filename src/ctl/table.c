@@ -182,7 +182,7 @@ const struct verb verbs[] = {
      .group = ACT,
      .summary = "Make new events from the data of old ones",
      .text = "The old ones are named, or found by a filter: then all that it finds up to now are replayed, the oldest\n"
-             "first, and --dry-run only shows them. Inputs are mapped anew, by the trigger as it is now.",
+             "first. --dry-run only shows them. Inputs are mapped anew, by the trigger as it is now.",
      .example = "triggerctl replay evt_01HZY3Q8W2V5T9K4M7N1P6R0XD\n"
                 "triggerctl replay --trigger process-new-csv-files --status failed --since 2h --dry-run",
      .arguments = {{.name = "EVENT", .optional = true, .many = true, .complete = COMPLETE_EVENT}},

@@ -235,9 +235,36 @@ int verb_cancel(struct ctl *c, const struct args *a)
     return r;
 }
 
+/* Only shown: the events are there, and so are their triggers. */
+static int replay_each_dry(struct ctl *c, const struct args *a)
+{
+    int worst = CTL_OK;
+    size_t found = 0;
+    for (size_t i = 0; i < a->n && worst != CTL_NO_DAEMON; i++) {
+        _cleanup_(cjson_deletep) cJSON *event = NULL;
+        _cleanup_(freep) char *path = path_of("/api/v1/triggers/events/", a->words[i], "");
+        int r = ctl_get(c, path, &event);
+        const char *trigger = value_get_string(event, "trigger_id");
+        if (r == CTL_OK && trigger) {
+            _cleanup_(freep) char *of = path_of("/api/v1/triggers/", trigger, "");
+            r = ctl_get(c, of, NULL);
+        }
+        if (r == CTL_OK) {
+            show_event(a, event);
+            found++;
+        }
+        worst = MAX(worst, r);
+    }
+    fflush(stdout);
+    fprintf(stderr, "%zu event%s would be replayed\n", found, found == 1 ? "" : "s");
+    return worst;
+}
+
 static int replay_each(struct ctl *c, const struct args *a)
 {
     int worst = CTL_OK;
+    if (a->values[OPT_DRY_RUN])
+        return replay_each_dry(c, a);
     for (size_t i = 0; i < a->n; i++) {
         _cleanup_(cjson_deletep) cJSON *request = cJSON_CreateObject();
         _cleanup_(cjson_deletep) cJSON *event = NULL;
@@ -286,7 +313,7 @@ static int replay_filtered(struct ctl *c, const struct args *a)
         if (a->values[filters[i].option])
             value_set(request, filters[i].member, value_string(a->values[filters[i].option]));
     if (!request->child || a->n > 0)
-        return args_refuse(a, a->n > 0 ? "EVENT does not go with a filter, nor with --dry-run"
+        return args_refuse(a, a->n > 0 ? "EVENT does not go with a filter"
                                        : "expected an EVENT, or a filter such as --trigger and --status");
     value_set(request, "dry_run", cJSON_CreateBool(dry));
     if (a->values[OPT_STATUS] && args_check_word(a, "--status", a->values[OPT_STATUS], event_states) >= 0)
@@ -305,8 +332,8 @@ static int replay_filtered(struct ctl *c, const struct args *a)
 
 int verb_replay(struct ctl *c, const struct args *a)
 {
-    static const enum option_id filters[] = {OPT_TRIGGER,  OPT_PIPELINE, OPT_TYPE,  OPT_STATUS,
-                                             OPT_DECISION, OPT_SINCE,    OPT_UNTIL, OPT_DRY_RUN};
+    static const enum option_id filters[] = {OPT_TRIGGER,  OPT_PIPELINE, OPT_TYPE, OPT_STATUS,
+                                             OPT_DECISION, OPT_SINCE,    OPT_UNTIL};
     bool filtered = a->n == 0;
     for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
         filtered = filtered || a->values[filters[i]];

@@ -134,6 +134,13 @@ static int parse_address(const char *text, bool any, union address *ret, socklen
         text);
 }
 
+int http_listen_check(const char *listen, bool any_address, struct error *err)
+{
+    union address address = {0};
+    socklen_t len = 0;
+    return parse_address(listen, any_address, &address, &len, err);
+}
+
 int listen_tcp(struct door *d, const char *text, struct error *err)
 {
     union address address = {0};

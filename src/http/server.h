@@ -56,6 +56,9 @@ struct http_server_options {
     void *ctx;
 };
 
+/* What http_server_create() would say of such a `listen`, without listening: -EINVAL, -EACCES. */
+int http_listen_check(const char *listen, bool any_address, struct error *err);
+
 /* On failure what was opened is shut at once, and freed when the loop turns. */
 int http_server_create(const struct http_server_options *options, struct http_server **ret, struct error *err);
 /* Another certificate from now on, for a server that began with one; connections that are there keep theirs. On failure

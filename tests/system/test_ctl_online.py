@@ -221,6 +221,8 @@ def test_problems_tell_each_error(daemon: Daemon) -> None:
     assert done.returncode == 1 and not done.stdout
     first, second = done.stderr.splitlines()
     assert first.startswith("triggerctl: ") and second.startswith("  inputs: ")
+    (only,) = daemon.ctl("emit", "no name").stderr.splitlines()
+    assert only.startswith("triggerctl: endpoint: expected a name"), "what the detail says is said once"
 
 
 def test_run_and_wait(daemon: Daemon) -> None:
@@ -258,6 +260,21 @@ def test_replay(daemon: Daemon) -> None:
     assert done.returncode == 1 and "evt_none" in done.stderr, "one that fails does not stop the others"
     new = daemon.wait_event(done.stdout.split()[0])
     assert new["replay_of"] == old and new["event_data"] == {"n": 1}
+
+
+def test_replay_of_one_that_only_shows(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, custom("t"))
+    old = daemon.emit1("t")["id"]
+    daemon.settle()
+    done = daemon.ctl("replay", old, "--dry-run")
+    assert good(done).split()[0] == old and "1 event would be replayed" in done.stderr
+    none = daemon.ctl("replay", old, "evt_none", "--dry-run")
+    assert none.returncode == 1 and "evt_none" in none.stderr and none.stdout.split()[0] == old
+    daemon.write("m.yaml", ECHO)
+    wait_for(lambda: not daemon.exists("t"))
+    gone = daemon.ctl("replay", old, "--dry-run")
+    assert gone.returncode == 1 and not gone.stdout and '"t"' in gone.stderr
+    assert len(daemon.events()) == 1
 
 
 def test_resume_discard(daemon: Daemon) -> None:

@@ -77,6 +77,8 @@ def test_lists(daemon: Daemon) -> None:
     daemon.http("GET", f"{T}?page_size=101").problem(400)
     assert "file_watch" in daemon.http("GET", f"{T}/type/smoke").problem(400)["detail"], "what is known is listed"
     assert "cooldown" in daemon.http("GET", f"{T}/events?decision=smoke").problem(400)["detail"]
+    (error,) = daemon.http("GET", f"{T}?status=smoke").problem(400)["errors"]
+    assert error["path"] == "status" and error["message"].startswith("expected one of active"), "the place stands in path alone"
     for since in ("2024-01-31T00:00:00+02:00", "2024-01-31T00:00:00%2B02:00", "2024-01-31", "2024-01-31T00:00:00.5Z", "1h30m"):
         daemon.get(f"{T}/events?since={since}&until={since}")
 

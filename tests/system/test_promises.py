@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -322,6 +323,36 @@ def test_check_only_looks(make_daemon: Any) -> None:
     bad = subprocess.run([*d.command(), "--check"], capture_output=True, text=True, timeout=20)
     assert bad.returncode != 0 and "bad.yaml:" in bad.stdout + bad.stderr
     assert not d.socket.exists()
+
+
+@pytest.mark.parametrize("settings, words", [
+    ("listen: 0.0.0.0:0\n", "api.tokens"), ("listen: nowhere\n", "not HOST:PORT"),
+    ("api: {token_file: /nowhere/token}\n", "/nowhere/token"),
+    ("listen: 127.0.0.1:0\napi: {tls: {cert_file: /nowhere/c, key_file: /nowhere/k}}\n", "/nowhere/c"),
+    ("mount: {dir: /proc}\nstate: /proc/self\n", "SelfMount")])
+def test_check_looks_at_what_the_start_would_refuse(make_daemon: Any, settings: str, words: str) -> None:
+    d: Daemon = make_daemon()
+    d.args += config_file(d, settings)
+    command = [d.command()[0], "--manifests", str(d.manifests), "--socket", str(d.socket), *d.args]
+    for more in (["--check"], []):
+        done = subprocess.run([*command, *more, *([] if "state" in settings else ["--state", str(d.state)])],
+                              capture_output=True, text=True, timeout=20)
+        assert done.returncode == 1 and words in done.stderr, more
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_user_has_settings_in_the_xdg_directory(make_daemon: Any) -> None:
+    d: Daemon = make_daemon()
+    home = Path(tempfile.mkdtemp(prefix="trg"))
+    try:
+        (home / "triggerd").mkdir()
+        (home / "triggerd" / "triggerd.yaml").write_text("colour: red\n")
+        home.chmod(0o755)
+        done = subprocess.run([*d.command(), "--check"], capture_output=True, text=True, timeout=20, user="nobody",
+                              env={**os.environ, "XDG_CONFIG_HOME": str(home)}, cwd="/")
+        assert done.returncode == 1 and f"{home}/triggerd/triggerd.yaml:1:1: colour: unknown key" in done.stderr
+    finally:
+        shutil.rmtree(home)
 
 
 def test_reload(make_daemon: Any) -> None:
