@@ -254,8 +254,8 @@ void render_event(struct buf *b, const char *key, const struct event *e)
 SHAPE(Run, "A run of a pipeline", {"id", "string", NULL}, {"pipeline_id", "string", NULL},
       {"event_id", "string?", NULL}, {"trigger_id", "string?", NULL}, {"status", "RunStatus", NULL},
       {"inputs", "any", NULL}, {"outputs", "any", NULL}, {"error_message", "string?", NULL},
-      {"steps", "-[Step]", "In the pipeline's order; not in lists"}, {"attempt", "integer", "From 1"},
-      {"created_at", "time?", NULL}, {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
+      {"steps", "-[Step]", "In the pipeline's order"}, {"attempt", "integer", "From 1"}, {"created_at", "time?", NULL},
+      {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
 
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps)
 {

@@ -56,6 +56,82 @@ void api_get_pipeline(struct api *a, const char *id, struct api_call call)
 SHAPE(RunList, "A page of runs", {"runs", "[Run]", NULL}, {"total", "integer", NULL}, {"page", "integer", NULL},
       {"page_size", "integer", NULL});
 
+SHAPE(Step, "A step of a run", {"id", "string", NULL}, {"status", "StepStatus", NULL}, {"attempt", "integer", NULL},
+      {"exit_code", "integer?", NULL}, {"signal", "integer?", NULL}, {"output", "-any", "Not in lists"},
+      {"error_message", "string?", NULL}, {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
+
+static void render_step_row(struct buf *b, const struct step_row *s, bool output)
+{
+    json_open(b, NULL, '{');
+    json_string(b, "id", s->step_id);
+    json_string(b, "status", step_status_name(s->status));
+    json_int(b, "attempt", s->attempt);
+    if (s->exit_code >= 0)
+        json_int(b, "exit_code", s->exit_code);
+    else
+        json_string(b, "exit_code", NULL);
+    if (s->term_signal > 0)
+        json_int(b, "signal", s->term_signal);
+    else
+        json_string(b, "signal", NULL);
+    if (output)
+        json_raw(b, "output", s->output);
+    json_string(b, "error_message", s->error_message);
+    json_time(b, "started_at", s->started_ms);
+    json_time(b, "completed_at", s->completed_ms);
+    json_close(b, '}');
+}
+
+static const struct step_row *recorded(const struct step_row *rows, size_t n, const char *id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (streq(rows[i].step_id, id))
+            return &rows[i];
+    return NULL;
+}
+
+/* The steps in the pipeline's order: what is recorded, what is under way, what never came to run; a run that has begun
+ * since it was recorded is made one that runs. */
+static char *steps_text(struct api *a, struct run_row *run, const struct step_row *rows, size_t n, bool output)
+{
+    struct buf b = {0};
+    int64_t began_ms = run->status == RUN_PENDING ? engine_run_began_ms(a->engine, run->id) : 0;
+    if (began_ms > 0) { /* as its steps say */
+        run->status = RUN_RUNNING;
+        run->started_ms = began_ms;
+    }
+    cJSON *live = engine_run_steps(a->engine, run->id);
+    cJSON *pipeline = NULL;
+    const char *text = run->pipeline_text;
+    if (!live && text)
+        value_parse(text, strlen(text), &pipeline, NULL);
+    cJSON *list = live ? live : cJSON_GetObjectItemCaseSensitive(pipeline, "steps");
+    cJSON *item;
+    json_open(&b, NULL, '[');
+    cJSON_ArrayForEach (item, list) {
+        const char *id = value_get_string(item, "id");
+        const struct step_row *row = id ? recorded(rows, n, id) : NULL;
+        struct step_row none = {.step_id = (char *)id, .status = STEP_PENDING, .exit_code = -1};
+        if (row && (!live || row->status >= STEP_COMPLETED)) /* else it is tried again */
+            render_step_row(&b, row, output);
+        else if (live) {
+            if (!output)
+                cJSON_DeleteItemFromObjectCaseSensitive(item, "output");
+            json_value(&b, NULL, item);
+        } else if (id)
+            render_step_row(&b, &none, output);
+    }
+    json_close(&b, ']');
+    cJSON_Delete(live);
+    cJSON_Delete(pipeline);
+    return buf_steal(&b);
+}
+
+char *api_steps_text(struct api *a, struct store_read *r)
+{
+    return steps_text(a, &r->runs[0], r->steps, r->n_steps, true);
+}
+
 static void runs_read(struct store_read *r, int result)
 {
     struct reading *q = r->ctx;
@@ -65,8 +141,12 @@ static void runs_read(struct store_read *r, int result)
         struct buf b = {0};
         json_open(&b, NULL, '{');
         json_open(&b, "runs", '[');
-        for (size_t i = 0; i < r->n_runs; i++)
-            render_run(&b, NULL, &r->runs[i], NULL);
+        for (size_t i = 0; i < r->n_runs; i++) {
+            size_t from = i > 0 ? r->steps_end[i - 1] : 0;
+            _cleanup_(freep) char *steps = steps_text(q->api, &r->runs[i], from < r->n_steps ? &r->steps[from] : NULL,
+                                                      r->steps_end[i] - from, false);
+            render_run(&b, NULL, &r->runs[i], steps);
+        }
         json_close(&b, ']');
         json_int(&b, "total", r->total);
         json_int(&b, "page", r->page);
@@ -95,75 +175,8 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
                                       .until_ms = f->until_ms};
     r->page = f->page;
     r->page_size = f->page_size;
+    r->with_steps = true;
     a->store->read(a->store, r);
-}
-
-SHAPE(Step, "A step of a run", {"id", "string", NULL}, {"status", "StepStatus", NULL}, {"attempt", "integer", NULL},
-      {"exit_code", "integer?", NULL}, {"signal", "integer?", NULL}, {"output", "any", NULL},
-      {"error_message", "string?", NULL}, {"started_at", "time?", NULL}, {"completed_at", "time?", NULL});
-
-static void render_step_row(struct buf *b, const struct step_row *s)
-{
-    json_open(b, NULL, '{');
-    json_string(b, "id", s->step_id);
-    json_string(b, "status", step_status_name(s->status));
-    json_int(b, "attempt", s->attempt);
-    if (s->exit_code >= 0)
-        json_int(b, "exit_code", s->exit_code);
-    else
-        json_string(b, "exit_code", NULL);
-    if (s->term_signal > 0)
-        json_int(b, "signal", s->term_signal);
-    else
-        json_string(b, "signal", NULL);
-    json_raw(b, "output", s->output);
-    json_string(b, "error_message", s->error_message);
-    json_time(b, "started_at", s->started_ms);
-    json_time(b, "completed_at", s->completed_ms);
-    json_close(b, '}');
-}
-
-static const struct step_row *recorded(const struct store_read *r, const char *id)
-{
-    for (size_t i = 0; i < r->n_steps; i++)
-        if (streq(r->steps[i].step_id, id))
-            return &r->steps[i];
-    return NULL;
-}
-
-/* The steps in the pipeline's order: what is recorded, what is under way, what never came to run; a run that has begun
- * since it was recorded is made one that runs. */
-char *api_steps_text(struct api *a, struct store_read *r)
-{
-    struct buf b = {0};
-    int64_t began_ms = r->runs[0].status == RUN_PENDING ? engine_run_began_ms(a->engine, r->runs[0].id) : 0;
-    if (began_ms > 0) { /* as its steps say */
-        r->runs[0].status = RUN_RUNNING;
-        r->runs[0].started_ms = began_ms;
-    }
-    cJSON *live = engine_run_steps(a->engine, r->runs[0].id);
-    cJSON *pipeline = NULL;
-    const char *text = r->runs[0].pipeline_text;
-    if (!live && text)
-        value_parse(text, strlen(text), &pipeline, NULL);
-    const cJSON *list = live ? live : value_get(pipeline, "steps");
-    const cJSON *item;
-    json_open(&b, NULL, '[');
-    cJSON_ArrayForEach (item, list) {
-        const char *id = value_get_string(item, "id");
-        const struct step_row *row = id ? recorded(r, id) : NULL;
-        struct step_row none = {.step_id = (char *)id, .status = STEP_PENDING, .exit_code = -1};
-        if (row && (!live || row->status >= STEP_COMPLETED)) /* else it is tried again */
-            render_step_row(&b, row);
-        else if (live)
-            json_value(&b, NULL, item);
-        else if (id)
-            render_step_row(&b, &none);
-    }
-    json_close(&b, ']');
-    cJSON_Delete(live);
-    cJSON_Delete(pipeline);
-    return buf_steal(&b);
 }
 
 static void run_read(struct store_read *r, int result)

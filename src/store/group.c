@@ -153,6 +153,7 @@ void store_read_free(struct store_read *r)
     for (size_t i = 0; i < r->n_steps; i++)
         step_row_fini(&r->steps[i]);
     free(r->steps);
+    free(r->steps_end);
     free(r->filter.trigger_id);
     free(r->filter.pipeline_id);
     free(r->filter.event_type);

@@ -299,6 +299,7 @@ void *reader_main(void *store);
 /* ---- row.c ---- */
 
 extern const char event_columns[], run_columns[], step_columns[];
+extern const char step_facts[]; /* the columns of a step, without its output */
 /* From a row whose first columns are those; *ret was zero. */
 void event_from_row(sqlite3_stmt *st, struct event *ret);
 void run_from_row(sqlite3_stmt *st, struct run_row *ret);

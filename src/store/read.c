@@ -271,6 +271,53 @@ static int list_page(struct list *l, struct store_read *r, int64_t limit, int64_
     return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
+/* The rows of `st`, bound to a run, behind the steps that are there. */
+static int add_steps(sqlite3_stmt *st, struct store_read *r, size_t *cap)
+{
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (r->n_steps == *cap) {
+            *cap = *cap ? *cap * 2 : 16;
+            r->steps = xreallocarray(r->steps, *cap, sizeof(*r->steps));
+        }
+        r->steps[r->n_steps] = (struct step_row){0};
+        step_from_row(st, &r->steps[r->n_steps++]);
+    }
+    int reset = sqlite3_reset(st);
+    return rc == SQLITE_DONE ? SQLITE_OK : reset;
+}
+
+/* What a list tells of the steps of its runs: neither their output nor more of the pipeline than which they are. */
+static int page_steps(struct reader *t, struct store_read *r)
+{
+    static const char ids[] =
+        "SELECT (SELECT json_object('steps',json_group_array(json_object('id',value->>'$.id'))) "
+        "FROM json_each(t.text,'$.steps')) FROM pipeline_texts t WHERE t.id=(SELECT text_id FROM runs WHERE seq=?1)";
+    _cleanup_(freep) char *sql = xasprintf("SELECT %s FROM steps s WHERE s.run_seq=?1", step_facts);
+    sqlite3_stmt *steps = NULL, *text = NULL;
+    size_t cap = 0;
+    int rc = sqlite3_prepare_v2(t->db, sql, -1, &steps, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(t->db, ids, -1, &text, NULL);
+    r->steps_end = xcalloc(r->n_runs, sizeof(*r->steps_end));
+    for (size_t i = 0; i < r->n_runs && rc == SQLITE_OK; i++) {
+        struct run_row *run = &r->runs[i];
+        sqlite3_bind_int64(text, 1, run->seq);
+        rc = sqlite3_step(text);
+        if (rc == SQLITE_ROW)
+            run->pipeline_text = column_dup(text, 0);
+        rc = end_statement(text, rc);
+        if (rc != SQLITE_OK && rc != SQLITE_DONE)
+            break;
+        sqlite3_bind_int64(steps, 1, run->seq);
+        rc = add_steps(steps, r, &cap);
+        r->steps_end[i] = r->n_steps;
+    }
+    sqlite3_finalize(steps);
+    sqlite3_finalize(text);
+    return rc;
+}
+
 static int read_runs(struct reader *t, struct store_read *r)
 {
     const struct store_filter *f = &r->filter;
@@ -298,7 +345,8 @@ static int read_runs(struct reader *t, struct store_read *r)
     if (rc != SQLITE_OK || offset >= most)
         return rc;
     /* No further than to the last that there is. */
-    return list_page(&l, r, MIN(size, most - offset), offset);
+    rc = list_page(&l, r, MIN(size, most - offset), offset);
+    return rc == SQLITE_OK && r->with_steps ? page_steps(t, r) : rc;
 }
 
 /* ---- single ones ---- */

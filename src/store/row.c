@@ -7,8 +7,8 @@ const char event_columns[] =
     "e.chain,e.concurrency_key,e.traceparent,e.reason,e.error_message,e.resolved_inputs,e.data,e.referring";
 const char run_columns[] = "r.seq,r.status,r.attempt,r.created_ms,r.started_ms,r.completed_ms,r.id,r.event_id,"
                            "r.pipeline_id,r.trigger_id,r.traceparent,r.error_message,r.inputs,r.outputs";
-const char step_columns[] = "s.step_id,s.status,s.attempt,s.exit_code,s.term_signal,s.started_ms,s.completed_ms,"
-                            "s.error_message,s.output";
+#define STEP_FACTS "s.step_id,s.status,s.attempt,s.exit_code,s.term_signal,s.started_ms,s.completed_ms,s.error_message"
+const char step_columns[] = STEP_FACTS ",s.output", step_facts[] = STEP_FACTS ",NULL";
 
 char *column_dup(sqlite3_stmt *st, int column)
 {

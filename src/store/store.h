@@ -106,7 +106,7 @@ void store_add_kv_delete(struct store_group *g, const char *scope, const void *k
 enum store_read_type {
     STORE_READ_EVENTS, /* filter, page, page_size → events (newest first), total */
     STORE_READ_EVENT,  /* id → events[0]; -ENOENT */
-    STORE_READ_RUNS,   /* filter, page, page_size → runs (newest first), total; without steps */
+    STORE_READ_RUNS,   /* filter, page, page_size, with_steps → runs (newest first), total, steps, steps_end */
     STORE_READ_RUN,    /* id → runs[0] with its pipeline text, steps (without output bytes); -ENOENT */
     STORE_READ_STEP,   /* id (of the run), step_id → steps[0] with out and err; -ENOENT */
     STORE_READ_DEDUP,  /* lookups, now_ms → the value of each */
@@ -158,7 +158,8 @@ struct store_read {
     int64_t now_ms, since_ms;
     struct store_seen *seen; /* answered in place */
     size_t n_seen;
-    bool no_total; /* the caller does not want the count */
+    bool no_total;   /* the caller does not want the count */
+    bool with_steps; /* of RUNS: the ids of the pipeline's steps as its text, and the steps without their output */
     /* answered; owned by the read */
     struct event *events;
     size_t n_events;
@@ -166,6 +167,7 @@ struct store_read {
     size_t n_runs;
     struct step_row *steps;
     size_t n_steps;
+    size_t *steps_end; /* with_steps: for each run the end of its own in `steps`; the first run's begin at 0 */
     char *value;
     size_t value_len;
     struct store_pair *pairs;

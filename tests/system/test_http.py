@@ -224,7 +224,9 @@ def test_pipelines_and_runs(daemon: Daemon) -> None:
     assert {"id", "pipeline_id", "event_id", "trigger_id", "status", "inputs", "outputs", "error_message", "steps",
             "attempt", "started_at", "completed_at"} <= run.keys()
     assert run["inputs"] == {"a": 1}
-    assert daemon.get("/api/v1/runs?pipeline_id=p&status=completed")["total"] == 1
+    listed = daemon.get("/api/v1/runs?pipeline_id=p&status=completed")
+    assert listed["total"] == 1 and listed["runs"] == [
+        {**run, "steps": [{k: v for k, v in step.items() if k != "output"} for step in run["steps"]]}]
     assert daemon.get("/api/v1/runs?pipeline_id=p&status=failed")["total"] == 0
     daemon.http("GET", f"/api/v1/runs/{run['id']}/steps/none/stdout").problem(404)
     daemon.http("POST", "/api/v1/pipelines/none/run", {}).problem(404)
@@ -365,10 +367,14 @@ def test_cloudevents_that_are_wrong(daemon: Daemon) -> None:
     url, one, many = "/api/v1/cloudevents", {"Content-Type": "application/cloudevents+json"}, {
         "Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
     for name in good:
-        daemon.http("POST", url, {k: v for k, v in good.items() if k != name}, one).problem(422)
+        problem = daemon.http("POST", url, {k: v for k, v in good.items() if k != name}, one).problem(422)
+        assert [e["path"] for e in problem["errors"]] == [name]
+    for bytes in ("!", "AA=", 7):
+        problem = daemon.http("POST", url, {**good, "data_base64": bytes}, one).problem(422)
+        assert [e["path"] for e in problem["errors"]] == ["data_base64"]
     daemon.http("POST", url, {**good, "specversion": "0.3"}, one).problem(422)
     daemon.http("POST", url, {**good, "data": 1, "data_base64": "AA=="}, one).problem(422)
-    assert daemon.http("POST", url, [good, {**good, "id": ""}], many).problem(422)["errors"][0]["path"] == "[1]"
+    assert daemon.http("POST", url, [good, {**good, "id": ""}], many).problem(422)["errors"][0]["path"] == "[1].id"
     daemon.http("POST", url, [good], one).problem(422)
     daemon.http("POST", url, good, many).problem(422)
     daemon.http("POST", url, b"{", one).problem(400)
@@ -378,6 +384,10 @@ def test_cloudevents_that_are_wrong(daemon: Daemon) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "made", "ce-source": "/%C3%A4", "ce-id": "7", "Content-Type": "text/plain"}
     event = daemon.http("POST", url, b"hello", headers).ok()["events"][0]
     assert event["event_data"] == "hello" and event["event_type"] == "custom_made"
+    bytes = daemon.http("POST", url, b"\0\xff", {**headers, "ce-id": "8", "Content-Type": "application/octet-stream"}).ok()
+    assert bytes["events"][0]["event_data"] == {"data_base64": "AP8="}, "as the structured form of it gives"
+    unversioned = {k: v for k, v in headers.items() if k != "ce-specversion"}
+    assert daemon.http("POST", url, b"", unversioned).problem(422)["errors"][0]["path"] == "specversion"
     both = daemon.http("POST", url, [good, {**good, "id": "2", "data_base64": "AAE="}], many).ok()
     assert both["triggered_count"] == 2 and [e["event_data"] for e in both["events"]] == [{}, {"data_base64": "AAE="}]
     long = daemon.http("POST", url, [{**good, "id": f"n{n}", "data": n} for n in range(50)], many).ok()
