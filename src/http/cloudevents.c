@@ -2,6 +2,7 @@
  * endpoint named by its `type`; its `source` and `id` are its idempotency key. */
 #include "http/exchange.h"
 
+#include <glib.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -23,22 +24,28 @@ struct batch {
 
 /* ---- one event ---- */
 
-/* What is wrong with the attributes; NULL: nothing. */
-static const char *attributes_wrong(const char *specversion, const char *type, const char *source, const char *id)
+/* What is wrong with the attributes, naming the one in *ret_at; NULL: nothing. */
+static const char *attributes_wrong(const char *specversion, const char *type, const char *source, const char *id,
+                                    const char **ret_at)
 {
+    *ret_at = "specversion";
     if (!specversion || !streq(specversion, "1.0"))
-        return "specversion: expected \"1.0\"";
+        return "expected \"1.0\"";
+    *ret_at = "type";
     if (!type || !*type)
-        return "type: required, but missing";
-    if (!source || !*source)
-        return "source: required, but missing";
-    if (!id || !*id)
-        return "id: required, but missing";
-    if (strlen(source) + strlen(id) + 1 > IDEMPOTENCY_KEY_MAX * 4)
-        return "source and id: expected at most 1020 characters together";
+        return "required, but missing";
     if (!endpoint_text_valid(type))
-        return "type: expected the name of an endpoint: letters, digits, \"_\", \"-\" and \".\", at most 128, not "
-               "starting with \".\"";
+        return "expected the name of an endpoint: letters, digits, \"_\", \"-\" and \".\", at most 128, not starting "
+               "with "
+               "\".\"";
+    *ret_at = "source";
+    if (!source || !*source)
+        return "required, but missing";
+    *ret_at = "id";
+    if (!id || !*id)
+        return "required, but missing";
+    if (strlen(source) + strlen(id) + 1 > IDEMPOTENCY_KEY_MAX * 4)
+        return "expected at most 1020 characters together with source";
     return NULL;
 }
 
@@ -70,23 +77,52 @@ static cJSON *data_of(const cJSON *event)
     return object;
 }
 
-static const char *event_wrong(const cJSON *event)
+/* What a structured event with these bytes would give. */
+static cJSON *bytes_of(const char *bytes, size_t len)
 {
+    gchar *text = g_base64_encode((const guchar *)bytes, len);
+    cJSON *object = cJSON_CreateObject();
+    value_set(object, "data_base64", value_string(text));
+    g_free(text);
+    return object;
+}
+
+static bool is_base64(const char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = strspn(text, digits), padding = strspn(text + n, "=");
+    return text[n + padding] == '\0' && padding <= 2 && (n + padding) % 4 == 0;
+}
+
+static const char *event_wrong(const cJSON *event, const char **ret_at)
+{
+    *ret_at = "";
     if (!cJSON_IsObject(event))
         return "expected an object";
-    if (value_get(event, "data") && value_get(event, "data_base64"))
-        return "data and data_base64: expected one of them";
+    const cJSON *bytes = value_get(event, "data_base64");
+    *ret_at = "data_base64";
+    if (bytes && !cJSON_IsNull(bytes)) { /* null: as if it were not there */
+        if (value_get(event, "data"))
+            return "there is data already: expected one of them";
+        if (!cJSON_IsString(bytes) || !is_base64(bytes->valuestring))
+            return "expected base64";
+    }
     return attributes_wrong(member(event, "specversion"), member(event, "type"), member(event, "source"),
-                            member(event, "id"));
+                            member(event, "id"), ret_at);
+}
+
+static void answer_wrong(struct exchange *x, const char *at, const char *wrong)
+{
+    api_problem_at(call_of(x), 422, at, "%s%s%s", at, *at ? ": " : "", wrong);
 }
 
 /* ---- structured ---- */
 
 static void structured(struct exchange *x)
 {
-    const char *wrong = event_wrong(x->body);
+    const char *at, *wrong = event_wrong(x->body, &at);
     if (wrong) {
-        api_problem_at(call_of(x), 422, "", "%s", wrong);
+        answer_wrong(x, at, wrong);
         return;
     }
     _cleanup_(cjson_deletep) cJSON *data = data_of(x->body);
@@ -153,11 +189,11 @@ static void batched(struct exchange *x)
         issue_add(&issues, "", x->body, "expected an array of at most %d events", BATCH_MAX);
     else
         cJSON_ArrayForEach (event, x->body) {
-            char at[32];
-            const char *wrong = event_wrong(event);
-            snprintf(at, sizeof(at), "[%zu]", n++);
+            char where[64];
+            const char *at, *wrong = event_wrong(event, &at);
+            snprintf(where, sizeof(where), "[%zu]%s%s", n++, *at ? "." : "", at);
             if (wrong)
-                issue_add(&issues, at, event, "%s", wrong);
+                issue_add(&issues, where, event, "%s", wrong);
         }
     if (issues.errors > 0) {
         api_problem_issues(call_of(x), 422, "the batch is not valid; nothing of it was taken", &issues);
@@ -214,9 +250,10 @@ static void binary(struct exchange *x, const char *content_type)
     _cleanup_(freep) char *id = attribute(x, "ce-id");
     _cleanup_(freep) char *trace = attribute(x, "ce-traceparent");
     size_t len;
-    const char *body = http_body(x->request, &len), *wrong = attributes_wrong(version, type, source, id);
+    const char *body = http_body(x->request, &len), *at;
+    const char *wrong = attributes_wrong(version, type, source, id, &at);
     if (wrong) {
-        api_problem_at(call_of(x), 422, "", "%s", wrong);
+        answer_wrong(x, at, wrong);
         return;
     }
     _cleanup_(cjson_deletep) cJSON *data = NULL;
@@ -226,12 +263,8 @@ static void binary(struct exchange *x, const char *content_type)
                     err.message);
         return;
     }
-    if (len > 0 && !data && (!utf8_valid(body, len) || memchr(body, 0, len))) {
-        api_problem(call_of(x), 415, "data that is no text comes as data_base64 in a structured event");
-        return;
-    }
     if (len > 0 && !data)
-        data = value_string(body);
+        data = utf8_valid(body, len) && !memchr(body, 0, len) ? value_string(body) : bytes_of(body, len);
     emit(x->api, type, source, id, data, trace ? trace : traceparent_of(x), call_of(x));
 }
 
@@ -246,7 +279,7 @@ void cloudevents_handle(struct exchange *x)
     const char *type = http_header(x->request, "Content-Type");
     bool is_batch = type_is(type, "application/cloudevents-batch+json");
     if (!is_batch && !type_is(type, "application/cloudevents+json")) {
-        if (http_header(x->request, "ce-specversion"))
+        if (http_header(x->request, "ce-specversion") || http_header(x->request, "ce-type"))
             binary(x, type);
         else
             api_problem(call_of(x), 415,
