@@ -3,62 +3,13 @@
 #include "base/clock.h"
 #include "model/value.h"
 
-static void quoted_plain(struct buf *b, const char *s, size_t len)
-{
-    char *to = buf_reserve(b, len + 2);
-    to[0] = '"';
-    memcpy(to + 1, s, len);
-    to[len + 1] = '"';
-    to[len + 2] = '\0';
-    b->len += len + 2;
-}
-
-/* Up to the first byte that has to be escaped, or the end. */
-static size_t plain_length(const char *s)
-{
-    const unsigned char *p = (const unsigned char *)s;
-    while (*p >= 0x20 && *p != '"' && *p != '\\')
-        p++;
-    return (size_t)(p - (const unsigned char *)s);
-}
-
-static void quoted(struct buf *b, const char *s)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t plain = plain_length(s);
-    if (!s[plain]) {
-        quoted_plain(b, s, plain);
-        return;
-    }
-    buf_addc(b, '"');
-    const char *from = s;
-    for (const char *p = s + plain;; p += plain_length(p)) {
-        unsigned char c = (unsigned char)*p;
-        buf_add(b, from, (size_t)(p - from));
-        if (!c)
-            break;
-        from = ++p;
-        char escape[7] = {'\\', (char)c, 0};
-        if (c == '\n')
-            escape[1] = 'n';
-        else if (c == '\t')
-            escape[1] = 't';
-        else if (c == '\r')
-            escape[1] = 'r';
-        else if (c < 0x20)
-            memcpy(escape, (char[7]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], 0}, 7);
-        buf_adds(b, escape);
-    }
-    buf_addc(b, '"');
-}
-
 static void begin(struct buf *b, const char *key)
 {
     char last = b->len > 0 ? b->data[b->len - 1] : '[';
     if (last != '{' && last != '[' && last != ':')
         buf_addc(b, ',');
     if (key) {
-        quoted(b, key);
+        value_print_string(b, key, SIZE_MAX);
         buf_addc(b, ':');
     }
 }
@@ -78,7 +29,7 @@ void json_string(struct buf *b, const char *key, const char *value)
 {
     begin(b, key);
     if (value)
-        quoted(b, value);
+        value_print_string(b, value, SIZE_MAX);
     else
         buf_adds(b, "null");
 }

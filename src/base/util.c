@@ -1,9 +1,13 @@
 #include "base/util.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
+
+/* What glibc keeps for its thread when it is freed, and malloc() finds there again; its calloc() does not look there. */
+#define SMALL_MAX 1032
 
 static void *must(void *p, size_t size)
 {
@@ -23,7 +27,10 @@ void *xmalloc(size_t size)
 
 void *xcalloc(size_t n, size_t size)
 {
-    return must(calloc(n ? n : 1, size ? size : 1), 1);
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes == 0 || bytes > SMALL_MAX)
+        return must(calloc(n ? n : 1, size ? size : 1), 1);
+    return memset(must(malloc(bytes), 1), 0, bytes);
 }
 
 void *xrealloc(void *p, size_t size)
@@ -126,7 +133,10 @@ void buf_adds(struct buf *b, const char *s)
 
 void buf_addc(struct buf *b, char c)
 {
-    buf_add(b, &c, 1);
+    char *to = buf_reserve(b, 1);
+    to[0] = c;
+    to[1] = '\0';
+    b->len++;
 }
 
 void buf_printf(struct buf *b, const char *format, ...)
@@ -250,6 +260,40 @@ void utf8_mend(char *text)
         text += n;
         len -= n;
     }
+}
+
+static bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Of the eight bytes at `s` the top bit of each that is not plain, the first byte lowest. What is above the lowest bit
+ * set may be wrong, as a byte that is not plain borrows from the next. */
+static uint64_t not_plain(const char *s)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t word;
+    memcpy(&word, s, sizeof(word));
+    word = le64toh(word);
+    uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
+    uint64_t control = (word - ones * 0x20) & ~word;
+    return (control | ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | word) & (ones * 0x80);
+}
+
+size_t ascii_plain(const char *s, size_t len)
+{
+    size_t n = 0;
+    uint64_t found = 0;
+    for (; n + 8 <= len; n += 8)
+        if ((found = not_plain(s + n)))
+            return n + (size_t)__builtin_ctzll(found) / 8;
+    if (n > 0) { /* the rest with some of what was seen before it */
+        found = n < len ? not_plain(s + len - 8) : 0;
+        return found ? len - 8 + (size_t)__builtin_ctzll(found) / 8 : len;
+    }
+    while (n < len && is_plain((unsigned char)s[n]))
+        n++;
+    return n;
 }
 
 size_t utf8_length(const char *s)

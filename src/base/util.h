@@ -87,6 +87,9 @@ size_t utf8_sequence(const char *s, size_t len);
 bool utf8_valid(const char *s, size_t len);
 /* In place: each byte that is not of a valid sequence becomes `?`. */
 void utf8_mend(char *text);
+/* Bytes at the start of `s` that stand for themselves in a JSON string and are ASCII: up to the first control character,
+ * quotation mark, backslash or byte of another character. */
+size_t ascii_plain(const char *s, size_t len);
 /* Characters (code points) of valid UTF-8. */
 size_t utf8_length(const char *s);
 /* The code point of a valid sequence of `n` bytes. */

@@ -228,9 +228,14 @@ static void match_one(struct engine *e, struct channel *c, const struct occurren
 static struct channel *channel_find(struct engine *e, const char *type, const char *name)
 {
     char key[512];
+    size_t type_len = strlen(type), len = type_len + 1 + strlen(name);
     struct channel *c = NULL;
-    snprintf(key, sizeof(key), "%s/%s", type, name);
-    HASH_FIND_STR(e->channels, key, c);
+    if (len > sizeof(key))
+        return NULL;
+    memcpy(key, type, type_len);
+    key[type_len] = '/';
+    memcpy(key + type_len + 1, name, len - type_len - 1);
+    HASH_FIND(hh, e->channels, key, len, c);
     return c;
 }
 

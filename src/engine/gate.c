@@ -254,7 +254,10 @@ static struct live_event *event_make(struct live_trigger *t, const struct occurr
     ev->round = o->round;
     ev->path = t->type->own_writes ? xstrdup0(value_get_string(o->data, "path")) : NULL;
     memcpy(rec->id, v->event_id, sizeof(rec->id));
-    snprintf(rec->root_event_id, sizeof(rec->root_event_id), "%s", o->root_event_id ? o->root_event_id : rec->id);
+    if (o->root_event_id)
+        snprintf(rec->root_event_id, sizeof(rec->root_event_id), "%s", o->root_event_id);
+    else
+        memcpy(rec->root_event_id, rec->id, sizeof(rec->id));
     if (o->replay_of)
         snprintf(rec->replay_of, sizeof(rec->replay_of), "%s", o->replay_of);
     ev->spec = trigger_ref(t->spec);

@@ -48,6 +48,15 @@ struct segments {
     size_t n;
 };
 
+/* Too short, and too many, for strcspn(), which prepares first. */
+static size_t segment_length(const char *path)
+{
+    size_t n = 0;
+    while (path[n] && path[n] != '/')
+        n++;
+    return n;
+}
+
 /* False: more than any route has. A trailing slash does not count. */
 static bool split(const char *path, struct segments *s)
 {
@@ -55,7 +64,7 @@ static bool split(const char *path, struct segments *s)
     while (*path == '/')
         path++;
     while (*path) {
-        size_t n = strcspn(path, "/");
+        size_t n = segment_length(path);
         if (s->n == SEGMENTS_MAX)
             return false;
         s->at[s->n] = path;
@@ -71,7 +80,7 @@ static bool pattern_fits(const char *pattern, const struct segments *s)
 {
     size_t i = 0;
     while (*pattern) {
-        size_t n = strcspn(pattern, "/");
+        size_t n = segment_length(pattern);
         bool star = n == 1 && *pattern == '*';
         if (i == s->n || (!star && (s->len[i] != n || memcmp(s->at[i], pattern, n) != 0)) || s->len[i] == 0)
             return false;
@@ -104,7 +113,7 @@ static const struct route *find_route(const char *method, const struct segments 
 static bool take_args(struct exchange *x, const char *pattern, const struct segments *s)
 {
     for (size_t i = 0; i < s->n; i++) {
-        size_t n = strcspn(pattern, "/");
+        size_t n = segment_length(pattern);
         if (n == 1 && *pattern == '*') {
             x->args[x->n_args] = decode(s->at[i], s->len[i]);
             if (!x->args[x->n_args])

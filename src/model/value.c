@@ -1,4 +1,5 @@
 /* The strict JSON parser: RFC 8259, one pass, straight into cJSON nodes. */
+#include "model/value_alloc.h"
 #include "model/value_internal.h"
 
 #include <assert.h>
@@ -7,8 +8,8 @@
 
 cJSON *value_node(int type)
 {
-    cJSON *node = xcalloc(1, sizeof(*node));
-    node->type = type;
+    cJSON *node = value_alloc(sizeof(*node));
+    *node = (cJSON){.type = type};
     return node;
 }
 
@@ -200,6 +201,7 @@ static int scan_string(const struct parser *s, const char **ret_end, bool *ret_e
     const char *p = s->p;
     *ret_escapes = false;
     for (;;) {
+        p += ascii_plain(p, (size_t)(s->end - p));
         if (p == s->end)
             return fail_end(s, "a string");
         unsigned char c = (unsigned char)*p;
@@ -214,7 +216,7 @@ static int scan_string(const struct parser *s, const char **ret_end, bool *ret_e
         }
         if (c < 0x20)
             return fail(s, p, "the control character 0x%02X must be escaped in a string", c);
-        size_t n = c < 0x80 ? 1 : utf8_sequence(p, (size_t)(s->end - p));
+        size_t n = utf8_sequence(p, (size_t)(s->end - p));
         if (n == 0) {
             if (utf8_cut_off(p, s->end))
                 return fail_end(s, "a character");
@@ -233,8 +235,8 @@ static int parse_string(struct parser *s, char **ret)
     if (r < 0 && !(r == -EAGAIN && escapes))
         return r;
     if (r < 0)
-        end = s->end;                                      /* an escape may be at fault before the end is */
-    char *out = xmalloc((size_t)(end - p) + 1), *to = out; /* an escape is never shorter than what it stands for */
+        end = s->end;                                          /* an escape may be at fault before the end is */
+    char *out = value_alloc((size_t)(end - p) + 1), *to = out; /* an escape is never shorter than what it stands for */
     while (p < end) {
         const char *escape = escapes ? memchr(p, '\\', (size_t)(end - p)) : NULL;
         size_t n = (size_t)((escape ? escape : end) - p);

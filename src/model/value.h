@@ -16,6 +16,7 @@
 #define TRIGGERD_MODEL_VALUE_H
 
 #include "base/error.h"
+#include "base/util.h"
 
 #include <cjson/cJSON.h>
 #include <stdint.h>
@@ -44,6 +45,8 @@ cJSON *value_number_from_double(double d); /* finite; shortest text that reads b
 
 /* Compact JSON text; free() it. Members keep their order. */
 char *value_print(const cJSON *v);
+/* Append a JSON string; no more is added once `b` has `limit` bytes (SIZE_MAX: all). */
+void value_print_string(struct buf *b, const char *s, size_t limit);
 /* Two-space indented JSON text, no newline at the end; free() it. */
 char *value_print_pretty(const cJSON *v);
 

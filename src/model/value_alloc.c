@@ -19,6 +19,11 @@ void value_alloc_init(void)
 {
 }
 
+void *value_alloc(size_t size)
+{
+    return xmalloc(size);
+}
+
 void value_alloc_trim(void)
 {
     malloc_trim(0);
@@ -47,7 +52,7 @@ static size_t class_of_usable(size_t usable)
     return (usable - 8) / STEP; /* malloc's usable sizes are 24, 40, 56, … */
 }
 
-static void *give(size_t size)
+void *value_alloc(size_t size)
 {
     size_t class = size <= 24 ? 1 : (size - 8 + STEP - 1) / STEP;
     if (class < CLASSES && kept[class].list) {
@@ -89,7 +94,7 @@ void value_alloc_trim(void)
 
 void value_alloc_init(void)
 {
-    cJSON_Hooks hooks = {give, take};
+    cJSON_Hooks hooks = {value_alloc, take};
     cJSON_InitHooks(&hooks);
 }
 

@@ -8,7 +8,12 @@
 #ifndef TRIGGERD_MODEL_VALUE_ALLOC_H
 #define TRIGGERD_MODEL_VALUE_ALLOC_H
 
+#include <stddef.h>
+
 void value_alloc_init(void);
+
+/* A block for a tree, as cJSON gets it; never NULL. */
+void *value_alloc(size_t size) __attribute__((malloc, returns_nonnull));
 
 /* After something large: what this thread keeps, and what malloc has free, goes back to the system. */
 void value_alloc_trim(void);

@@ -1,4 +1,5 @@
 /* Numbers of JSON: texts into nodes, and exact comparison of decimals. */
+#include "model/value_alloc.h"
 #include "model/value_internal.h"
 
 #include <float.h>
@@ -75,7 +76,7 @@ cJSON *value_number_node(const char *text, size_t len, bool integer)
             n = n * 10 + (text[i] - '0');
         set_double(node, (double)(*text == '-' ? -n : n));
     } else {
-        node->valuestring = xmalloc(len + 1);
+        node->valuestring = value_alloc(len + 1);
         memcpy(node->valuestring, text, len);
         node->valuestring[len] = '\0';
         set_double(node, strtod(node->valuestring, NULL));

@@ -10,49 +10,46 @@ struct printer {
     size_t limit; /* stop adding past so many bytes; SIZE_MAX: none */
 };
 
-static void print_string(struct printer *p, const char *s)
+static size_t escape_of(unsigned char c, char out[6])
 {
-    static const char hex[] = "0123456789abcdef";
-    buf_addc(&p->out, '"');
-    while (p->out.len < p->limit) {
-        const char *from = s;
-        while ((unsigned char)*s >= 0x20 && *s != '"' && *s != '\\')
-            s++;
-        size_t n = (size_t)(s - from);
-        buf_add(&p->out, from, MIN(n, p->limit));
-        if (!*s)
-            break;
-        char escape[6] = {'\\', *s};
-        size_t len = 2;
-        switch (*s) {
-        case '"':
-        case '\\':
-            break;
-        case '\b':
-            escape[1] = 'b';
-            break;
-        case '\f':
-            escape[1] = 'f';
-            break;
-        case '\n':
-            escape[1] = 'n';
-            break;
-        case '\r':
-            escape[1] = 'r';
-            break;
-        case '\t':
-            escape[1] = 't';
-            break;
-        default:
-            memcpy(escape + 1, "u00", 3);
-            escape[4] = hex[(unsigned char)*s >> 4];
-            escape[5] = hex[*s & 15];
-            len = 6;
-        }
-        buf_add(&p->out, escape, len);
-        s++;
+    static const char hex[] = "0123456789abcdef", from[] = "\b\f\n\r\t", to[] = "bfnrt";
+    const char *short_form = strchr(from, c);
+    out[0] = '\\';
+    if (c >= 0x20 || short_form) {
+        out[1] = short_form ? to[short_form - from] : (char)c;
+        return 2;
     }
-    buf_addc(&p->out, '"');
+    memcpy(out + 1, "u00", 3);
+    out[4] = hex[c >> 4];
+    out[5] = hex[c & 15];
+    return 6;
+}
+
+void value_print_string(struct buf *b, const char *s, size_t limit)
+{
+    size_t len = strlen(s);
+    if (len <= limit - MIN(b->len, limit) && ascii_plain(s, len) == len) {
+        char *to = buf_reserve(b, len + 2);
+        to[0] = '"';
+        memcpy(to + 1, s, len);
+        memcpy(to + 1 + len, "\"", 2);
+        b->len += len + 2;
+        return;
+    }
+    const char *end = s + len;
+    char escape[6];
+    buf_addc(b, '"');
+    while (b->len < limit) {
+        const char *from = s;
+        do
+            s += ascii_plain(s, (size_t)(end - s));
+        while ((unsigned char)*s >= 0x80 && s++);
+        buf_add(b, from, MIN((size_t)(s - from), limit));
+        if (s == end)
+            break;
+        buf_add(b, escape, escape_of((unsigned char)*s++, escape));
+    }
+    buf_addc(b, '"');
 }
 
 static void print_indent(struct printer *p, unsigned depth)
@@ -83,7 +80,7 @@ static void print_value(struct printer *p, const cJSON *v, unsigned depth)
         buf_adds(&p->out, v->valuestring);
         break;
     case cJSON_String:
-        print_string(p, v->valuestring ? v->valuestring : "");
+        value_print_string(&p->out, v->valuestring ? v->valuestring : "", p->limit);
         break;
     case cJSON_Array:
     case cJSON_Object: {
@@ -92,7 +89,7 @@ static void print_value(struct printer *p, const cJSON *v, unsigned depth)
         for (const cJSON *child = v->child; child && p->out.len < p->limit; child = child->next) {
             print_indent(p, depth + 1);
             if (object) {
-                print_string(p, child->string ? child->string : "");
+                value_print_string(&p->out, child->string ? child->string : "", p->limit);
                 buf_add(&p->out, ": ", p->pretty ? 2 : 1);
             }
             print_value(p, child, depth + 1);

@@ -171,6 +171,27 @@ static void utf8(void **state)
     assert_int_equal(utf8_sequence("\xE2\x82\xAC", 2), 0);
 }
 
+/* Each byte at each place of texts up to three words long, among neighbours that are nearly not plain; what comes after
+ * the end is not looked at. */
+static void plain_bytes_are_told_one_by_one(void **state)
+{
+    (void)state;
+    static const char around[] = " !#[]\x7F";
+    char text[32];
+    for (size_t len = 0; len <= 24; len++)
+        for (size_t at = 0; at <= len; at++)
+            for (unsigned c = 0; c < 256; c++) {
+                for (size_t i = 0; i < sizeof(text); i++)
+                    text[i] = around[(i * 7 + at + c) % (sizeof(around) - 1)];
+                memset(text + len, '"', sizeof(text) - len);
+                text[at] = (char)c;
+                bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+                size_t expected = plain ? len : MIN(at, len);
+                if (ascii_plain(text, len) != expected)
+                    fail_msg("0x%02X at %zu of %zu: %zu", c, at, len, ascii_plain(text, len));
+            }
+}
+
 static void hashes(void **state)
 {
     (void)state;
@@ -206,6 +227,7 @@ int main(void)
         cmocka_unit_test(buffers),
         cmocka_unit_test(nearest_names),
         cmocka_unit_test(utf8),
+        cmocka_unit_test(plain_bytes_are_told_one_by_one),
         cmocka_unit_test(hashes),
         cmocka_unit_test(descriptors_are_closed_by_scope),
     };
