@@ -114,6 +114,7 @@ struct api_list {
     const char *trigger_id, *pipeline_id, *event_type, *status, *decision; /* NULL: any */
     int64_t since_ms, until_ms;
     int64_t page, page_size;
+    bool of_trigger; /* it is the trigger that is asked for: 404 where there is neither it nor an event of it */
 };
 void api_list_events(struct api *a, const struct api_list *f, struct api_call call);
 /* Status and decision of a filter, -1: any. False: a word is none, and it was answered. */

@@ -16,6 +16,8 @@ static void events_read(struct store_read *r, int result)
     struct reading *q = r->ctx;
     if (result < 0) {
         api_problem(q->call, 500, "%s", r->error.message);
+    } else if (q->id && r->total == 0) {
+        api_problem(q->call, 404, "there is no trigger \"%s\"", q->id);
     } else {
         struct buf b = {0};
         json_open(&b, NULL, '{');
@@ -69,7 +71,8 @@ void api_list_events(struct api *a, const struct api_list *f, struct api_call ca
     int status, decision;
     if (!api_event_words(f, call, &status, &decision))
         return;
-    struct reading *q = reading_new(a, call, NULL);
+    bool known = !f->of_trigger || engine_find_trigger(a->engine, f->trigger_id);
+    struct reading *q = reading_new(a, call, known ? NULL : f->trigger_id);
     struct store_read *r = store_read_new(STORE_READ_EVENTS, events_read, q);
     r->filter = (struct store_filter){.trigger_id = xstrdup0(f->trigger_id),
                                       .pipeline_id = xstrdup0(f->pipeline_id),

@@ -143,11 +143,8 @@ static void list_events(struct exchange *x)
 
 static void events_of_trigger(struct exchange *x)
 {
-    if (!engine_find_trigger(x->api->engine, x->args[0])) {
-        api_problem(call_of(x), 404, "there is no trigger \"%s\"", x->args[0]);
-        return;
-    }
     x->list.trigger_id = x->args[0];
+    x->list.of_trigger = true;
     list_events(x);
 }
 
@@ -459,7 +456,7 @@ const struct route http_routes[] = {
      "A trigger, its last events, and what its filter turned away", "trigger_id", NULL, "TriggerDescription", "404"},
     {"GET", "api/v1/triggers/*/events", events_of_trigger, BODY_NONE,
      "event_type status=EventStatus decision=Decision since until " PAGE, ACCESS_READ,
-     "Events of a trigger, newest first", "trigger_id", NULL, "EventList", "404"},
+     "Events of a trigger, newest first; also of one that is deleted", "trigger_id", NULL, "EventList", "404"},
     {"POST", "api/v1/triggers/*/pause", pause_trigger, BODY_OPTIONAL, NULL, ACCESS_ADMIN, "Pause a trigger",
      "trigger_id", "-any", "TriggerResult", "404 507"},
     {"POST", "api/v1/triggers/*/resume", resume_trigger, BODY_OPTIONAL, "discard", ACCESS_ADMIN,

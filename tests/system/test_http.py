@@ -119,6 +119,8 @@ def test_delete(daemon: Daemon) -> None:
     daemon.http("GET", f"{T}/my-trigger").problem(404)
     daemon.http("DELETE", f"{T}/my-trigger").problem(404)
     assert daemon.event(event["id"])["trigger_id"] == "my-trigger", "its events stay"
+    assert [e["id"] for e in daemon.get(f"{T}/my-trigger/events")["events"]] == [event["id"]], "and are listed as before"
+    daemon.http("GET", f"{T}/never-there/events").problem(404)
     daemon.restart()
     assert daemon.get(T)["total"] == 0
 
