@@ -129,9 +129,12 @@ def test_gitops(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "gitops" / "greet.yaml", mine)
     git("add", ".", cwd=mine)
     git("commit", "-qm", "greet whoever comes", cwd=mine)
-    assert "in force: " in git("push", "origin", "HEAD:main", cwd=mine, **path)
+    path["TRIGGERD_SOCKET"] = str(daemon.socket)
+    said = git("push", "origin", "HEAD:main", cwd=mine, **path)
+    assert "trigger/greet created" in said and daemon.exists("greet"), "the push waits until it is in force"
     head = git("rev-parse", "HEAD", cwd=mine).strip()
-    wait_for(lambda: daemon.exists("greet") and daemon.trigger("greet")["source"]["commit"])
+    assert f"checked out: {head[:7]} greet whoever comes" in said
+    wait_for(lambda: daemon.trigger("greet")["source"]["commit"])
     source = daemon.trigger("greet")["source"]
     assert (source["commit"], source["commit_subject"]) == (head, "greet whoever comes")
     assert daemon.fire("greet", {"who": "world"})["status"] == "completed"
@@ -146,7 +149,7 @@ def test_gitops(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     git("reset", "-q", "--hard", "HEAD^", cwd=mine)
     git("rm", "-q", "greet.yaml", cwd=mine)
     git("commit", "-qm", "no more", cwd=mine)
-    git("push", "origin", "HEAD:main", cwd=mine, **path)
+    assert "left to triggerd" in git("push", "origin", "HEAD:main", cwd=mine, **path)
     wait_for(lambda: not daemon.exists("greet"))
 
 
