@@ -99,6 +99,9 @@ static int failure(const struct client *c, CURLcode code, const char *detail, st
     case CURLE_URL_MALFORMAT: {
         long number = 0;
         curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &number);
+        if (number == EACCES)
+            return error_set(err, -ECONNREFUSED, "no way in to the daemon at %s: it is its user's and root's (sudo)",
+                             c->target);
         return error_set(err, -ECONNREFUSED, "no daemon at %s: %s", c->target, number ? strerror((int)number) : why);
     }
     case CURLE_OPERATION_TIMEDOUT:

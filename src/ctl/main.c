@@ -20,15 +20,19 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* Where triggerd listens by default: the same rule as its own. */
+/* Where triggerd listens by default, by the same rule as its own; who has none of his own means the machine's. */
 static char *default_socket(void)
 {
+    static const char service[] = "/run/triggerd/triggerd.sock";
     const char *base = getenv("XDG_RUNTIME_DIR");
     if (geteuid() == 0)
-        return xstrdup("/run/triggerd/triggerd.sock");
-    if (base && base[0] == '/')
-        return xasprintf("%s/triggerd/triggerd.sock", base);
-    return xasprintf("/tmp/triggerd-%u/triggerd.sock", (unsigned)getuid());
+        return xstrdup(service);
+    char *own = base && base[0] == '/' ? xasprintf("%s/triggerd/triggerd.sock", base)
+                                       : xasprintf("/tmp/triggerd-%u/triggerd.sock", (unsigned)getuid());
+    if (access(own, F_OK) == 0 || access(service, F_OK) < 0)
+        return own;
+    free(own);
+    return xstrdup(service);
 }
 
 static bool wants_colour(void)

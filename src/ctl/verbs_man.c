@@ -66,9 +66,11 @@ static void page_of_triggerctl(struct buf *b)
     man_section(b, "Exit status");
     man_text(b, "0 done; 1 refused or failed; 2 usage; 3 no daemon at the socket; 4 --timeout ran out.");
     man_section(b, "Environment");
-    man_item(b, "TRIGGERD_SOCKET", NULL,
-             "the socket, where --socket is not given; else, as root, /run/triggerd/triggerd.sock, as a user\n"
-             "$XDG_RUNTIME_DIR/triggerd/triggerd.sock or /tmp/triggerd-UID/triggerd.sock");
+    man_item(
+        b, "TRIGGERD_SOCKET", NULL,
+        "the socket, where --socket is not given; else, as root, /run/triggerd/triggerd.sock, as a user\n"
+        "$XDG_RUNTIME_DIR/triggerd/triggerd.sock or /tmp/triggerd-UID/triggerd.sock, or that of root where one's own\n"
+        "is not there");
     man_item(b, "TRIGGERD_TOKEN", NULL, "the bearer token for a URL");
     man_item(b, "TRIGGERD_RUN_ID, TRACEPARENT", NULL, "set in steps: what they emit belongs to the chain of their run");
     man_item(b, "NO_COLOR", NULL, "no colour, on a terminal either");

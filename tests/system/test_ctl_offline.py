@@ -84,6 +84,28 @@ def test_socket_is_taken_anywhere(args: list[str]) -> None:
     assert done.returncode == 3 and "no daemon at /x/y" in done.stderr
 
 
+def private_mounts() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/run"],
+                                                capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not private_mounts(), reason="needs root and mounts of its own")
+def test_who_has_no_daemon_finds_the_service() -> None:
+    script = """
+        mount -t tmpfs none /run && cp "$0" /run/triggerctl && mkdir /run/triggerd
+        nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+        ! nobody env -u XDG_RUNTIME_DIR /run/triggerctl stats || exit 1
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/triggerd/triggerd.sock")'
+        chmod 600 /run/triggerd/triggerd.sock
+        nobody env -u XDG_RUNTIME_DIR /run/triggerctl stats
+    """
+    env = {k: v for k, v in os.environ.items() if k != "TRIGGERD_SOCKET"}
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, CTL], capture_output=True, text=True, env=env)
+    own, service = done.stderr.splitlines()
+    assert done.returncode == 3 and "no daemon at /tmp/triggerd-65534/triggerd.sock: " in own
+    assert "no way in to the daemon at /run/triggerd/triggerd.sock: it is its user's and root's" in service
+
+
 def test_a_url_stands_for_a_socket() -> None:
     done = ctl("stats", env={"TRIGGERD_SOCKET": "http://127.0.0.1:1/"})
     assert done.returncode == 3 and "http://127.0.0.1:1/" in done.stderr
