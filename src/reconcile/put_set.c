@@ -585,12 +585,11 @@ static void take_over(struct put_set *s)
     for (struct part *p = s->parts; p; p = p->hh.next) {
         if (is_known(p))
             continue;
-        if (p->differs)
-            provenance_changed(r, p->file, ORIGIN_DIRTY);
         if (p->file->dirty) /* events came: it is read again, and found to be the same */
             waiting[n_waiting++] = p->path;
         jobs[n++] = job_of(p);
-        provenance_changed(r, p->file, ORIGIN_DIRTY);
+        /* What stands there already may have come by a checkout a moment ago. */
+        provenance_changed(r, p->file, p->differs ? ORIGIN_DIRTY : ORIGIN_UNKNOWN);
         p->file->busy--;
         p->file = NULL; /* it may be freed with its last document */
     }

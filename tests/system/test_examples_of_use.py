@@ -138,6 +138,7 @@ def test_gitops(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     source = daemon.trigger("greet")["source"]
     assert (source["commit"], source["commit_subject"]) == (head, "greet whoever comes")
     assert daemon.fire("greet", {"who": "world"})["status"] == "completed"
+    assert "-dirty" not in daemon.output(), "what was checked out is as it is in the commit"
 
     (mine / "greet.yaml").write_text((mine / "greet.yaml").read_text().replace("endpoint", "endpont"))
     git("commit", "-qam", "a slip", cwd=mine)
