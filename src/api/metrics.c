@@ -69,6 +69,12 @@ static void of_pipeline(void *ctx, struct live_pipeline *p)
                    run_status_name((enum run_status)s), v.ended[s]);
 }
 
+static void of_file(void *ctx, const struct manifest_file_view *v)
+{
+    size_t *wrong = ctx;
+    *wrong += v->manifest->n_wrong;
+}
+
 static void family(struct buf *out, const char *name, const char *type, const char *help, struct buf *samples)
 {
     buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -153,9 +159,12 @@ static void of_process(struct buf *out)
 void api_metrics(struct api *a, struct api_call call)
 {
     struct metrics m = {0};
-    struct buf out = {0};
+    struct buf out = {0}, errors = {0};
+    size_t wrong = 0;
     engine_each_trigger(a->engine, of_trigger, &m);
     engine_each_pipeline(a->engine, of_pipeline, &m);
+    reconcile_each_file(a->reconcile, of_file, &wrong);
+    buf_printf(&errors, "triggerd_manifest_errors %zu\n", wrong);
     family(&out, "triggerd_decisions_total", "counter", "Events by trigger and what was decided of them.",
            &m.decisions);
     family(&out, "triggerd_runs_total", "counter", "Runs that ended, by pipeline and status.", &m.runs);
@@ -163,6 +172,7 @@ void api_metrics(struct api *a, struct api_call call)
     family(&out, "triggerd_source_connected", "gauge", "Whether the source of a trigger works.", &m.connected);
     family(&out, "triggerd_source_lag", "gauge", "Messages that wait in the broker, by trigger, where it tells.",
            &m.lag);
+    family(&out, "triggerd_manifest_errors", "gauge", "Errors in manifests.", &errors);
     histogram(&out, "triggerd_event_to_start_seconds", "From an event to the start of its run.",
               engine_start_times(a->engine));
     histogram(&out, "triggerd_run_seconds", "From the start of a run to its end.", engine_run_times(a->engine));

@@ -777,6 +777,9 @@ def test_metrics(daemon: Daemon) -> None:
     for name in ("triggerd_event_to_start_seconds", "triggerd_run_seconds", "triggerd_store_commit_seconds"):
         assert f"# TYPE {name} histogram" in text and daemon.metric(f"{name}_count") >= 1
         assert re.search(rf'{name}_bucket{{[^}}]*le="\+Inf"', text)
+    assert daemon.metric("triggerd_manifest_errors") == 0
+    (daemon.manifests / "bad.yaml").write_text("x: 1\n")
+    wait_for(lambda: daemon.metric("triggerd_manifest_errors") == len(daemon.errors()) > 0)
     for name in ("triggerd_queue_depth", "process_resident_memory_bytes", "process_open_fds"):
         assert f"# TYPE {name} gauge" in text
     assert text.endswith("\n")
