@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -365,7 +366,7 @@ def test_it_installs_and_builds_wheels(daemon: Daemon, tmp_path: Path) -> None:
         done = subprocess.run([*pip, "wheel", *offline, "--no-deps", "-w", str(tmp_path / "wheels"), str(copy / target)],
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(w.name.split("-")[0] for w in (tmp_path / "wheels").iterdir()) == ["triggerd", "triggerd_flowmason"]
+    assert sorted(w.name.split("-")[0] for w in (tmp_path / "wheels").iterdir()) == ["triggerd_client", "triggerd_flowmason"]
     done = subprocess.run([str(tmp_path / "venv" / "bin" / "python"), "-c", textwrap.dedent("""
         import triggerd, flowmason_studio, pathlib
         from flowmason_studio.services.trigger_storage import get_trigger_storage
@@ -375,6 +376,19 @@ def test_it_installs_and_builds_wheels(daemon: Daemon, tmp_path: Path) -> None:
         """)], capture_output=True, text=True, cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "TRIGGERD_SOCKET": str(daemon.socket)})
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_another_triggerd_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """The package index has one. It is not asked for, and where it is there, the message says so."""
+    for project in (PACKAGE, PACKAGE / "flowmason_studio"):
+        text = (project / "pyproject.toml").read_text()
+        assert re.search(r'^name = "triggerd-\w+"', text, re.MULTILINE)
+        assert re.findall(r"^dependencies = (.*)$", text, re.MULTILINE) in ([], ["[]"])
+    (tmp_path / "triggerd").mkdir()
+    (tmp_path / "triggerd" / "__init__.py").touch()
+    done = subprocess.run([sys.executable, "-c", "import flowmason_studio.services.trigger_service"], capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE}"})
+    assert done.returncode == 1 and "ImportError: flowmason_studio needs triggerd's own client" in done.stderr
 
 
 @pytest.mark.skipif(not (VENV / "bin" / "mypy").exists(), reason="no mypy in build/venv: see tests/install-deps.sh")
