@@ -1,4 +1,4 @@
-"""What README.md tells a reader to type, typed: the commands of its five minutes, block by block, in one shell."""
+"""What README.md and examples/WAYS.md tell a reader to type, typed, block by block, in one shell."""
 from __future__ import annotations
 
 import os
@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from harness import PATIENCE, ROOT, SANITIZER, build_dir
@@ -147,3 +149,127 @@ def test_files_named_are_there() -> None:
     presets = (ROOT / "CMakePresets.json").read_text()
     for preset in re.findall(r"--preset ([\w|]+)", README):
         assert all(f'"name": "{p}"' in presets for p in preset.split("|"))
+
+
+# ---- examples/WAYS.md ----
+
+WAYS = (ROOT / "examples" / "WAYS.md").read_text()
+# What a test does not do to the machine that it runs on: a block with one of these is marked, and no other.
+MACHINE = re.compile(r"\b(apt-get|systemctl|pre-commit|quickstart\.sh)\b")
+# Commands that only look; they are asked again until they answer as they should.
+LOOKS = re.compile(r"(sleep [\d.]+; )?(curl|triggerctl (get|status|describe|logs|stats|wait))\b")
+
+
+class Step(NamedTuple):
+    command: str  # several lines where it has a document in it
+    said: list[str]
+
+
+def ways() -> dict[str, list[tuple[str, list[Step]]]]:
+    """Of each section the marked blocks: what marks it, and its steps."""
+    found = {}
+    for part in WAYS.split("\n## ")[1:]:
+        made = []
+        for mark, text in re.findall(r"^```(console\b[^\n]*)\n(.*?)^```$", part, re.MULTILINE | re.DOTALL):
+            steps: list[Step] = []
+            for line in text.splitlines():
+                if line.startswith("$ "):
+                    steps.append(Step(line[2:], []))
+                elif re.match(r">( |$)", line) and not steps[-1].said:
+                    steps[-1] = Step(f"{steps[-1].command}\n{line[2:]}", [])
+                else:
+                    steps[-1].said.append(line)
+            made.append((mark, steps))
+        found[part.splitlines()[0]] = made
+    return found
+
+
+def pattern_of(said: list[str]) -> str:
+    """As a pattern: what differs from one time to the next, and how wide columns are, may differ."""
+    lines = []
+    for line in said:
+        if line == "…":
+            lines.append(r"(.*\n)*?")
+            continue
+        text = re.escape(re.sub(r" +", " ", line.strip())).replace("…", ".*")
+        for known, any_of_it in ((r"(evt|run)_[0-9A-Z]{26}", r"\1_\\w{26}"), (r"\b(?=[a-f]*\d)[0-9a-f]{7,12}\b", r"[0-9a-f]{7,12}"),
+                                 (r"\b\d+(\\\.\d+)?(ms|s|m|h)\b", r"[0-9.ms]+"), (r"\bexecuting\b", r"\\w+")):
+            text = re.sub(known, any_of_it, text)
+        lines.append(text + r"\n")
+    return "".join(lines)
+
+
+def fits(said: list[str], found: str) -> bool:
+    """Are they the same, but for what differs from one time to the next?"""
+    plain = "".join(re.sub(r" +", " ", line.strip()) + "\n" for line in found.splitlines())
+    return re.fullmatch(pattern_of(said), plain) is not None
+
+
+def walk(reader: Reader, step: Step) -> str:
+    """What a step says; a look is taken until it is as it should be."""
+    command = re.sub(r"^sleep [\d.]+; ", "", step.command)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = reader.type(command.replace("/tmp/way", str(reader.demo)) + "\n").replace(str(reader.demo), "/tmp/way")
+        if fits(step.said, found) or not LOOKS.match(step.command) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def arrive(reader: Reader) -> None:
+    """Where the ways begin: in a clone, on a machine with triggerd and Debian's Python."""
+    clone, tools = reader.demo.parent / "clone", reader.demo.parent / "tools"
+    reader.demo.mkdir()
+    tools.mkdir()
+    for name in ("examples", "src/python", "src/package", "schemas"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    # Without a network: what builds the package is Debian's own.
+    python = tools / "python3"
+    python.write_text("""#!/bin/sh
+[ "$1 $2" != "-m venv" ] || { shift 2; set -- -m venv --system-site-packages "$@"; }
+exec /usr/bin/python3 "$@"
+""")
+    python.chmod(0o755)
+    (reader.demo.parent / ".gitconfig").write_text("[user]\nname = a\nemail = a@example.org\n[init]\ndefaultBranch = main\n")
+    reader.type(f"""set +e; exec 2>&1; cd '{clone}'; export PATH='{tools}:{build_dir()}:'"$PATH":'{ROOT}/build/tools'
+        export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+        unset TRIGGERD_SOCKET XDG_CONFIG_HOME VIRTUAL_ENV PYTHONPATH\n""")
+
+
+def can_build_wheels() -> bool:
+    return subprocess.run(["/usr/bin/python3", "-c", "import ensurepip, setuptools, venv, wheel"],
+                          capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("title", [title for title, made in ways().items() if any(mark == "console" for mark, _ in made)])
+def test_way(reader: Reader, title: str) -> None:
+    if title == "From Python" and not can_build_wheels():
+        pytest.skip("Debian's python3-venv, python3-setuptools and python3-wheel are not there")
+    if title == "Alerts" and not shutil.which("promtool", path=f"{os.environ['PATH']}:{ROOT}/build/tools"):
+        pytest.skip("no promtool: see tests/install-deps.sh")
+    arrive(reader)
+    for mark, steps in ways()[title]:
+        for step in steps if mark == "console" else []:
+            found = walk(reader, step)
+            assert fits(step.said, found), f"$ {step.command}\n{found}\ninstead of\n" + "\n".join(step.said)
+    reader.type("! jobs %% 2>/dev/null || { kill %%; wait; }\n")
+    assert not SANITIZER.search(reader.stderr.read_text())
+
+
+def test_ways_are_marked_as_they_are() -> None:
+    marks = [(mark, steps) for made in ways().values() for mark, steps in made]
+    assert {mark for mark, _ in marks} == {"console", "console bare"}
+    assert not re.search(r"^```$\n\$ ", WAYS, re.MULTILINE), "a block that nothing looks at"
+    for mark, steps in marks:
+        assert (mark == "console bare") == any(MACHINE.search(step.command) for step in steps), steps
+    # What is typed once is right still, as far as that can be told.
+    bare = "\n".join(step.command for mark, steps in marks if mark == "console bare" for step in steps)
+    helped = subprocess.run([build_dir() / "triggerctl", "--help"], capture_output=True, text=True, check=True).stdout
+    named = set(re.findall(r"\btriggerctl (\w+)", bare))
+    assert named and named <= set(re.findall(r"^  (\w+)  ", helped, re.MULTILINE))
+    documents = re.findall(r"<<'EOF'\n(.*?)\nEOF$", bare, re.MULTILINE | re.DOTALL)
+    manifests = [text for text in documents if "kind: " in text]
+    assert manifests
+    for text in manifests:
+        done = subprocess.run([build_dir() / "triggerctl", "validate", "-"], input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
