@@ -137,6 +137,13 @@ static void mcp_log(void *ctx, bool warning, const char *server, const char *mes
     log_at(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "mcp", LOG_FIELDS({"server", server}), "%s", message);
 }
 
+static void mcp_changed(void *ctx, const char *server)
+{
+    struct daemon *d = ctx;
+    if (d->changes)
+        changes_tell(d->changes, CHANGED_MCP_SERVERS, server);
+}
+
 static void wake_store(void *ctx)
 {
     struct daemon *d = ctx;
@@ -299,7 +306,7 @@ static void resources_changed(void *ctx)
 {
     struct daemon *d = ctx;
     if (d->changes)
-        changes_tell(d->changes, CHANGED_TRIGGERS | CHANGED_PIPELINES | CHANGED_MANIFESTS, NULL);
+        changes_tell(d->changes, CHANGED_TRIGGERS | CHANGED_PIPELINES | CHANGED_MANIFESTS | CHANGED_MCP_SERVERS, NULL);
 }
 
 static void http_gone(void *ctx)
@@ -551,7 +558,9 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
                                               .random = random_system(),
                                               .secrets_dirs = &d->secrets_dirs,
                                               .node_id = store_node_id(d->store)},
-                                      .log = mcp_log});
+                                      .log = mcp_log,
+                                      .changed = mcp_changed,
+                                      .ctx = d});
     struct engine_options options = {
         .source_env = {.loop = &d->loop,
                        .timers = &d->loop.timers,

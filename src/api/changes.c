@@ -27,7 +27,7 @@ struct change_reader {
 
 const char *change_kind_name(int i)
 {
-    static const char *const words[] = {"triggers", "pipelines", "runs", "events", "manifests"};
+    static const char *const words[] = {"triggers", "pipelines", "runs", "events", "manifests", "mcp_servers"};
     return i >= 0 && (size_t)i < ARRAY_SIZE(words) ? words[i] : NULL;
 }
 

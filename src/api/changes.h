@@ -24,7 +24,8 @@ enum {
     CHANGED_RUNS = 1 << 2,
     CHANGED_EVENTS = 1 << 3,
     CHANGED_MANIFESTS = 1 << 4,
-    CHANGED_ALL = (1 << 5) - 1,
+    CHANGED_MCP_SERVERS = 1 << 5,
+    CHANGED_ALL = (1 << 6) - 1,
 };
 /* `triggers`, …; NULL past the last. */
 const char *change_kind_name(int i);

@@ -75,9 +75,17 @@ static void entry_reap(struct mcp_entry *e)
         loop_defer(s->options.env.process.loop, &s->gone);
 }
 
+static void changed(const struct mcp_entry *e)
+{
+    const struct mcp_servers_options *o = &e->servers->options;
+    if (o->changed)
+        o->changed(o->ctx, e->name);
+}
+
 static void tell_listeners(struct mcp_entry *e)
 {
     struct mcp_listener *l, *next;
+    changed(e);
     DL_FOREACH_SAFE (e->listeners, l, next)
         l->changed(l);
 }
@@ -244,6 +252,7 @@ void mcp_listen(struct mcp_servers *s, const char *server, struct mcp_listener *
     l->entry = e;
     DL_APPEND(e->listeners, l);
     e->n_listeners++;
+    changed(e);
     e->n_reading += l->reads;
     if (!e->feed) {
         e->feed = mcp_feed_create(s->options.env.process.loop, s->engine, e->name);
@@ -262,6 +271,7 @@ void mcp_unlisten(struct mcp_servers *s, struct mcp_listener *l)
     DL_DELETE(e->listeners, l);
     l->entry = NULL;
     e->n_listeners--;
+    changed(e);
     e->n_reading -= l->reads;
     if (!e->feed_closing)
         mcp_feed_set_listeners(e->feed, e->n_listeners - e->n_reading, e->n_reading);

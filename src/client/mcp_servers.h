@@ -20,6 +20,8 @@ struct mcp_servers_options {
     struct mcp_env env;
     /* A change of state, and what a server prints; limited in rate. */
     void (*log)(void *ctx, bool warning, const char *server, const char *message);
+    /* What is seen of a server is not as it was, but for what a manifest says. */
+    void (*changed)(void *ctx, const char *server);
     void *ctx;
 };
 

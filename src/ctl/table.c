@@ -65,9 +65,11 @@ const struct verb verbs[] = {
      .summary = "List triggers, pipelines, events, runs, manifests or MCP servers, or show one of them",
      .text = "The newest come first. -o name prints ids alone, for scripts; -o json the same objects as REST. With "
              "--watch\n"
-             "what there is comes first, then a row for each change; -o json gives a line a row.",
+             "what there is comes first, then a row for each change; -o json gives a line a row. What an MCP\n"
+             "server sends is told by `triggerctl mcp listen`.",
      .example = "triggerctl get triggers --type file_watch\n"
                 "triggerctl get events --status failed --since 1h -o wide\n"
+                "triggerctl get mcp_servers --watch\n"
                 "triggerctl get runs run_01HZY3Q8W2V5T9K4M7N1P6R0XD -o json",
      .arguments = {{.name = "triggers|pipelines|events|runs|manifests|mcp_servers", .words = list_words},
                    {.name = "ID", .optional = true, .complete = COMPLETE_ID}},

@@ -687,8 +687,6 @@ int verb_get(struct ctl *c, const struct args *a)
 {
     const struct listing *l = listing_of(a->words[0]);
     const char *id = a->n > 1 ? a->words[1] : NULL;
-    if (a->values[OPT_WATCH] && streq(l->word, "mcp_servers"))
-        return args_refuse(a, "--watch: of MCP servers `triggerctl mcp listen NAME` tells what they send");
     return a->values[OPT_WATCH] ? go_on(c, a, l, id, NULL, true) : list(c, a, l, id, NULL);
 }
 

@@ -282,7 +282,8 @@ static void stream_changes(struct exchange *x)
         if (streq(x->kind, change_kind_name(i)))
             kinds = 1u << i;
     if (!kinds) {
-        api_problem_at(call_of(x), 400, "kind", "kind: expected one of triggers, pipelines, runs, events, manifests");
+        api_problem_at(call_of(x), 400, "kind",
+                       "kind: expected one of triggers, pipelines, runs, events, manifests, mcp_servers");
         return;
     }
     change_stream_open(x->api->changes, kinds, x->id, x->request);

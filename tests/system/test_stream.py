@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ECHO, PATIENCE, Daemon, Gate, custom, pipeline, script, wait_for
+from harness import ECHO, PATIENCE, Daemon, Gate, custom, documents, pipeline, script, wait_for
+from test_mcp import listener, pids, server
 
 MIB = 1 << 20
 
@@ -391,6 +393,25 @@ def test_watching_triggers(daemon: Daemon) -> None:
         daemon.put("c.yaml", custom("c"))
         wait_for(lambda: any(line.startswith("c ") for line in f.lines()))
         assert sum(line.startswith("ID ") for line in f.lines()) == 1
+
+
+def test_watching_mcp_servers(daemon: Daemon) -> None:
+    """Their state, and how many triggers listen; one by its name likewise."""
+    with following(daemon, "get", "mcp_servers", "-w") as f:
+        daemon.ctl("apply", daemon.write("m.yaml", documents(ECHO, server(daemon))))
+        f.has("database  idle")
+        with following(daemon, "get", "mcp_servers", "database", "-w", "-o", "json") as one:
+            one.has('"idle"')
+            daemon.ctl("apply", daemon.write("t.yaml", documents(listener())))
+            f.has("database  connected")
+            wait_for(lambda: [s for s in map(json.loads, one.lines()) if s["state"] == "connected" and s["triggers"] == 1])
+            os.kill(pids(daemon)[-1], signal.SIGKILL)
+            f.has("database  error")
+            wait_for(lambda: [line for line in f.lines() if " connected " in line][1:], what="it has come back")
+        daemon.ctl("delete", "trigger", "orders")
+        wait_for(lambda: " 0 " in f.lines()[-1])
+        daemon.write("m.yaml", documents(ECHO))
+        f.has("database  deleted")
 
 
 def test_watching_events_shows_each_change_once(daemon: Daemon) -> None:
