@@ -309,6 +309,7 @@ static void write_lines(fuse_req_t req, struct handle *h, const char *data, size
 void control_write(fuse_req_t req, struct handle *h, const char *data, size_t size)
 {
     h->answered = SIZE_MAX;
+    h->closed = false;
     text_unref(h->text);
     h->text = NULL;
     if (size == 0)
@@ -323,6 +324,7 @@ void control_write(fuse_req_t req, struct handle *h, const char *data, size_t si
 void control_flush(fuse_req_t req, struct handle *h)
 {
     struct command c = {0};
+    h->closed = true;
     int r = is_document(h->node) ? gather_end(&h->gather, &c.json) : 0;
     if (r == 0 && h->line.len > 0) {
         r = parse_line(h->node, h->line.data, h->line.len, &c);
@@ -349,4 +351,13 @@ void control_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
     size_t n = MIN(size, t->len - h->answered);
     fuse_reply_buf(req, t->data + h->answered, n);
     h->answered += n;
+}
+
+bool control_in_use(const struct node *n)
+{
+    const struct handle *h;
+    DL_FOREACH (n->handles, h)
+        if (!h->closed)
+            return true;
+    return false;
 }

@@ -40,7 +40,9 @@
 /* What is read from the store is an EIO after that; with READER_WAITS_MS before it, within 5 s. */
 #define STORE_WAITS_MS 3700
 #define STORE_SILENT_MS 100
-#define NAME_STAYS 3600.0 /* seconds: names that never change their meaning below their folder */
+#define SHARED_STAYS_MS 1000 /* an endpoint that several wrote to at a time may be again */
+#define GIVEN_STAYS_MS 10    /* who looked an endpoint up opens it within */
+#define NAME_STAYS 3600.0    /* seconds: names that never change their meaning below their folder */
 
 /* ---- nodes ---- */
 
@@ -143,6 +145,7 @@ struct node {
     struct handle *handles;
     struct node *prev, *next; /* of fs->orphans: without a key */
     /* by kind */
+    int64_t given_ms;              /* ENDPOINT: when it was looked up, of the loop's clock; 0: and opened since */
     char *path;                    /* of a manifest directory's root: absolute */
     uint64_t log_base, log_number; /* LOG: where it begins */
     struct mfile *mfile;           /* manifests: what is being written; NULL: nothing */
@@ -184,6 +187,7 @@ struct handle {
     size_t answered; /* bytes of the answer that were read; SIZE_MAX: there is none */
     struct gather gather;
     struct buf line; /* of a ctl: so far */
+    bool closed;     /* a descriptor of it was, and nothing was written since */
     /* directories */
     struct listing *listing;
     /* manifests */
@@ -243,8 +247,9 @@ struct fs {
     struct node *orphans;
     struct handle *handles;
     uint64_t generations;
-    unsigned pending;  /* requests to be answered later, and other work that needs us */
-    bool store_silent; /* what was asked of the store last was not answered in time */
+    unsigned pending;        /* requests to be answered later, and other work that needs us */
+    bool store_silent;       /* what was asked of the store last was not answered in time */
+    int64_t shared_until_ms; /* endpoints have several writers at a time; of the loop's clock */
     bool closing;
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -371,6 +376,7 @@ const char *control_verbs(const struct node *n); /* what reading a ctl says */
 void control_write(fuse_req_t req, struct handle *h, const char *data, size_t size);
 void control_flush(fuse_req_t req, struct handle *h);
 void control_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
+bool control_in_use(const struct node *n); /* somebody has it open */
 
 /* What a change is logged with. */
 void log_change(const struct handle *h, const char *what);

@@ -374,6 +374,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
             open_text(req, n, fi);
         break;
     case CLASS_CONTROL:
+        n->given_ms = 0;
         open_text(req, n, fi);
         break;
     case CLASS_MANIFEST:

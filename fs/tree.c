@@ -371,6 +371,24 @@ static int find_fixed_node(struct node *parent, const struct fixed *f, struct no
     return 0;
 }
 
+/* Writes through one inode wait for one another in the kernel, each for its own sync. So who looks an endpoint up while
+ * somebody has it open gets an inode of its own: by all that stat shows the same file. Where that happens, also who looks
+ * it up when somebody is about to open it; else a watch (inotify) stays on the inode that is written to. */
+static struct node *endpoint_node(struct node *parent, const char *name)
+{
+    struct fs *fs = parent->fs;
+    struct node *n = node_find(parent, name);
+    int64_t now = loop_now_ms(fs->loop);
+    bool in_use = n && n->kind == NODE_ENDPOINT && control_in_use(n);
+    if (in_use)
+        fs->shared_until_ms = now + SHARED_STAYS_MS;
+    if (in_use || (n && now < fs->shared_until_ms && now - n->given_ms < GIVEN_STAYS_MS))
+        node_unname(n);
+    n = node_get(parent, name, NODE_ENDPOINT, 0);
+    n->given_ms = now;
+    return n;
+}
+
 static void lookup_now(struct node *parent, const char *name, found_fn *found, void *ctx)
 {
     const struct fixed *f = find_fixed(parent, name);
@@ -394,7 +412,9 @@ static void lookup_now(struct node *parent, const char *name, found_fn *found, v
         return;
     } else {
         code = find_now(parent, name, &kind, &incarnation);
-        n = code < 0 ? NULL : node_get(parent, name, kind, incarnation);
+        n = code < 0                ? NULL
+            : kind == NODE_ENDPOINT ? endpoint_node(parent, name)
+                                    : node_get(parent, name, kind, incarnation);
     }
     found(ctx, code, n);
 }

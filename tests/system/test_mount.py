@@ -163,6 +163,38 @@ def test_an_emit_where_nobody_listens_reaches_nobody(d: Mounted) -> None:
     assert "Invalid argument" in d.sh("echo nonsense > emit/nobody").stderr
 
 
+def test_an_endpoint_is_one_file_whoever_has_it_open(d: Mounted) -> None:
+    """Those who write at the same time have inodes of their own in the kernel: nobody sees that."""
+    path = d.m / "emit/orders"
+    with subprocess.Popen(["timeout", "20", "inotifywait", "-q", "-e", "modify", "--format", "%e", str(path)], text=True,
+                          stdout=subprocess.PIPE) as watch:
+        def watches() -> bool:
+            tools = Path(f"/proc/{watch.pid}/task/{watch.pid}/children").read_text().split()
+            return any("inotify wd" in info.read_text() for tool in tools
+                       for info in Path(f"/proc/{tool}/fdinfo").iterdir())
+
+        wait_for(watches, what="a watch")
+        d.ok("echo '{}' > emit/orders")
+        assert watch.communicate()[0] == "MODIFY\n"
+    fds = [os.open(path, os.O_RDWR) for _ in range(4)]
+    seen = {(s.st_dev, s.st_ino) for s in (path.stat(), *(os.fstat(fd) for fd in fds))}
+    assert seen == {(d.m.stat().st_dev, next(e.inode() for e in os.scandir(d.m / "emit")))}
+
+    def emit(fd: int) -> list[str]:
+        answers = []
+        for n in range(20):
+            os.write(fd, json.dumps({"fd": fd, "n": n}).encode())
+            answers.append(json.loads(os.read(fd, 65536))["events"][0]["id"])
+        os.close(fd)
+        return answers
+
+    with ThreadPoolExecutor() as writers:
+        ids = list(writers.map(emit, fds))
+    events = {e["id"]: e["event_data"] for e in d.wait_events(81, "a")}
+    assert [[events[id] for id in of] for of in ids] == [[{"fd": fd, "n": n} for n in range(20)] for fd in fds]
+    assert path.stat().st_ino in {ino for _, ino in seen} and "orders" in d.ok("find emit -samefile emit/orders")
+
+
 def test_documents_are_gathered_over_writes(d: Mounted) -> None:
     big = json.dumps({"text": "x" * 300_000})
     for tool in ("cat", "jq .", "tee", "dd bs=1k status=none"):
