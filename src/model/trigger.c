@@ -206,10 +206,30 @@ static void settle_type(struct trigger *t, const cJSON *doc, const struct kind *
     buf_fini(&b);
 }
 
+/* A key on the wrong side of `config` is not like another one there: it is told where it belongs. */
+static void place_keys(const struct kind *kind, struct issues *issues, size_t first)
+{
+    for (size_t i = first; i < issues->n; i++) {
+        struct issue *is = &issues->items[i];
+        const char *name = is->at_key && is->node && is->node->string ? is->node->string : "";
+        bool of_trigger = fields_find(&trigger_fields, name) != NULL;
+        bool of_config = fields_find(kind->config, name) || (kind->has_filter && streq(name, "filter"));
+        bool at_top = streq(is->path, name),
+             in_config = strncmp(is->path, "config.", 7) == 0 && streq(is->path + 7, name);
+        if (at_top && of_config && !of_trigger) {
+            free(is->message);
+            is->message = xasprintf("unknown key; did you mean \"config.%s\"?", name);
+        } else if (in_config && of_trigger && !of_config && !streq(name, "input_mapping")) {
+            free(is->message);
+            is->message = xasprintf("unknown key; did you mean \"%s\", beside config?", name);
+        }
+    }
+}
+
 int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trigger **ret, struct issues *issues)
 {
     static const char *const also[] = {"kind", NULL};
-    size_t before = issues->errors;
+    size_t before = issues->errors, first = issues->n;
     struct trigger *t = xcalloc(1, sizeof(*t));
     t->refs = 1;
     fields_parse(&trigger_fields, doc, also, t, "", issues);
@@ -218,6 +238,8 @@ int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trig
         settle_type(t, doc, kinds, issues);
     if (t->kind && t->config_text)
         parse_config(t, doc, issues);
+    if (t->kind)
+        place_keys(t->kind, issues, first);
     if (t->kind && t->kind->lossless && !value_get(doc, "cooldown_policy"))
         t->cooldown_policy = COOLDOWN_QUEUE;
     if (issues->errors != before) {

@@ -136,6 +136,14 @@ static const struct wrong wrongs[] = {
      "m.yaml:6:19: cooldown_seconds: expected a number ≥ 0, got \"soon\""},
     {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\nenabeld: true\n",
      "m.yaml:5:1: enabeld: unknown key; did you mean \"enabled\"?"},
+    {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig: {endpoint: e}\nfilter: {a: b}\n",
+     "m.yaml:5:1: filter: unknown key; did you mean \"config.filter\"?"},
+    {"name: x\npipeline_id: p\ntrigger_type: schedule\nconfig: {every_seconds: 1}\nfilter: {a: b}\n",
+     "m.yaml:5:1: filter: unknown key; did you mean \"id\"?"},
+    {"name: x\npipeline_id: p\ntrigger_type: custom\nendpoint: e\nconfig: {}\n",
+     "m.yaml:4:1: endpoint: unknown key; did you mean \"config.endpoint\"?"},
+    {"name: x\npipeline_id: p\ntrigger_type: custom\nconfig:\n  endpoint: e\n  cooldown_seconds: 1\n",
+     "m.yaml:6:3: config.cooldown_seconds: unknown key; did you mean \"cooldown_seconds\", beside config?"},
     {"name: x\npipeline_id: p\ntrigger_type: custm\nconfig: {}\n",
      "m.yaml:3:15: trigger_type: expected one of file_watch, pipeline_completed, message_queue, custom, schedule, "
      "webhook, mcp_event, got "
