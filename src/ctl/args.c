@@ -109,15 +109,16 @@ static void print_help(void)
             printf("\n%s:\n", group = verbs[i].group);
         printf("  %-11s %s\n", verbs[i].name, verbs[i].summary);
     }
-    printf(
-        "\n"
-        "triggerctl VERB --help shows its options and an example.\n\n"
-        "The socket is --socket, else TRIGGERD_SOCKET, else that of triggerd's own defaults: as root\n"
-        "/run/triggerd/triggerd.sock, as a user $XDG_RUNTIME_DIR/triggerd/triggerd.sock or, without that variable,\n"
-        "/tmp/triggerd-UID/triggerd.sock. An http:// or https:// URL is used as it is, with TRIGGERD_TOKEN, where set, "
-        "as\n"
-        "bearer token. In a step, what is emitted belongs to the chain of its run (TRIGGERD_RUN_ID, TRACEPARENT).\n\n"
-        "exit status: 0 done; 1 refused or failed; 2 usage; 3 no daemon at the socket; 4 --timeout ran out\n");
+    printf("\n"
+           "triggerctl VERB --help shows its options and an example.\n\n"
+           "The socket is --socket, else TRIGGERD_SOCKET, else that of triggerd's own defaults: as root\n"
+           "/run/triggerd/triggerd.sock, as a user $XDG_RUNTIME_DIR/triggerd/triggerd.sock or, without that variable,\n"
+           "/tmp/triggerd-UID/triggerd.sock, and where that is not there, root's. An http:// or https:// URL is used "
+           "as it\n"
+           "is, with TRIGGERD_TOKEN, where set, as bearer token. In a step, what is emitted belongs to the chain of "
+           "its run\n"
+           "(TRIGGERD_RUN_ID, TRACEPARENT).\n\n"
+           "exit status: 0 done; 1 refused or failed; 2 usage; 3 no daemon at the socket; 4 --timeout ran out\n");
 }
 
 /* ---- usage errors ---- */
