@@ -73,7 +73,7 @@ class Step(TypedDict):
     attempt: int
     exit_code: Optional[int]
     signal: Optional[int]
-    output: Any
+    output: Any  # not in lists of runs
     error_message: Optional[str]
     started_at: Optional[str]
     completed_at: Optional[str]
