@@ -605,7 +605,7 @@ static void intake_take(struct intake *in, const struct occurrence *o, const cha
     } else if (o->identity && scope) {
         keep_copies(in, o, text);
         in->scope = xstrdup(scope);
-        in->body_hash = hash_bytes(0, text, strlen(text));
+        in->body_hash = o->identity_alone ? 0 : hash_bytes(0, text, strlen(text));
         intake_look_up(in);
     } else if (in->redelivery && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
         /* What a source brings without an identity does not overtake what it brought before. */

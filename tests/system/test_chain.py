@@ -123,6 +123,8 @@ def test_completions_from_outside(daemon: Daemon) -> None:
     again = daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", body).ok()
     assert first["triggered_count"] == 1 and again["triggered_count"] == 0
     assert [e["id"] for e in again["events"]] == [e["id"] for e in first["events"]], "what it was the first time"
+    again = daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", {**body, "outputs": {"x": 2}}).ok()
+    assert [e["id"] for e in again["events"]] == [e["id"] for e in first["events"]], "a run ends once, whatever is told later"
     never(lambda: len(daemon.events("next")) > 1, 0.4)
     daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", {**body, "run_id": "other"}).ok()
     daemon.wait_events(2, "next")
