@@ -96,6 +96,11 @@ void kafka_log_event(const struct kafka_lib *lib, rd_kafka_event_t *ev, const st
 
 /* ---- a client's begin and end ---- */
 
+/* What a consumer reads ahead, of all its partitions, and one answer of the broker beyond it. A message takes about
+ * a quarter of a kilobyte there beside its own bytes. */
+#define KAFKA_AHEAD_MESSAGES 5000
+#define KAFKA_AHEAD_KBYTES 4096
+
 /* *lib and rk are the callee's to keep; rk NULL: `err` says why, and `reason` is as kafka_reason(). */
 typedef void kafka_opened_fn(void *ctx, const struct kafka_lib *lib, rd_kafka_t *rk, const char *reason,
                              const struct error *err);

@@ -10,10 +10,8 @@
 
 /* ---- the configuration ---- */
 
-/* A message read ahead takes about half a kilobyte beside its own bytes. librdkafka looks only once a second whether
- * there is room again, so that this is what a second's work needs. */
-#define QUEUED_MESSAGES "10000"
-#define QUEUED_KBYTES "8192"
+#define TEXT(x) TEXT_OF(x)
+#define TEXT_OF(x) #x
 #define STATISTICS_MS "1000"
 
 struct pair {
@@ -35,8 +33,8 @@ static const struct pair common_defaults[] = {
 static const struct pair consumer_defaults[] = {
     {"session.timeout.ms", "10000"},
     {"max.poll.interval.ms", "60000"}, /* also how long a silent coordinator is waited for */
-    {"queued.min.messages", QUEUED_MESSAGES},
-    {"queued.max.messages.kbytes", QUEUED_KBYTES},
+    {"queued.min.messages", TEXT(KAFKA_AHEAD_MESSAGES)},
+    {"queued.max.messages.kbytes", TEXT(KAFKA_AHEAD_KBYTES)},
     {"fetch.max.bytes", "8388608"},
 };
 static const struct pair producer_defaults[] = {

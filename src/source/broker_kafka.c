@@ -264,8 +264,9 @@ static void error_event(struct broker *b, rd_kafka_event_t *ev)
         kafka_note(b, &b->topic_note, reason, "%s", text);
     } else if (code != RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED) {
         b->down = b->down || error_is_global(code);
-        /* `all brokers are down` comes after what says why. */
-        if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || !b->link.reason)
+        /* `all brokers are down`, or that another connection is lost as well, may come after what says why; and what says
+         * why is not repeated for half a minute. */
+        if (!b->link.reason || !streq(reason, "ConnectionLost"))
             kafka_note(b, &b->link, reason, "%s", text ? text : b->lib.rd_kafka_err2str(code));
         kafka_judge(b);
     }
@@ -275,11 +276,38 @@ static void error_event(struct broker *b, rd_kafka_event_t *ev)
 
 /* ---- the queues ---- */
 
+/* Where the logs end of what is ours: to be asked for. */
+static rd_kafka_topic_partition_list_t *partitions_ends(const struct broker *b)
+{
+    const struct partition *p;
+    rd_kafka_topic_partition_list_t *list = b->lib.rd_kafka_topic_partition_list_new(8);
+    for (p = b->partitions; p; p = p->hh.next)
+        if (p->ours && !p->leaving)
+            b->lib.rd_kafka_topic_partition_list_add(list, b->topic, p->number)->offset = RD_KAFKA_OFFSET_END;
+    return list;
+}
+
 static void message_event(struct broker *b, rd_kafka_event_t *ev)
 {
     const rd_kafka_message_t *m;
-    while ((m = b->lib.rd_kafka_event_message_next(ev)))
+    while ((m = b->lib.rd_kafka_event_message_next(ev))) {
+        b->taken++;
+        b->taken_bytes += m->len + m->key_len;
         kafka_partition_take(b, m);
+    }
+}
+
+/* A reader that has read far enough ahead looks again only after a second, or when its thread has something else to do.
+ * So it is given something, which is not waited for, whenever half of what it may hold has been taken. */
+static void reader_wake(struct broker *b)
+{
+    if (b->taken < KAFKA_AHEAD_MESSAGES / 2 && b->taken_bytes < KAFKA_AHEAD_KBYTES * 1024 / 2)
+        return;
+    rd_kafka_topic_partition_list_t *list = partitions_ends(b);
+    b->taken = b->taken_bytes = 0;
+    if (list->cnt > 0)
+        b->lib.rd_kafka_offsets_for_times(b->rk, list, 0);
+    b->lib.rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* True: the client cannot go on. */
@@ -323,6 +351,7 @@ static void take_messages(struct broker *b)
     kafka_redeliver(b);
     while (kafka_has_room(b) && n++ < MESSAGES_AT_ONCE && (ev = b->lib.rd_kafka_queue_poll(b->messages, 0)))
         handle(b, ev);
+    reader_wake(b);
     if (!kafka_has_room(b))
         b->hungry_ms = 0;
     else if (ev)
@@ -373,15 +402,10 @@ static void *probe_run(void *ctx)
  * no call for this that does not wait, so a thread does. */
 static void probe_start(struct broker *b)
 {
-    struct partition *p, *next;
     int64_t now = loop_now_ms(b->env.loop);
     if (b->probe.list || now - b->probed_ms < PROBE_MS)
         return;
-    rd_kafka_topic_partition_list_t *list = b->lib.rd_kafka_topic_partition_list_new(8);
-    HASH_ITER (hh, b->partitions, p, next) {
-        if (p->ours && !p->leaving)
-            b->lib.rd_kafka_topic_partition_list_add(list, b->topic, p->number)->offset = RD_KAFKA_OFFSET_END;
-    }
+    rd_kafka_topic_partition_list_t *list = partitions_ends(b);
     b->probed_ms = now;
     b->probe.list = list;
     if (list->cnt == 0 || pthread_create(&b->probe.thread, NULL, probe_run, b) != 0) {

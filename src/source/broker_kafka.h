@@ -115,6 +115,7 @@ struct broker {
     struct delivery *orphans;     /* in hand, of partitions that are not ours any more */
     bool line_waits;              /* for back_at */
     int64_t hungry_ms;            /* since then all that came was taken, and there is room; 0: not so */
+    size_t taken, taken_bytes;    /* since the reader was last told that there is room */
     bool committing;
     int64_t committed_ms;
     struct queue_publisher *graves; /* made with the first burial */
