@@ -2,7 +2,7 @@
  * as the test says. */
 #include "base/loop.h"
 #include "client/kafka.h"
-#include "source/broker.h"
+#include "source/broker_kafka.h"
 
 #include <errno.h>
 #include <librdkafka/rdkafka_mock.h>
@@ -523,6 +523,108 @@ struct sending {
 };
 static struct sending sending;
 
+/* A partition that librdkafka does not read any more: here it is paused behind the consumer's back, and goes on when it
+ * is sought, as one does that librdkafka has forgotten. */
+static void pause_behind(const struct broker *b, bool pause)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, b->topic, 0);
+    assert_int_equal(pause ? rd_kafka_pause_partitions(b->rk, list) : rd_kafka_resume_partitions(b->rk, list), 0);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+static struct {
+    unsigned calls;
+    unsigned cures; /* the one that helps */
+    int64_t offset;
+} seeks;
+
+static rd_kafka_error_t *seek_hook(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int timeout_ms)
+{
+    assert_int_equal(list->cnt, 1);
+    assert_int_equal(list->elems[0].partition, 0);
+    seeks.offset = list->elems[0].offset;
+    if (++seeks.calls == seeks.cures)
+        rd_kafka_resume_partitions(rk, list);
+    return rd_kafka_seek_partitions(rk, list, timeout_ms);
+}
+
+/* What takes 10 s: nobody waits for it, once the end of the log is known. */
+static bool is_told_stuck(struct world *w)
+{
+    struct broker *b = w->consumers[0].broker;
+    struct partition *p;
+    for (p = b->partitions; p; p = p->hh.next)
+        if (p->ours && p->high > p->next && b->hungry_ms > QUEUE_SILENCE_MS) {
+            b->hungry_ms = MIN(b->hungry_ms, loop_now_ms(&w->loop) - QUEUE_SILENCE_MS);
+            p->moved_ms = MIN(p->moved_ms, loop_now_ms(&w->loop) - QUEUE_SILENCE_MS);
+        }
+    return is_failed(w);
+}
+
+static bool is_sought_or_renewed(struct world *w)
+{
+    is_told_stuck(w);
+    return has_wanted(w);
+}
+
+static void stand_still(struct world *w, struct queue_consumer *c)
+{
+    world_init(w, "orders", 1);
+    produce_many(w, 0, 0, 5);
+    start(w, c, "\"start\": \"earliest\"");
+    await(w, 5);
+    run_until(w, is_connected);
+    seeks.calls = 0;
+    c->broker->lib.rd_kafka_seek_partitions = seek_hook;
+    pause_behind(c->broker, true);
+    produce_many(w, 0, 5, 10);
+    run_until(w, is_told_stuck);
+    assert_string_equal(c->reason, "NoProgress");
+    assert_string_equal(c->message, "partition 0 of \"orders\" stands still at offset 5 of 10");
+    assert_int_equal(seeks.offset, 5);
+}
+
+static void each_came_once(struct world *w, const struct queue_consumer *c)
+{
+    size_t i = 0;
+    const struct got *g;
+    DL_FOREACH (c->all, g) {
+        assert_int_equal(g->offset, i++);
+    }
+    assert_int_equal(i, 10);
+    assert_int_equal(w->want, 10);
+}
+
+static void test_a_partition_that_stands_still_is_sought(void **state)
+{
+    struct world w;
+    struct queue_consumer *c = &w.consumers[0];
+    (void)state;
+    seeks.cures = 1;
+    stand_still(&w, c);
+    await(&w, 10);
+    run_until(&w, is_connected);
+    each_came_once(&w, c);
+    assert_int_equal(seeks.calls, 1);
+    world_fini(&w);
+}
+
+static void test_seeking_in_vain_opens_anew(void **state)
+{
+    struct world w;
+    struct queue_consumer *c = &w.consumers[0];
+    (void)state;
+    seeks.cures = 0;
+    stand_still(&w, c);
+    w.want = 10;
+    run_until(&w, is_sought_or_renewed);
+    run_until(&w, is_connected);
+    each_came_once(&w, c);
+    assert_int_equal(seeks.calls, 3);
+    world_fini(&w);
+}
+
 static void sent(void *ctx, int result, const char *message)
 {
     struct sending *s = ctx;
@@ -645,6 +747,8 @@ int main(void)
         cmocka_unit_test(test_dead_letter),
         cmocka_unit_test(test_broker_down_and_up),
         cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_a_partition_that_stands_still_is_sought),
+        cmocka_unit_test(test_seeking_in_vain_opens_anew),
         cmocka_unit_test(test_publishes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
