@@ -407,7 +407,8 @@ static bool redirected(struct http_transfer *t)
     }
     _cleanup_(freep) char *url = xstrdup(location); /* libcurl's own until then */
     bool head = streq(t->request.method, "HEAD");
-    if ((status == 303 && !head) || ((status == 301 || status == 302) && streq(t->request.method, "POST"))) {
+    if ((status == 303 && !head) ||
+        ((status == 301 || status == 302) && streq(t->request.method, "POST") && !t->request.redirects_keep)) {
         free(t->request.method);
         t->request.method = xstrdup("GET");
         if (t->request.body)

@@ -15,7 +15,8 @@
  * early: a name server that does not answer holds nobody up.
  *
  * Redirects: at most `max_redirects`. To another origin (scheme, host, port) go no credentials and only headers marked
- * HTTP_HEADER_ANYWHERE. 303, and 301 and 302 after a POST, go on as GET without body; others as they were.
+ * HTTP_HEADER_ANYWHERE. 303, and 301 and 302 after a POST (unless told otherwise), go on as GET without body; others as
+ * they were.
  *
  * Thread: the loop's.
  */
@@ -75,6 +76,7 @@ struct http_request {
     const struct tls_config *tls; /* likewise; NULL: the system's certificates, verified */
     double connect_timeout_seconds;
     int64_t max_redirects; /* 0: a redirect is an answer like others */
+    bool redirects_keep;   /* a POST goes on as one after 301 and 302 too */
     size_t max_body_bytes;
     const struct http_stream
         *stream; /* borrowed until the end; the body is then told by it, whatever its length, and the

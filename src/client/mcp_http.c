@@ -474,7 +474,7 @@ static void add_headers(const struct mcp_link *l, struct http_request *r)
     cJSON_ArrayForEach (item, l->headers)
         http_request_header(r, item->string, item->valuestring, 0);
     if (l->session)
-        http_request_header(r, "Mcp-Session-Id", l->session, 0);
+        http_request_header(r, "Mcp-Session-Id", l->session, HTTP_HEADER_ANYWHERE); /* whoever answered gave it */
     if (l->version)
         http_request_header(r, "MCP-Protocol-Version", l->version, HTTP_HEADER_ANYWHERE);
 }
@@ -490,6 +490,7 @@ static void exchange_start(struct exchange *x)
                              .proxy = "",
                              .connect_timeout_seconds = MIN(l->timeout_seconds, 30.0),
                              .max_redirects = 5,
+                             .redirects_keep = true,
                              .stream = &stream};
     x->waits = false;
     add_headers(l, &r);
@@ -498,7 +499,7 @@ static void exchange_start(struct exchange *x)
     if (x->text)
         http_request_header(&r, "Content-Type", "application/json", HTTP_HEADER_ANYWHERE | HTTP_HEADER_OF_BODY);
     else if (x->sse.id)
-        http_request_header(&r, "Last-Event-ID", x->sse.id, 0);
+        http_request_header(&r, "Last-Event-ID", x->sse.id, HTTP_HEADER_ANYWHERE);
     if (!x->get && !x->id)
         loop_timer_start(l->loop, &x->again, (int64_t)(l->timeout_seconds * 1000));
     x->transfer = http_client_send(l->http, &r, on_done, x);

@@ -32,7 +32,7 @@ static void take_retry(struct sse *s, const char *value, size_t len)
 
 static void take_data(struct sse *s, const char *value, size_t len)
 {
-    if (s->too_long || s->data.len + len + 1 > s->max) {
+    if (s->too_long || s->data.len + s->any_data + len > s->max) {
         s->too_long = true;
         empty(&s->data);
         return;

@@ -337,6 +337,26 @@ def test_a_server_that_does_not_want_to_end(daemon: Daemon, put: Any) -> None:
     assert time.monotonic() - began > 4, "it is asked first"
 
 
+def test_a_line_may_have_16_mib(daemon: Daemon, put: Any) -> None:
+    put(server(daemon), listener())
+    connected(daemon)
+
+    def line(size: int) -> str:
+        text = json.dumps({"jsonrpc": "2.0", **notification("row_inserted", {"size": size, "x": ""})})
+        return text.replace('""', '"' + "y" * (size - len(text)) + '"')
+
+    say(daemon, line((16 << 20) + 1), line(16 << 20))
+    [event] = events(daemon)
+    assert event["event_data"]["size"] == 16 << 20
+
+
+@pytest.mark.parametrize(("text", "output"), [("5", 5), ('"words"', "words"), ("null", None), ("", {"text": ""}),
+                                              ("[1, 2", {"text": "[1, 2"}), ("12345678901234567890", 12345678901234567890)])
+def test_text_that_is_json_is_parsed(daemon: Daemon, put: Any, text: str, output: Any) -> None:
+    put(server(daemon), pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "text", "arguments": {"text": text}}}))
+    assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == output
+
+
 def test_large_messages(daemon: Daemon, put: Any) -> None:
     put(server(daemon), listener(),
         pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "huge", "arguments": {"bytes": 10 << 20}}}, outputs={}))
@@ -372,19 +392,6 @@ def test_a_queue_that_is_full_slows_the_server_down(daemon: Daemon, put: Any) ->
     assert wait_for(lambda: daemon.get("/api/v1/triggers/orders")["trigger_count"] == 300, 60)
     seen = [e["event_data"]["i"] for page in (1, 2, 3) for e in daemon.get(f"/api/v1/triggers/orders/events?page_size=100&page={page}")["events"]]
     assert seen[::-1] == list(range(300))
-
-
-def test_a_server_begins_anew_while_a_queue_is_full(daemon: Daemon, put: Any) -> None:
-    """It is not read from, but for the answers that are waited for."""
-    put(server(daemon, timeout_seconds=1), listener(pause_policy="hold", queue_limit=10))
-    connected(daemon)
-    daemon.post("/api/v1/triggers/orders/pause")
-    say(daemon, *(notification("row_inserted", {"i": i}) for i in range(3000)))
-    wait_for(lambda: daemon.get("/api/v1/triggers/orders/events?page_size=1")["total"] >= 10)
-    time.sleep(0.5)
-    os.kill(pids(daemon)[-1], signal.SIGKILL)
-    wait_for(lambda: len(got(daemon, "notifications/initialized")) == 2)
-    assert len(pids(daemon)) == 2
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="no strace")

@@ -276,17 +276,29 @@ def test_an_initialize_that_is_refused(daemon: Daemon, peer: HttpServer, put: Ca
     assert "s3cret" not in daemon.output() + json.dumps(daemon.get("/api/v1/mcp_servers"))
 
 
-def test_redirects(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
-    """307 and 308 are followed; to another origin goes no header of the manifest's."""
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int) -> None:
+    """They are followed as they were; to another origin goes no header of the manifest's."""
     other = HttpServer()
-    other.answer = lambda h, m: well(h, m)
-    peer.answer = lambda h, m: h.reply(307, Location=other.url)
-    peer.listen = lambda h: h.reply(307, Location=other.url)
-    other.stateless = peer.stateless = True
-    put(CALL, headers={"Authorization": "Bearer t"})
+    peer.answer = lambda h, m: h.reply(status, Location=other.url)
+    peer.listen = lambda h: h.reply(status, Location=other.url)
+    peer.stateless = True
+    put(listener(), CALL, headers={"Authorization": "Bearer t"})
     assert finished(daemon, run(daemon, "t"))["outputs"]["out"] == {"n": 1}
-    assert all(h["Authorization"] is None for _, h in other.posts)
+    wait_for(lambda: other.streams)
+    other.send({**notification("row_inserted", {"i": 1}), "_id": "e-1", "_retry": 1})
+    events(daemon)
+    other.hang_up()
+    wait_for(lambda: len(other.gets) == 2)
+    assert other.gets[1]["Last-Event-ID"] == "e-1"
+    assert all(h["Authorization"] is None for h in [*other.gets, *(h for _, h in other.posts)])
     other.close()
+
+
+def test_redirects_without_end(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    peer.answer = lambda h, m: h.reply(307, Location="/mcp")
+    put(listener())
+    assert "more than 5 redirects" in failed(daemon)["message"]
 
 
 def test_garbage_on_streams(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
@@ -313,6 +325,37 @@ def test_a_large_answer(daemon: Daemon, peer: HttpServer, put: Callable[..., Non
     assert done["status"] == "failed" and "larger than 16 MiB" in done["error_message"]
     connected(daemon)
     assert peer.methods().count("initialize") == 1
+
+
+@pytest.mark.parametrize("way", ["answer", "stream"])
+def test_a_message_may_have_16_mib(daemon: Daemon, peer: HttpServer, put: Callable[..., None], way: str) -> None:
+    """And not a byte more."""
+    def answer(h: Handler, m: Message) -> None:
+        if m.get("method") != "tools/call":
+            return well(h, m)
+        message = json.dumps(result_of(m, {"content": [], "structuredContent": {"pad": ""}}))
+        size = (16 << 20) + m["params"]["arguments"]["more"]
+        message = message.replace('""', '"' + "x" * (size - len(message)) + '"')
+        if way == "answer":
+            return h.reply(200, message.encode())
+        h.stream()
+        h.wfile.write(b"data: " + message.encode() + b"\n\n")
+
+    call = pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "echo", "arguments": {"more": "{{ $.inputs.n }}"}}}, outputs={})
+    peer.answer = answer
+    put(call)
+    assert finished(daemon, run(daemon, "t", n=0))["status"] == "completed"
+    assert finished(daemon, run(daemon, "t", n=1))["status"] == "failed"
+
+
+def test_an_edit_gives_the_session_back(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    put(listener())
+    connected(daemon)
+    [session] = peer.sessions
+    put(listener(), headers={"X-New": "yes"})
+    wait_for(lambda: peer.methods().count("initialize") == 2)
+    assert [d["Mcp-Session-Id"] for d in peer.deletes] == [session]
+    connected(daemon)
 
 
 def test_a_timeout_is_told(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
