@@ -143,6 +143,12 @@ def test_verbs_and_limits_are_there() -> None:
     assert limits.split(", ") == re.findall(r"^  (\w+)  ", ctl("explain", "exec.limits"), re.MULTILINE)
 
 
+def test_settings_are_all_there() -> None:
+    page = subprocess.run([build_dir() / "triggerd", "--man", "triggerd.yaml.5"], capture_output=True, text=True, check=True)
+    keys = re.findall(r"^\.TP\n\\fB(\w+)\\fR$", page.stdout.replace("\\-", "-"), re.MULTILINE)
+    assert len(keys) > 25 and set(keys) <= set(re.findall(r"\w+", section("Settings")))
+
+
 def test_files_named_are_there() -> None:
     for name in re.findall(r"`((?:src|tests|schemas|examples)/[\w./-]+)", README):
         assert (ROOT / name).exists(), name
