@@ -129,4 +129,7 @@ verb_fn verb_mcp;
 verb_fn verb_apply, verb_diff, verb_edit, verb_doctor;
 verb_fn verb_validate, verb_path, verb_match, verb_explain, verb_init;
 
+/* Of explain, for completion: the names that may stand after `path.`, at most `cap`; none where there is no such path. */
+size_t explain_below(const char *path, const char **ret, size_t cap);
+
 #endif

@@ -14,6 +14,7 @@
 
 #define HURRY_MS 2000L /* nobody waits longer for a list */
 #define IDS_MAX 500
+#define FIELDS_MAX 128
 
 static const char bash_script[] = "# bash completion of triggerctl: source <(triggerctl completion bash)\n"
                                   "_triggerctl() {\n"
@@ -244,6 +245,18 @@ static void offer_endpoints(const struct typed *t)
     cJSON_Delete(answer);
 }
 
+/* Of a path that has a dot: what may stand after the last one. */
+static void offer_fields(const struct typed *t)
+{
+    const char *names[FIELDS_MAX];
+    _cleanup_(freep) char *path = xstrndup(t->now, (size_t)(strrchr(t->now, '.') - t->now));
+    size_t n = explain_below(path, names, FIELDS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        _cleanup_(freep) char *word = xasprintf("%s.%s", path, names[i]);
+        offer(t, word, NULL);
+    }
+}
+
 /* Ids of what the first word says: `trigger`, `triggers`, … */
 static void offer_ids(const struct typed *t, const char *kind)
 {
@@ -355,6 +368,10 @@ static void offer_some(const struct typed *t, enum complete what)
         offer(t, "mcp_server", mcp_server_fields.doc);
         break;
     case COMPLETE_EXPLAIN:
+        if (strchr(t->now, '.')) {
+            offer_fields(t);
+            break;
+        }
         offer(t, "trigger", trigger_fields.doc);
         offer(t, "pipeline", pipeline_fields.doc);
         offer(t, "mcp_server", mcp_server_fields.doc);

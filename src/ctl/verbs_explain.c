@@ -115,6 +115,35 @@ static bool find_below(const struct place *from, const char *name, struct place 
     return table == &step_fields && find_kind(manifest_step_kinds(), false, name, ret, names);
 }
 
+/* The next word of a path, the first below nothing. */
+static bool find_next(const struct place *at, bool first, const char *word, struct place *ret, struct names *names)
+{
+    if (!(first ? find_root(word, ret, names) : find_below(at, word, ret, names)))
+        return false;
+    ret->is_source = ret->is_source || (ret->field && at->is_source);
+    return true;
+}
+
+size_t explain_below(const char *path, const char **ret, size_t cap)
+{
+    struct place at = {0}, next = {0};
+    struct names names = {0};
+    bool first = true;
+    _cleanup_(freep) char *text = xstrdup(path);
+    char *rest = text;
+    for (char *word; (word = strsep(&rest, ".")); first = false) {
+        if (!find_next(&at, first, word, &next, &names))
+            return 0;
+        at = next;
+    }
+    names.n = 0;
+    find_below(&at, "", &next, &names);
+    size_t n = MIN(names.n, cap);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = names.items[i];
+    return n;
+}
+
 /* ---- where else a name stands ---- */
 
 /* Each `path.…name` in a table and those below it, as ` or "PATH"`. */
@@ -242,10 +271,8 @@ int verb_explain(struct ctl *c, const struct args *a)
     for (char *word; r == CTL_OK && (word = strsep(&rest, "."));) {
         struct place next = {0};
         struct names names = {0};
-        bool found = path.len == 0 ? find_root(word, &next, &names) : find_below(&at, word, &next, &names);
-        if (!found)
+        if (!find_next(&at, path.len == 0, word, &next, &names))
             r = not_found(word, path.data ? path.data : "", &names);
-        next.is_source = next.is_source || (next.field && at.is_source);
         at = next;
         buf_printf(&path, "%s%s", path.len ? "." : "", word);
     }

@@ -74,6 +74,8 @@ def test_completion(filled: Daemon, by: Any) -> None:
     assert by(filled, "get", "events", "--trigger", "b") == ["beta"]
     assert by(filled, "events", "-o", "w") == ["wide"]
     assert by(filled, "explain", "file") == ["file_watch"] and by(filled, "init", "sche") == ["schedule"]
+    assert sorted(by(filled, "explain", "custom.")) == ["custom.endpoint", "custom.filter", "custom.input_mapping"]
+    assert by(filled, "explain", "trigger.cooldown_s") == ["trigger.cooldown_seconds"] and by(filled, "explain", "x.") == []
     assert by(filled, "nonsense", "") == [] and by(filled, "stats", "x") == []
     run_id = filled.fire("beta")["id"]
     assert by(filled, "logs", run_id[:8]) == [run_id] and by(filled, "logs", run_id, "--step", "") == ["s"]
