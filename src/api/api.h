@@ -16,6 +16,8 @@ struct changes;
 struct feed;
 struct shown;
 
+struct writing;
+
 struct api {
     struct engine *engine;
     struct mcp_servers *mcp;
@@ -37,6 +39,7 @@ struct api {
      * NULL: there is no such view. */
     void (*settle)(void *ctx, void (*fn)(void *fn_ctx), void *fn_ctx);
     void *settle_ctx;
+    struct writing *writings; /* asked for and not answered yet (manifests.c) */
 };
 
 struct api_answer {

@@ -9,25 +9,61 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <utlist.h>
 
 #define TRIES_MAX 5
 
 struct writing {
+    struct writing *prev, *next; /* of api.writings, in the order of asking */
     struct api *api;
     struct api_call call;
     enum resource_kind kind;
     char *id;
     int status; /* of success */
     bool removed;
-    cJSON *body;    /* of an edit */
-    unsigned tries; /* of an edit: again while others are faster */
+    bool named;     /* a new one, whose id was made from its name */
+    bool waits;     /* an edit, for an earlier one of its resource */
+    cJSON *body;    /* of an edit; of a new one the document */
+    unsigned tries; /* again while others are faster */
 };
 
-static void writing_free(struct writing *w)
+static void update(struct writing *w, uint64_t base);
+static void answer_failure(struct writing *w, const struct put_result *r);
+
+/* It is answered; the next edit of its resource has its turn. `r` as given to done(), NULL: it did not come to that. */
+static void writing_end(struct writing *w, const struct put_result *r)
 {
+    struct api *a = w->api;
+    struct writing *next;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): only the last has no next, and the head points to it */
+    DL_DELETE(a->writings, w);
+    DL_FOREACH (a->writings, next) {
+        if (next->waits && next->kind == w->kind && streq(next->id, w->id))
+            break;
+    }
     free(w->id);
     cJSON_Delete(w->body);
     free(w);
+    if (!next)
+        return;
+    next->waits = false;
+    if (r && r->code == -ESHUTDOWN) {
+        answer_failure(next, r);
+        writing_end(next, r);
+    } else {
+        update(next, reconcile_digest(a->reconcile, next->kind, next->id));
+    }
+}
+
+/* The first that was asked for and is not answered; NULL: none. */
+static struct writing *writing_of(struct api *a, enum resource_kind kind, const char *id)
+{
+    struct writing *w;
+    DL_FOREACH (a->writings, w) {
+        if (w->kind == kind && streq(w->id, id))
+            break;
+    }
+    return w;
 }
 
 /* ---- ETags ---- */
@@ -120,13 +156,17 @@ static bool render_resource(struct api *a, enum resource_kind kind, const char *
     return b->len > 0;
 }
 
-static void update(struct writing *w, uint64_t base);
+static void create(struct writing *w);
 
 static void written(void *ctx, const struct put_result *r)
 {
     struct writing *w = ctx;
     struct buf b = {0};
-    if (r->code == -ESTALE && w->body && ++w->tries < TRIES_MAX) {
+    if (r->code == -EEXIST && w->named && ++w->tries < TRIES_MAX) {
+        create(w); /* by another name than what somebody has just written */
+        return;
+    }
+    if (r->code == -ESTALE && w->body && w->status == 200 && ++w->tries < TRIES_MAX) {
         update(w, reconcile_digest(w->api->reconcile, w->kind, w->id)); /* merged into what the faster one left */
         return;
     }
@@ -148,7 +188,7 @@ static void written(void *ctx, const struct put_result *r)
                                     .etag = api_etag(w->api, w->kind, w->id, etag)};
         w->call.answer(w->call.ctx, &answer);
     }
-    writing_free(w);
+    writing_end(w, r);
 }
 
 static struct writing *writing_new(struct api *a, struct api_call call, enum resource_kind kind, const char *id,
@@ -156,6 +196,7 @@ static struct writing *writing_new(struct api *a, struct api_call call, enum res
 {
     struct writing *w = xcalloc(1, sizeof(*w));
     *w = (struct writing){.api = a, .call = call, .kind = kind, .id = xstrdup(id), .status = status};
+    DL_APPEND(a->writings, w);
     return w;
 }
 
@@ -211,17 +252,23 @@ static bool object_or_422(const cJSON *body, enum resource_kind kind, struct api
     return false;
 }
 
+/* There, or on its way. */
+static bool taken(struct api *a, const char *id)
+{
+    return engine_find_trigger(a->engine, id) || writing_of(a, RESOURCE_TRIGGER, id);
+}
+
 /* A free id for a name: its slug, or with a number behind it. NULL: the name gives none. */
 static char *free_id(struct api *a, const char *name)
 {
     char *slug = trigger_slug(name);
-    if (!slug || !engine_find_trigger(a->engine, slug))
+    if (!slug || !taken(a, slug))
         return slug;
     for (int i = 2;; i++) {
         char number[16];
         int n = snprintf(number, sizeof(number), "-%d", i);
         char *id = xasprintf("%.*s%s", 63 - n, slug, number);
-        if (!engine_find_trigger(a->engine, id)) {
+        if (!taken(a, id)) {
             free(slug);
             return id;
         }
@@ -254,6 +301,29 @@ static cJSON *document_of(enum resource_kind kind, const cJSON *body)
     return doc;
 }
 
+/* Write the new file; an id that is made from the name is made now. */
+static void create(struct writing *w)
+{
+    struct api *a = w->api;
+    const char *dir = a->manifest_dir ? a->manifest_dir : reconcile_writable_dir(a->reconcile);
+    if (!dir) {
+        api_problem(w->call, 409, "no manifest directory is writable");
+        writing_end(w, NULL);
+        return;
+    }
+    if (w->named) {
+        const char *name = value_get_string(w->body, "name");
+        _cleanup_(freep) char *slug = trigger_slug(name);
+        char *id = free_id(a, name);
+        free(w->id);
+        w->id = id;
+        if (!streq(slug, id))
+            value_set(w->body, "id", cJSON_CreateString(id));
+    }
+    _cleanup_(freep) char *text = yaml_print(w->body);
+    reconcile_create_file(a->reconcile, dir, w->id, text, strlen(text), written, w);
+}
+
 SHAPE_OF(TriggerCreate, "A trigger as a manifest says it", &trigger_fields, SHAPE_OPEN, {"name", "=", NULL},
          {"pipeline_id", "=", NULL}, {"trigger_type", "TriggerType", NULL}, {"config", "TriggerConfig", NULL});
 SHAPE_OF(PipelineCreate, "A pipeline as a manifest says it", &pipeline_fields, SHAPE_OPEN, {"id", "=", NULL},
@@ -263,25 +333,18 @@ void api_create_resource(struct api *a, enum resource_kind kind, const cJSON *bo
 {
     if (!object_or_422(body, kind, call))
         return;
-    const char *dir = a->manifest_dir ? a->manifest_dir : reconcile_writable_dir(a->reconcile);
     _cleanup_(cjson_deletep) cJSON *doc = document_of(kind, body);
     if (!valid_or_422(doc, kind, call))
         return;
-    const char *name = value_get_string(doc, "name"), *explicit_id = id_of(kind, doc);
-    _cleanup_(freep) char *id = explicit_id ? xstrdup(explicit_id) : free_id(a, name);
-    if (explicit_id && exists(a, kind, id)) {
+    const char *id = id_of(kind, doc);
+    if (id && exists(a, kind, id)) {
         api_problem(call, 409, "there is already a %s \"%s\"", resource_kind_name(kind), id);
         return;
     }
-    if (!dir) {
-        api_problem(call, 409, "no manifest directory is writable");
-        return;
-    }
-    _cleanup_(freep) char *slug = explicit_id ? NULL : trigger_slug(name);
-    if (!explicit_id && !streq(slug, id))
-        value_set(doc, "id", cJSON_CreateString(id));
-    _cleanup_(freep) char *text = yaml_print(doc);
-    reconcile_create_file(a->reconcile, dir, id, text, strlen(text), written, writing_new(a, call, kind, id, 201));
+    struct writing *w = writing_new(a, call, kind, id ? id : "", 201);
+    w->body = steal(&doc);
+    w->named = !id;
+    create(w);
 }
 
 /* The document as it is now, parsed, with its text. False: answered. */
@@ -338,7 +401,7 @@ static void update(struct writing *w, uint64_t base)
     struct document_set set;
     enum document_format format;
     if (!current(w, &text, &set, &format)) {
-        writing_free(w);
+        writing_end(w, NULL);
         return;
     }
     const char *body_id = id_of(w->kind, w->body);
@@ -348,7 +411,7 @@ static void update(struct writing *w, uint64_t base)
     if (other_id)
         api_problem_at(w->call, 422, "id", "id: an id never changes; expected \"%s\", got \"%s\"", w->id, body_id);
     if (other_id || !valid_or_422(wanted, w->kind, w->call)) {
-        writing_free(w);
+        writing_end(w, NULL);
         return;
     }
     char *edited = NULL;
@@ -372,10 +435,13 @@ void api_update_resource(struct api *a, enum resource_kind kind, const char *id,
     uint64_t base;
     if (!object_or_422(body, kind, call) || !base_of(a, kind, id, if_match, call, &base))
         return;
+    bool waits = !if_match && writing_of(a, kind, id);
     struct writing *w = writing_new(a, call, kind, id, 200);
     w->body = cJSON_Duplicate(body, true);
     w->tries = if_match ? TRIES_MAX : 0; /* who says what it is based on is not merged into something else */
-    update(w, base);
+    w->waits = waits;
+    if (!waits)
+        update(w, base);
 }
 
 void api_delete_resource(struct api *a, enum resource_kind kind, const char *id, const char *if_match,

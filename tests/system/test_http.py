@@ -182,6 +182,20 @@ def test_edits_at_the_same_time(daemon: Daemon) -> None:
         statuses = list(pool.map(lambda n: daemon.http("PUT", f"{T}/my-trigger", {"description": str(n)},
                                                        {"If-Match": etag}).status, range(4)))
         assert sorted(statuses) == [200, 412, 412, 412]
+    with ThreadPoolExecutor(16) as pool:  # more than would ever be tried again
+        statuses = list(pool.map(lambda n: daemon.http("PUT", f"{T}/my-trigger", {"description": str(n)}).status, range(64)))
+        assert statuses == [200] * 64
+
+
+def test_creates_at_the_same_time(daemon: Daemon) -> None:
+    """Of one name each gets an id of its own; of one id, one counts."""
+    body = {"pipeline_id": "p", "trigger_type": "custom", "config": {"endpoint": "e"}}
+    with ThreadPoolExecutor(16) as pool:
+        ids = [a.ok()["id"] for a in pool.map(lambda _: daemon.http("POST", T, {"name": "Same", **body}), range(32))]
+        assert sorted(ids) == sorted(["same", *(f"same-{n}" for n in range(2, 33))])
+        statuses = list(pool.map(lambda _: daemon.http("POST", T, {"name": "x", "id": "x", **body}).status, range(16)))
+        assert sorted(statuses) == [201] + [409] * 15
+    assert daemon.get(T)["total"] == 33
 
 
 def test_editing_a_pipeline(daemon: Daemon) -> None:
