@@ -92,7 +92,7 @@ static const struct field rows[] = {
 #define STEP_ONLY 7
     {.name = "queue_type",
      .type = &field_enum,
-     FIELD(struct queue_config, queue_type, int, .flags = FIELD_REQUIRED, .words = queue_type_words,
+     FIELD(struct queue_config, queue_type, int, .flags = FIELD_REQUIRED | FIELD_GOVERNS, .words = queue_type_words,
            .change = CHANGE_SOURCE, .doc = "The kind of broker", .example = "\"redis\"")},
     {.name = "connection_url",
      .type = &field_string,
@@ -103,8 +103,9 @@ static const struct field rows[] = {
            .example = "\"redis://:${env:REDIS_PASSWORD}@localhost:6379/0\"")},
     {.name = "redis_mode",
      .type = &field_enum,
-     FIELD(struct queue_config, redis_mode, int, .default_json = "\"list\"", .words = mode_words,
-           .change = CHANGE_SOURCE, .doc = "Redis: whether queue_name is a list, a channel of pub/sub, or a stream")},
+     FIELD(struct queue_config, redis_mode, int, .default_json = "\"list\"", .flags = FIELD_GOVERNS,
+           .words = mode_words, .change = CHANGE_SOURCE,
+           .doc = "Redis: whether queue_name is a list, a channel of pub/sub, or a stream")},
     {.name = "tls",
      .type = &field_object_opt,
      FIELD(struct queue_config, tls, struct tls_config *, .flags = FIELD_NULL_OK, .sub = &tls_fields,
@@ -139,7 +140,8 @@ static const struct field rows[] = {
            .example = "\"jobs:pending\"")},
     {.name = "ack_mode",
      .type = &field_enum,
-     FIELD(struct queue_config, ack_mode, int, .default_json = "\"auto\"", .words = ack_words, .change = CHANGE_SOURCE,
+     FIELD(struct queue_config, ack_mode, int, .default_json = "\"auto\"", .words = ack_words, .flags = FIELD_GOVERNS,
+           .change = CHANGE_SOURCE,
            .doc =
                "When the broker is told that a message is done: once its event is recorded, or (manual) once its run "
                "has completed")},
@@ -203,7 +205,7 @@ static const struct field rows[] = {
            .doc = "Redis streams: messages that another consumer has had for so long are taken over")},
     {.name = "declare",
      .type = &field_bool,
-     FIELD(struct queue_config, declare, bool, .default_json = "false", .change = CHANGE_SOURCE,
+     FIELD(struct queue_config, declare, bool, .default_json = "false", .flags = FIELD_GOVERNS, .change = CHANGE_SOURCE,
            .doc = "RabbitMQ: make the queue, durable, where it is missing; by default it must be there")},
     {.name = "queue_arguments",
      .type = &field_json,
@@ -325,9 +327,10 @@ static void check_url(const struct queue_config *c, const cJSON *node, const cha
     static const struct queue_filling as_text = {0};
     _cleanup_(freep) char *endpoint = NULL;
     char at[FIELD_PATH_MAX];
-    if (queue_url_parse(c->connection_url, (enum queue_type)c->queue_type, &url, &err) < 0)
+    if (c->connection_url && queue_url_parse(c->connection_url, (enum queue_type)c->queue_type, &url, &err) < 0)
         issue_add(issues, field_path(at, path, "connection_url"), value_get(node, "connection_url"), "%s", err.message);
-    else if (c->tls && !url.reference && !url.tls && (url.type == QUEUE_REDIS || url.type == QUEUE_RABBITMQ))
+    else if (c->connection_url && c->tls && !url.reference && !url.tls &&
+             (url.type == QUEUE_REDIS || url.type == QUEUE_RABBITMQ))
         issue_add_key(issues, field_path(at, path, "tls"), value_get(node, "tls"), "is for %s://",
                       url.type == QUEUE_REDIS ? "rediss" : "amqps");
     queue_url_fini(&url);

@@ -54,7 +54,8 @@ const struct kind *const *engine_step_kinds(const struct engine *e);
 
 /* ---- desired state: what reconcile calls ---- */
 
-/* Compile what the languages need (filter, mapping, keys, templates). Used by validation too: the same code. */
+/* Compile what the languages need (filter, mapping, keys, templates). Used by validation too: the same code. What
+ * trigger_read() and pipeline_read() made of a document with errors is looked at as far as it goes. */
 int trigger_check(const struct trigger *t, const cJSON *doc, struct issues *issues);
 int pipeline_check(const struct pipeline *p, const cJSON *doc, const struct step_type *const *types,
                    struct issues *issues);

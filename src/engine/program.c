@@ -21,28 +21,37 @@ static cJSON *object_of(const char *text)
     return object;
 }
 
-static void compile_filter(const struct trigger *t, const cJSON *doc, struct issues *issues, struct trigger_program *p)
+/* Where an error of a filter goes. */
+struct filter_errors {
+    const cJSON *filter;
+    struct issues *issues;
+};
+
+/* The message starts with the place within the pattern; it becomes the issue's path. */
+static void filter_error(void *ctx, const cJSON *node, const char *text)
 {
-    /* Nodes of the document, where there is one, so that its positions can be found. */
-    _cleanup_(cjson_deletep) cJSON *config = doc || !t->kind->has_filter ? NULL : object_of(t->config_text);
-    const cJSON *filter = value_get(doc ? value_get(doc, "config") : config, "filter");
-    if (!filter || cJSON_IsNull(filter))
-        return;
-    const cJSON *node = NULL;
-    struct error err = ERROR_INIT;
-    if (pattern_compile(filter, &p->pattern, &node, &err) == 0)
-        return;
-    /* The message starts with the place within the pattern; make it the issue's path. */
+    const struct filter_errors *to = ctx;
     char path[FIELD_PATH_MAX];
-    const char *text = err.message;
     const char *colon = strstr(text, ": ");
-    if (node && node != filter && colon && colon - text < 200) {
+    if (node != to->filter && colon && colon - text < 200) {
         snprintf(path, sizeof(path), "config.filter%s%.*s", *text == '[' ? "" : ".", (int)(colon - text), text);
         text = colon + 2;
     } else {
         snprintf(path, sizeof(path), "config.filter");
     }
-    issue_add(issues, path, node ? node : filter, "%s", text);
+    issue_add(to->issues, path, node, "%s", text);
+}
+
+static void compile_filter(const struct trigger *t, const cJSON *doc, struct issues *issues, struct trigger_program *p)
+{
+    /* Nodes of the document, where there is one, so that its positions can be found. */
+    if (!t->kind || !t->kind->has_filter)
+        return;
+    _cleanup_(cjson_deletep) cJSON *config = doc ? NULL : object_of(t->config_text);
+    const cJSON *filter = value_get(doc ? value_get(doc, "config") : config, "filter");
+    if (!filter || cJSON_IsNull(filter) || pattern_compile(filter, &p->pattern, NULL, NULL) == 0)
+        return;
+    pattern_errors(filter, filter_error, &(struct filter_errors){filter, issues});
 }
 
 static void compile_mapping(const struct trigger *t, const cJSON *doc, struct issues *issues, struct trigger_program *p)
@@ -51,7 +60,7 @@ static void compile_mapping(const struct trigger *t, const cJSON *doc, struct is
     const cJSON *source = t->input_mapping;
     if (doc)
         source = top ? value_get(doc, "input_mapping") : value_get(value_get(doc, "config"), "input_mapping");
-    if (!source || !t->input_mapping)
+    if (!cJSON_IsObject(source))
         return;
     p->mappings = xcalloc((size_t)cJSON_GetArraySize(source), sizeof(*p->mappings));
     const cJSON *item;
@@ -62,6 +71,8 @@ static void compile_mapping(const struct trigger *t, const cJSON *doc, struct is
             issue_warn(issues, path, item, "is always set by triggerd; this has no effect");
             continue;
         }
+        if (!cJSON_IsString(item))
+            continue; /* an issue already */
         struct mapping *m = &p->mappings[p->n_mappings++];
         m->key = xstrdup(item->string);
         m->path = compile_path(item->valuestring, PATH_MAPPING | PATH_EVENT_DATA, item, path, issues);
@@ -82,7 +93,7 @@ static void compile_references(const struct trigger *t, const cJSON *doc, struct
         p->referring = xreallocarray(p->referring, p->n_referring + 1, sizeof(*p->referring));
         p->referring[p->n_referring++] = xstrdup(item->string);
     }
-    if (doc)
+    if (doc && t->kind)
         reference_check_fields(t->kind->config, value_get(doc, "config"), false, "config", issues);
 }
 
@@ -152,6 +163,8 @@ static void check_reference(void *ctx, const char *text)
         return;
     /* A step id may hold dots: any id that is a prefix of the rest will do. */
     for (size_t i = 0; i < r->spec->n_steps; i++) {
+        if (!r->spec->steps[i].id)
+            return; /* an issue already; it may be this one */
         size_t n = strlen(r->spec->steps[i].id);
         if (strncmp(rest, r->spec->steps[i].id, n) == 0 && (rest[n] == '\0' || strchr(".[", rest[n])))
             return;
@@ -201,7 +214,7 @@ static void compile_step(const struct pipeline *spec, size_t i, const cJSON *nod
             check_reference(&ref, s->condition);
     }
     const struct step_type *type = type_of(types, s->kind);
-    if (!type || !type->compile)
+    if (!type || !type->compile || !s->sound)
         return;
     field_path(path, base, s->kind->name);
     const cJSON *config = node ? value_get(node, s->kind->name) : s->config_json;
@@ -220,13 +233,15 @@ static void compile_outputs(const struct pipeline *spec, const cJSON *doc, struc
                             struct pipeline_program *p)
 {
     const cJSON *outputs = doc ? value_get(doc, "outputs") : spec->outputs;
-    if (!outputs || !spec->outputs)
+    if (!cJSON_IsObject(outputs))
         return;
     p->outputs = xcalloc((size_t)cJSON_GetArraySize(outputs), sizeof(*p->outputs));
     const cJSON *item;
     cJSON_ArrayForEach (item, outputs) {
         char path[FIELD_PATH_MAX];
         field_path(path, "outputs", item->string);
+        if (!cJSON_IsString(item))
+            continue; /* an issue already */
         struct output *o = &p->outputs[p->n_outputs++];
         o->key = xstrdup(item->string);
         o->path = compile_path(item->valuestring, PATH_MAPPING, item, path, issues);

@@ -26,12 +26,25 @@ struct compiler {
     struct buf names; /* of the path so far, each NUL-terminated */
     size_t n_names;
     struct place at;
-    unsigned depth; /* of objects; $or nests without making a path longer */
+    unsigned depth;           /* of objects; $or nests without making a path longer */
+    pattern_error_fn *report; /* NULL: the first error ends it */
+    void *ctx;
+    size_t n_errors; /* reported; the pattern is not to be used then */
 };
 
 #define FAIL(c, node, ...) place_error(&(c)->at, node, __VA_ARGS__)
 
 static int compile_object(struct compiler *c, const cJSON *object, bool nested);
+
+/* Of what failed with `r` (0: it did not): 0 where the rest is to be looked at as well. */
+static int look_on(struct compiler *c, int r)
+{
+    if (r == 0 || !c->report || c->n_errors == PATTERN_ERRORS_MAX)
+        return r;
+    c->n_errors++;
+    c->report(c->ctx, *c->at.ret_node, c->at.err->message);
+    return c->n_errors < PATTERN_ERRORS_MAX ? 0 : r;
+}
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -160,7 +173,7 @@ static int compile_leaf(struct compiler *c, const cJSON *value)
     for (const cJSON *entry = list ? value->child : value; leaf->n < n; entry = entry->next) {
         if (list)
             buf_printf(&c->at.path, "[%zu]", leaf->n);
-        r = predicate_compile(&leaf->predicates[leaf->n++], entry, &c->at);
+        r = look_on(c, predicate_compile(&leaf->predicates[leaf->n++], entry, &c->at));
         if (r < 0)
             return r;
         c->at.path.len = outer;
@@ -184,20 +197,24 @@ static int compile_or(struct compiler *c, const cJSON * or)
     int r = 0, i = 0;
     const cJSON *alternative;
     cJSON_ArrayForEach (alternative, or) {
+        c->at.path.len = outer;
         buf_printf(&c->at.path, "[%d]", i++);
-        if (!cJSON_IsObject(alternative))
+        if (!cJSON_IsObject(alternative)) {
             r = FAIL(c, alternative, "expected an object, got %s", value_brief(alternative, got, sizeof(got)));
-        if (r == 0)
+            r = look_on(c, r);
+        } else {
             r = check_expansion(c, alternative, result.n + base.n, result.total + base.total);
+        }
         if (r < 0)
             break;
+        if (!cJSON_IsObject(alternative))
+            continue;
         drafts_append(&c->drafts, &base);
         r = compile_object(c, alternative, true);
         if (r == 0)
             r = check_expansion(c, alternative, result.n + c->drafts.n, result.total + c->drafts.total);
         if (r < 0)
             break;
-        c->at.path.len = outer;
         drafts_append(&result, &c->drafts);
         drafts_fini(&c->drafts);
     }
@@ -270,7 +287,7 @@ static int compile_object(struct compiler *c, const cJSON *object, bool nested)
     c->depth++;
     int r = 0;
     for (const cJSON *member = object->child; member && r == 0; member = member->next)
-        r = compile_member(c, member, nested);
+        r = look_on(c, compile_member(c, member, nested));
     c->depth--;
     return r;
 }
@@ -331,27 +348,49 @@ static struct pattern *pattern_build(const struct compiler *c)
     return p;
 }
 
-int pattern_compile(const cJSON *json, struct pattern **ret, const cJSON **ret_node, struct error *err)
+/* The pattern, NULL after an error. */
+static struct pattern *compile(struct compiler *c, const cJSON *json)
 {
     static const struct draft empty = {0};
+    struct pattern *p = NULL;
     struct arena arena = {0};
-    struct compiler c = {.arena = &arena, .at = {.arena = &arena, .ret_node = ret_node, .err = err}};
-    drafts_append(&c.drafts, &(struct drafts){.v = (struct draft *)&empty, .n = 1});
+    c->arena = c->at.arena = &arena;
+    drafts_append(&c->drafts, &(struct drafts){.v = (struct draft *)&empty, .n = 1});
     int r = 0;
     char got[160];
     if (json && !cJSON_IsObject(json))
-        r = FAIL(&c, json, "expected an object, got %s", value_brief(json, got, sizeof(got)));
+        r = FAIL(c, json, "expected an object, got %s", value_brief(json, got, sizeof(got)));
     else if (json)
-        r = compile_object(&c, json, false);
-    if (r == 0)
-        *ret = pattern_build(&c);
+        r = compile_object(c, json, false);
+    r = look_on(c, r);
+    if (r == 0 && c->n_errors == 0)
+        p = pattern_build(c);
     else
         arena_fini(&arena);
-    drafts_fini(&c.drafts);
-    free(c.leaves);
-    buf_fini(&c.names);
-    buf_fini(&c.at.path);
-    return r;
+    drafts_fini(&c->drafts);
+    free(c->leaves);
+    buf_fini(&c->names);
+    buf_fini(&c->at.path);
+    return p;
+}
+
+int pattern_compile(const cJSON *json, struct pattern **ret, const cJSON **ret_node, struct error *err)
+{
+    struct compiler c = {.at = {.ret_node = ret_node, .err = err}};
+    struct pattern *p = compile(&c, json);
+    if (!p)
+        return -EINVAL;
+    *ret = p;
+    return 0;
+}
+
+size_t pattern_errors(const cJSON *json, pattern_error_fn *fn, void *ctx)
+{
+    const cJSON *node = NULL;
+    struct error err = ERROR_INIT;
+    struct compiler c = {.at = {.ret_node = &node, .err = &err}, .report = fn, .ctx = ctx};
+    pattern_destroy(compile(&c, json));
+    return c.n_errors;
 }
 
 void pattern_destroy(struct pattern *p)

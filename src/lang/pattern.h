@@ -48,6 +48,7 @@
 #define PATTERN_STRING_MAX 16384      /* bytes of a string or a key */
 #define PATTERN_WILDCARD_MAX 1024     /* bytes of a wildcard */
 #define PATTERN_STARS_MAX 16          /* stars in a wildcard */
+#define PATTERN_ERRORS_MAX 100        /* told at once */
 #define PATTERN_STEPS_MAX 4000000
 
 struct pattern;
@@ -65,6 +66,10 @@ struct mismatch {
  * (`user.age[0].numeric[1]: expected a number, got "5"`), and *ret_node, unless NULL, is the node of `json` at fault;
  * if that is `json` itself the message has no place. */
 int pattern_compile(const cJSON *json, struct pattern **ret, const cJSON **ret_node, struct error *err);
+/* All that is wrong with it: `fn` for each of the errors, in the pattern's order, at most PATTERN_ERRORS_MAX of them; the
+ * first is that of pattern_compile(). Returns how many. */
+typedef void pattern_error_fn(void *ctx, const cJSON *node, const char *message);
+size_t pattern_errors(const cJSON *json, pattern_error_fn *fn, void *ctx);
 void pattern_destroy(struct pattern *pattern);
 
 /* Does `event` (any JSON value) match? If not, and `ret_why` is not NULL, it says why. NULL pattern: true. */

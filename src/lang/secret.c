@@ -186,7 +186,7 @@ void reference_check_fields(const struct field_table *t, const cJSON *object, bo
                             struct issues *issues)
 {
     const cJSON *item;
-    cJSON_ArrayForEach (item, object) {
+    for (item = cJSON_IsObject(object) ? object->child : NULL; item; item = item->next) {
         const struct field *f = fields_find(t, item->string);
         char at[FIELD_PATH_MAX];
         field_path(at, path, item->string);

@@ -126,14 +126,34 @@ void manifest_sort_errors(struct manifest *m)
         qsort(m->errors, m->n_errors, sizeof(*m->errors), by_place);
 }
 
+/* Is a scalar there of which the text alone was wrong already (the first `n_text` errors)? Its value is none, which is no
+ * error more; that error is told the path. */
+static bool told_already(struct manifest *m, size_t n_text, struct issue *is, unsigned line, unsigned column)
+{
+    if (!cJSON_IsNull(is->node) || is->at_key)
+        return false;
+    for (size_t i = 0; i < n_text; i++) {
+        struct manifest_error *e = &m->errors[i];
+        if (e->line != line || e->column != column)
+            continue;
+        free(e->path);
+        e->path = steal(&is->path);
+        return true;
+    }
+    return false;
+}
+
 /* Issues of one document to errors of the file. */
-static void place_issues(struct manifest *m, size_t entry, const struct document *doc, struct issues *issues)
+static void place_issues(struct manifest *m, size_t entry, const struct document *doc, size_t n_text,
+                         struct issues *issues)
 {
     for (size_t i = 0; i < issues->n; i++) {
         struct issue *is = &issues->items[i];
         unsigned line = m->entries[entry].line, column = m->entries[entry].column;
         if (is->node)
             document_node_place(doc, is->node, is->at_key, &line, &column);
+        if (told_already(m, n_text, is, line, column))
+            continue;
         push_error(m, entry, is->severity == ISSUE_WARNING, line, column, is->path, steal(&is->message));
     }
     if (issues->left_out > 0)
@@ -175,7 +195,17 @@ static char *guess_id(enum resource_kind kind, const cJSON *root)
     return kind == RESOURCE_TRIGGER && own ? trigger_slug(own) : NULL;
 }
 
-static void read_document(struct manifest *m, size_t index, const struct document *doc)
+static void drop_resource(struct manifest_entry *e)
+{
+    trigger_unref(e->trigger);
+    pipeline_unref(e->pipeline);
+    mcp_server_unref(e->server);
+    e->trigger = NULL;
+    e->pipeline = NULL;
+    e->server = NULL;
+}
+
+static void read_document(struct manifest *m, size_t index, const struct document *doc, size_t n_text)
 {
     struct manifest_entry *entry = &m->entries[index];
     struct issues issues = ISSUES_INIT;
@@ -186,16 +216,19 @@ static void read_document(struct manifest *m, size_t index, const struct documen
     /* Of a text that broke off only what is there can be judged, and most of it follows from the break. */
     if (known && doc->complete) {
         if (entry->kind == RESOURCE_TRIGGER) {
-            if (trigger_parse(doc->root, source_kinds, &entry->trigger, &issues) == 0)
-                trigger_check(entry->trigger, doc->root, &issues);
+            entry->trigger = trigger_read(doc->root, source_kinds, &issues);
+            trigger_check(entry->trigger, doc->root, &issues);
         } else if (entry->kind == RESOURCE_MCP_SERVER) {
-            if (mcp_server_parse(doc->root, &entry->server, &issues) == 0)
-                reference_check_fields(&mcp_server_fields, doc->root, false, "", &issues);
-        } else if (pipeline_parse(doc->root, step_kinds, &entry->pipeline, &issues) == 0) {
+            mcp_server_parse(doc->root, &entry->server, &issues);
+            reference_check_fields(&mcp_server_fields, doc->root, false, "", &issues);
+        } else {
+            entry->pipeline = pipeline_read(doc->root, step_kinds, &issues);
             pipeline_check(entry->pipeline, doc->root, step_types, &issues);
         }
+        if (issues.errors > 0)
+            drop_resource(entry);
     }
-    place_issues(m, index, doc, &issues);
+    place_issues(m, index, doc, n_text, &issues);
 }
 
 /* The same kind and id twice in this file: the later one is in error. */
@@ -224,16 +257,6 @@ static void check_twice(struct manifest *m)
     }
     for (size_t k = 0; k < RESOURCE_KINDS; k++)
         HASH_CLEAR(hh, by_id[k]);
-}
-
-static void drop_resource(struct manifest_entry *e)
-{
-    trigger_unref(e->trigger);
-    pipeline_unref(e->pipeline);
-    mcp_server_unref(e->server);
-    e->trigger = NULL;
-    e->pipeline = NULL;
-    e->server = NULL;
 }
 
 static void drop_bad(struct manifest *m)
@@ -271,8 +294,9 @@ int manifest_parse(const char *file, const char *text, size_t len, struct manife
     }
     if (set.n_errors_left_out > 0)
         add_error(ret, SIZE_MAX, 1, 1, "", "%zu more errors in this text are not listed", set.n_errors_left_out);
+    size_t n_text = ret->n_errors;
     for (size_t i = 0; i < set.n_documents; i++)
-        read_document(ret, i, &set.documents[i]);
+        read_document(ret, i, &set.documents[i], n_text);
     check_twice(ret);
     drop_bad(ret);
     manifest_sort_errors(ret);

@@ -80,11 +80,29 @@ static void unknown_key(const struct field_table *t, const char *const *also, co
         issue_add_key(issues, path, item, "unknown key; none is known here");
 }
 
-bool fields_parse(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
-                  struct issues *issues)
+static void raise_wrong(enum fields_wrong *wrong, const struct field *f)
+{
+    bool alone =
+        f->type == &field_bool || f->type == &field_int || f->type == &field_number || f->type == &field_seconds;
+    enum fields_wrong now = f->sub || (f->flags & FIELD_GOVERNS) ? FIELDS_BASIC : alone ? FIELDS_ALONE : FIELDS_SOME;
+    *wrong = MAX(*wrong, now);
+}
+
+/* What a value that was wrong has left becomes the default. */
+static void reset_one(const struct field *f, void *s)
+{
+    if (f->type->fini)
+        f->type->fini(f, slot_of(f, s));
+    memset(slot_of(f, s), 0, slot_size(f));
+    default_one(f, s);
+}
+
+bool fields_read(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
+                 struct issues *issues, enum fields_wrong *ret_wrong)
 {
     size_t before = issues->errors;
     bool seen[128] = {false};
+    *ret_wrong = FIELDS_ALONE;
     const cJSON *item;
     cJSON_ArrayForEach (item, obj) {
         char item_path[FIELD_PATH_MAX];
@@ -94,7 +112,10 @@ bool fields_parse(const struct field_table *t, const cJSON *obj, const char *con
             if (cJSON_IsNull(item) && (f->flags & FIELD_NULL_OK))
                 continue;
             seen[f - t->fields] = true;
-            f->type->parse(f, item, slot_of(f, ret), item_path, issues);
+            if (f->type->parse(f, item, slot_of(f, ret), item_path, issues))
+                continue;
+            reset_one(f, ret);
+            raise_wrong(ret_wrong, f);
             continue;
         }
         bool known = strncmp(item->string, "x-", 2) == 0;
@@ -111,9 +132,17 @@ bool fields_parse(const struct field_table *t, const cJSON *obj, const char *con
         if (f->flags & FIELD_REQUIRED) {
             char item_path[FIELD_PATH_MAX];
             issue_add(issues, field_path(item_path, path, f->name), obj, "required, but missing");
+            raise_wrong(ret_wrong, f);
         }
     }
     return issues->errors == before;
+}
+
+bool fields_parse(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
+                  struct issues *issues)
+{
+    enum fields_wrong wrong;
+    return fields_read(t, obj, also, ret, path, issues, &wrong);
 }
 
 void fields_fini(const struct field_table *t, void *s)

@@ -52,6 +52,7 @@ enum {
     FIELD_NULL_OK = 1 << 3,   /* null means absent */
     FIELD_NOT_EMPTY = 1 << 4, /* strings, lists, objects: at least one character or entry */
     FIELD_REFERS = 1 << 5,    /* references to secrets in its strings are replaced when they are used (lang/secret.h) */
+    FIELD_GOVERNS = 1 << 6,   /* what other fields may be depends on it */
 };
 
 struct field {
@@ -87,6 +88,15 @@ struct field_table {
  * fields_fini() either way. */
 bool fields_parse(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
                   struct issues *issues);
+/* The same, and says how far `ret` can be judged nonetheless, as a whole: each field that is wrong has its default (a
+ * string none), as has one that is required and missing. */
+enum fields_wrong {
+    FIELDS_ALONE, /* at most unknown keys, numbers and booleans are wrong */
+    FIELDS_SOME,  /* others too, but none on which the meaning of others depends */
+    FIELDS_BASIC, /* objects, or fields that govern others */
+};
+bool fields_read(const struct field_table *t, const cJSON *obj, const char *const *also, void *ret, const char *path,
+                 struct issues *issues, enum fields_wrong *ret_wrong);
 /* Only the defaults. */
 void fields_defaults(const struct field_table *t, void *ret);
 void fields_fini(const struct field_table *t, void *s);

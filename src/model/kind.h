@@ -12,7 +12,8 @@ struct kind {
     bool has_filter; /* source types: `filter` is taken in config */
     bool lossless;   /* source types: events must not be dropped by a cooldown (its policy defaults to `queue`) */
     /* What spans fields, and what needs the languages (paths, globs, cron). `config` is the parsed struct, `node` the
-     * JSON it came from, `path` its path. NULL: nothing more to check. */
+     * JSON it came from, `path` its path. Of source types also where fields are wrong or missing that are required:
+     * strings may be NULL then (FIELDS_SOME). NULL: nothing more to check. */
     void (*validate)(const void *config, const cJSON *node, const char *path, struct issues *issues);
     /* What validate() demands beyond the table, as far as JSON Schema (draft-07) can say it: JSON text, with ' for
      * ", a list for the config's `allOf`. NULL: nothing. */

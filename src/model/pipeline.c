@@ -124,8 +124,12 @@ static void settle_kind(struct step *s, const cJSON *node, const char *path, con
         }
         s->config_json = cJSON_Duplicate(config, true);
         s->config = xcalloc(1, s->kind->config->size);
-        if (fields_parse(s->kind->config, config, NULL, s->config, kind_path, issues) && s->kind->validate)
+        enum fields_wrong wrong;
+        fields_read(s->kind->config, config, NULL, s->config, kind_path, issues, &wrong);
+        size_t before = issues->errors;
+        if (wrong == FIELDS_ALONE && s->kind->validate)
             s->kind->validate(s->config, config, kind_path, issues);
+        s->sound = wrong == FIELDS_ALONE && issues->errors == before;
     }
     if (s->kind)
         return;
@@ -251,21 +255,27 @@ static void parse_steps(struct pipeline *p, const cJSON *steps, const struct kin
         check_cycles(p, steps, issues);
 }
 
-int pipeline_parse(const cJSON *doc, const struct kind *const *kinds, struct pipeline **ret, struct issues *issues)
+struct pipeline *pipeline_read(const cJSON *doc, const struct kind *const *kinds, struct issues *issues)
 {
     static const char *const also[] = {"kind", NULL};
-    size_t before = issues->errors;
     struct pipeline *p = xcalloc(1, sizeof(*p));
     p->refs = 1;
     fields_parse(&pipeline_fields, doc, also, p, "", issues);
     const cJSON *steps = value_get(doc, "steps");
     if (steps)
         parse_steps(p, steps, kinds, issues);
+    p->text = value_print(doc);
+    return p;
+}
+
+int pipeline_parse(const cJSON *doc, const struct kind *const *kinds, struct pipeline **ret, struct issues *issues)
+{
+    size_t before = issues->errors;
+    struct pipeline *p = pipeline_read(doc, kinds, issues);
     if (issues->errors != before) {
         pipeline_unref(p);
         return -EINVAL;
     }
-    p->text = value_print(doc);
     *ret = p;
     return 0;
 }

@@ -22,6 +22,7 @@ struct step {
     const struct kind *kind;
     cJSON *config_json;
     void *config;        /* parsed by kind->config */
+    bool sound;          /* nothing is wrong with `config` that forbids to compile it */
     size_t *needs_index; /* of the steps in `needs`, in its order */
 };
 
@@ -45,6 +46,8 @@ extern const struct field_table step_fields; /* what all kinds share */
 
 /* Parse a pipeline document, check ids, needs and cycles. *ret is set (one reference) when no error was added. */
 int pipeline_parse(const cJSON *doc, const struct kind *const *kinds, struct pipeline **ret, struct issues *issues);
+/* The same, but gives what there is of a document with errors too, for pipeline_check() alone. */
+struct pipeline *pipeline_read(const cJSON *doc, const struct kind *const *kinds, struct issues *issues);
 struct pipeline *pipeline_ref(struct pipeline *p);
 void pipeline_unref(struct pipeline *p);
 bool pipeline_equal(const struct pipeline *a, const struct pipeline *b);

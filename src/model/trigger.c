@@ -175,9 +175,10 @@ static void parse_config(struct trigger *t, const cJSON *doc, struct issues *iss
     static const char *const shared[] = {"input_mapping", "filter", NULL};
     static const char *const shared_no_filter[] = {"input_mapping", NULL};
     t->config = xcalloc(1, t->kind->config->size);
-    bool ok = fields_parse(t->kind->config, config, t->kind->has_filter ? shared : shared_no_filter, t->config,
-                           "config", issues);
-    if (ok && t->kind->validate)
+    enum fields_wrong wrong;
+    fields_read(t->kind->config, config, t->kind->has_filter ? shared : shared_no_filter, t->config, "config", issues,
+                &wrong);
+    if (wrong != FIELDS_BASIC && t->kind->validate)
         t->kind->validate(t->config, config, "config", issues);
     const cJSON *mapping = value_get(config, "input_mapping");
     t->config_mapping = mapping != NULL;
@@ -226,10 +227,10 @@ static void place_keys(const struct kind *kind, struct issues *issues, size_t fi
     }
 }
 
-int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trigger **ret, struct issues *issues)
+struct trigger *trigger_read(const cJSON *doc, const struct kind *const *kinds, struct issues *issues)
 {
     static const char *const also[] = {"kind", NULL};
-    size_t before = issues->errors, first = issues->n;
+    size_t first = issues->n;
     struct trigger *t = xcalloc(1, sizeof(*t));
     t->refs = 1;
     fields_parse(&trigger_fields, doc, also, t, "", issues);
@@ -242,6 +243,13 @@ int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trig
         place_keys(t->kind, issues, first);
     if (t->kind && t->kind->lossless && !value_get(doc, "cooldown_policy"))
         t->cooldown_policy = COOLDOWN_QUEUE;
+    return t;
+}
+
+int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trigger **ret, struct issues *issues)
+{
+    size_t before = issues->errors;
+    struct trigger *t = trigger_read(doc, kinds, issues);
     if (issues->errors != before) {
         trigger_unref(t);
         return -EINVAL;

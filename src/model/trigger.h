@@ -51,6 +51,8 @@ extern const char *const trigger_reserved_ids[]; /* words that are routes; NULL-
 
 /* Parse a trigger document. `kinds` lists the source types. *ret is set (one reference) when no error was added. */
 int trigger_parse(const cJSON *doc, const struct kind *const *kinds, struct trigger **ret, struct issues *issues);
+/* The same, but gives what there is of a document with errors too, for trigger_check() alone. */
+struct trigger *trigger_read(const cJSON *doc, const struct kind *const *kinds, struct issues *issues);
 struct trigger *trigger_ref(struct trigger *t);
 void trigger_unref(struct trigger *t);
 

@@ -450,7 +450,7 @@ static void rabbitmq_validate(const struct queue_config *c, const cJSON *node, c
     struct error err = ERROR_INIT;
     amqp_table_t table;
     void *memory = NULL;
-    if (strlen(c->queue_name) > NAME_MAX_BYTES)
+    if (c->queue_name && strlen(c->queue_name) > NAME_MAX_BYTES)
         issue_add(issues, field_path(at, path, "queue_name"), value_get(node, "queue_name"),
                   "a queue of RabbitMQ has a name of at most %d bytes", NAME_MAX_BYTES);
     if (cJSON_IsObject(c->queue_arguments) && rabbit_from_json(c->queue_arguments, &table, &memory, &err) < 0)

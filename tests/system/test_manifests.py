@@ -48,6 +48,31 @@ def test_all_errors_of_a_file_at_once(daemon: Daemon) -> None:
     assert any("debounce_second" in e and "debounce_seconds" in e.split("debounce_second", 1)[1] for e in found), found
 
 
+@pytest.mark.parametrize("text, expected", [
+    ("name: N\npipeline_id: p\ntrigger_type: file_watch\ncooldown_seconds: .nan\nconcurrency_key: '$['\nconfig:\n"
+     "  path: rel/*.csv\n  events: [create]\n  debounce_seconds: soon\n  ignore_patterns: ['[']\n  bogus: 1\n"
+     "  filter: {a: {prefix: x}, b: [{odd: 1}]}\n  input_mapping:\n    a: '$['\n    b: 5\n",
+     {4: "cooldown_seconds: a number must be finite", 5: "concurrency_key: ", 7: "config.path: ", 8: "config.events[0]: ",
+      9: "config.debounce_seconds: ", 10: "config.ignore_patterns[0]: ", 11: "config.bogus: ",
+      12: "config.filter.b[0].odd: ", 14: "config.input_mapping.a: ", 15: "config.input_mapping.b: "}),
+    ("name: N\npipeline_id: p\ntrigger_type: message_queue\nconfig:\n  queue_type: kafka\n  queue_name: 7\n"
+     "  connection_url: amqp://x\n  pop: left\n",
+     {6: "config.queue_name: ", 7: "config.connection_url: expected kafka://", 8: "config.pop: "}),
+    ("kind: pipeline\nid: p\ninputs: {type: objec}\ntimeout_seconds: -1\nsteps:\n- id: a\n  if: '$['\n  exec:\n"
+     "    command:\n    - '{{ $[ }}'\n    - '{{ $.x[ }}'\n    bogus: 1\n- id: b\n  needs: [c]\n  http: {url: 'ftp://x'}\n"
+     "- id: d\n- {id: '!', exec: {command: ['{{ $[ }}'], cwd: 5}}\noutputs:\n  x: '$['\n",
+     {3: "inputs.type: ", 4: "timeout_seconds: ", 7: "steps[0].if: ", 10: "steps[0].exec.command[0]: ",
+      11: "steps[0].exec.command[1]: ", 12: "steps[0].exec.bogus: ", 14: "steps[1].needs[0]: ", 15: "steps[1].http.url: ",
+      16: "steps[2]: ", 17: "steps[3].exec.cwd: ", 19: "outputs.x: "})])
+def test_errors_of_every_kind_are_told_together(daemon: Daemon, text: str, expected: dict[int, str]) -> None:
+    """A number out of range does not hide a path that does not parse, nor an operator that there is not."""
+    daemon.write("w.yaml", text)
+    found = {int(e.split(":")[1]): e.split(": ", 1)[1] for e in errors(daemon, len(expected))}
+    assert found.keys() == expected.keys(), found
+    for line, begin in expected.items():
+        assert found[line].startswith(begin)
+
+
 @pytest.mark.parametrize("text, word", [
     ("name: A\nname: B\n", "name"), ("name: !!python/object:os.system A\n", "tag"), ("name: [A\n", ""), ("- 1\n", ""),
     ("name: A\npipeline_id: p\ntrigger_type: smoke\nconfig: {}\n", "smoke"),

@@ -544,6 +544,50 @@ static void test_errors(void **state)
     }
 }
 
+static void add_error(void *ctx, const cJSON *node, const char *message)
+{
+    assert_non_null(node);
+    buf_printf(ctx, "%s\n", message);
+}
+
+static void test_all_errors_at_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        _cleanup_(cjson_deletep) cJSON *json = parse(errors[i].pattern);
+        _cleanup_(freep) char *want = unquote(errors[i].message);
+        struct buf b = {0};
+        assert_true(pattern_errors(json, add_error, &b) >= 1);
+        assert_true(strncmp(b.data, want, strlen(want)) == 0 && b.data[strlen(want)] == '\n');
+        buf_fini(&b);
+    }
+    _cleanup_(cjson_deletep) cJSON *json =
+        parse("{'a': {'prefix': 'x'}, 'ok': 1, 'b': [{'bogus': 1}, 2, {'numeric': ['>', 'a']}],"
+              " '$or': [{'c': []}, 5, {'d': {'e': {}}}], 'f': [[1]]}");
+    struct buf b = {0};
+    assert_int_equal(pattern_errors(json, add_error, &b), 7);
+    static const char *const places[] = {
+        "a.prefix: ", "b[0].bogus: ", "b[2].numeric[1]: ", "$or[0].c: ", "$or[1]: ", "$or[2].d.e: ", "f[0]: "};
+    const char *line = b.data;
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++, line = strchr(line, '\n') + 1)
+        if (strncmp(line, places[i], strlen(places[i])) != 0)
+            fail_msg("not %s: %s", places[i], line);
+    buf_fini(&b);
+    _cleanup_(cjson_deletep) cJSON *good = parse("{'a': 1}");
+    assert_int_equal(pattern_errors(good, add_error, &b), 0);
+    assert_int_equal(pattern_errors(NULL, add_error, &b), 0);
+
+    struct buf many = {0};
+    buf_adds(&many, "{\"a\": [");
+    for (size_t i = 0; i < 2 * PATTERN_ERRORS_MAX; i++)
+        buf_adds(&many, i ? ",{}" : "{}");
+    buf_adds(&many, "]}");
+    _cleanup_(cjson_deletep) cJSON *bad = cJSON_Parse(many.data);
+    assert_int_equal(pattern_errors(bad, add_error, &b), PATTERN_ERRORS_MAX);
+    buf_fini(&many);
+    buf_fini(&b);
+}
+
 /* Bounds: the last size that compiles, and the first that does not. */
 
 static int compile_text(const struct buf *text, struct error *err)
@@ -786,9 +830,11 @@ static void test_work_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matches),    cmocka_unit_test(test_reasons),         cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_or_depth),        cmocka_unit_test(test_null_pattern),
-        cmocka_unit_test(test_reason_cut), cmocka_unit_test(test_work_is_bounded),
+        cmocka_unit_test(test_matches),         cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_errors),          cmocka_unit_test(test_all_errors_at_once),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_or_depth),
+        cmocka_unit_test(test_null_pattern),    cmocka_unit_test(test_reason_cut),
+        cmocka_unit_test(test_work_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
