@@ -35,7 +35,7 @@ static const struct pair consumer_defaults[] = {
     {"max.poll.interval.ms", "60000"}, /* also how long a silent coordinator is waited for */
     {"queued.min.messages", TEXT(KAFKA_AHEAD_MESSAGES)},
     {"queued.max.messages.kbytes", TEXT(KAFKA_AHEAD_KBYTES)},
-    {"fetch.max.bytes", "8388608"},
+    {"fetch.max.bytes", "4194304"},
 };
 static const struct pair producer_defaults[] = {
     {"message.timeout.ms", "10000"},

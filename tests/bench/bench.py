@@ -593,11 +593,11 @@ class Bench:
             return
 
         @contextmanager
-        def server(dir: Path) -> Iterator[Kafka]:
+        def server(dir: Path, count: int = MESSAGES) -> Iterator[Kafka]:
             with serve(Kafka, dir / "kafka") as kafka:
                 client = kafka.client()
                 client.create("q")
-                for i in range(MESSAGES):
+                for i in range(count):
                     client.produce("q", f"{i:010}" + "x" * 90, partition=0)
                 client.flush()
                 yield kafka
@@ -627,9 +627,27 @@ class Bench:
                 assert committed(kafka, "triggerd-t") == MESSAGES, "all committed"
                 return {"rate": MESSAGES / seconds, "us": spent * 1e6 / MESSAGES}
 
+        def backlog(count: int) -> float:
+            """Resident memory with all of the prefetch held: the trigger's queue is full, and so is what is read ahead."""
+            with self.fresh("daemon") as dir, server(dir, count) as kafka, self.daemon(dir, {}) as d:
+                d.write("m.yaml", documents(
+                    pipeline("p", {"id": "s", "exec": {"command": ["/bin/sleep", "600"]}}),
+                    {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "message_queue",
+                     "config": {"queue_type": "kafka", "connection_url": f"kafka://127.0.0.1:{kafka.port}", "queue_name": "q",
+                                "start": "earliest", "ack_mode": "manual", "prefetch": 100}}))
+                wait_for(lambda: self.total(d) == 100, 60, "the prefetch is taken")
+                time.sleep(2)
+                found = self.resident(d)
+                d.post("/api/v1/triggers/t/pause")
+                for run in d.get("/api/v1/runs?status=running")["runs"]:
+                    d.post(f"/api/v1/runs/{run['id']}/cancel")
+                return found
+
         self.measure(floor, daemon, [(f"Kafka: recorded and committed, {MESSAGES}", "1/s", "rate", 1, "≥0.6")])
         if self.has_daemon:
             self.measure(None, daemon, [("Kafka: the daemon's processor time a message", "us", "us", 1, "")])
+            self.measure(None, lambda: {"more": (backlog(1000000) - backlog(100)) / 1024},
+                         [("Kafka: memory, a backlog of 1 000 000 beside one of 100", "MiB", "more", 1, "≤8")])
 
     # -- memory over time: not by default, as they take minutes --
 

@@ -170,6 +170,8 @@ def test_an_edit_does_not_reconnect(daemon: Daemon, proxy: Proxy) -> None:
     before = proxy.accepted
     daemon.put("m.yaml", ECHO, {**doc, "cooldown_seconds": 0.01, "max_concurrent": 3})
     assert connected(daemon, "t") and proxy.accepted == before
+    daemon.put("m.yaml", ECHO, {**doc, "config": {**doc["config"], "filter": {"body": ["a"]}, "input_mapping": {"b": "$.body"}}})
+    assert connected(daemon, "t") and proxy.accepted == before
     daemon.put("m.yaml", ECHO, queue("t", proxy.port, "others"))
     wait_for(lambda: proxy.accepted > before)
 
