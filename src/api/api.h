@@ -120,8 +120,8 @@ struct api_list {
     bool of_trigger; /* it is the trigger that is asked for: 404 where there is neither it nor an event of it */
 };
 void api_list_events(struct api *a, const struct api_list *f, struct api_call call);
-/* Status and decision of a filter, -1: any. False: a word is none, and it was answered. */
-bool api_event_words(const struct api_list *f, struct api_call call, int *ret_status, int *ret_decision);
+/* Status and decision of a filter, -1: any. False: a word is none, and it was answered with the status `wrong`. */
+bool api_event_words(const struct api_list *f, int wrong, struct api_call call, int *ret_status, int *ret_decision);
 void api_get_event(struct api *a, const char *id, struct api_call call);
 /* An emit at an endpoint. `data_text` is its JSON, digit for digit. */
 struct api_emit {

@@ -43,24 +43,24 @@ static int decision_parse(const char *word)
     return -1;
 }
 
-static void unknown_decision(const char *word, struct api_call call)
+static void unknown_decision(const char *word, int wrong, struct api_call call)
 {
     struct buf known = {0};
     for (int i = 0; i < DECISION_N; i++)
         buf_printf(&known, "%s%s", i ? ", " : "", decision_name((enum decision)i));
-    api_problem_at(call, 400, "decision", "decision: expected one of %s, got \"%s\"", known.data, word);
+    api_problem_at(call, wrong, "decision", "decision: expected one of %s, got \"%s\"", known.data, word);
     buf_fini(&known);
 }
 
-bool api_event_words(const struct api_list *f, struct api_call call, int *ret_status, int *ret_decision)
+bool api_event_words(const struct api_list *f, int wrong, struct api_call call, int *ret_status, int *ret_decision)
 {
     *ret_status = f->status ? event_status_parse(f->status) : -1;
     *ret_decision = f->decision ? decision_parse(f->decision) : -1;
     if (f->status && *ret_status < 0)
-        api_problem_at(call, 400, "status",
+        api_problem_at(call, wrong, "status",
                        "status: expected one of pending, executing, completed, failed, skipped, cancelled");
     else if (f->decision && *ret_decision < 0)
-        unknown_decision(f->decision, call);
+        unknown_decision(f->decision, wrong, call);
     else
         return true;
     return false;
@@ -69,7 +69,7 @@ bool api_event_words(const struct api_list *f, struct api_call call, int *ret_st
 void api_list_events(struct api *a, const struct api_list *f, struct api_call call)
 {
     int status, decision;
-    if (!api_event_words(f, call, &status, &decision))
+    if (!api_event_words(f, 400, call, &status, &decision))
         return;
     bool known = !f->of_trigger || engine_find_trigger(a->engine, f->trigger_id);
     struct reading *q = reading_new(a, call, known ? NULL : f->trigger_id);

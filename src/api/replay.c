@@ -199,7 +199,7 @@ static void many_read(struct store_read *r, int result)
 void api_replay_many(struct api *a, const struct api_list *f, bool dry_run, struct api_call call)
 {
     int status, decision;
-    if (!api_event_words(f, call, &status, &decision))
+    if (!api_event_words(f, 422, call, &status, &decision))
         return;
     struct many *m = xcalloc(1, sizeof(*m));
     *m = (struct many){.api = a, .call = call, .dry_run = dry_run};

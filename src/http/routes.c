@@ -230,7 +230,8 @@ static void take_replay_filter(struct exchange *x, struct issues *issues)
         const cJSON *v = value_get(x->body, filters[i]);
         const char *expected = !v ? NULL : cJSON_IsString(v) ? take_param(x, filters[i], v->valuestring) : "a string";
         if (expected)
-            issue_add(issues, filters[i], v, "expected %s, got %s", expected, value_type_name(v));
+            issue_add(issues, filters[i], v, "expected %s, got %s", expected,
+                      cJSON_IsString(v) ? v->valuestring : value_type_name(v));
         any = any || v;
     }
     const cJSON *dry = value_get(x->body, "dry_run");
@@ -264,7 +265,7 @@ static void replay(struct exchange *x)
 static void stream_events(struct exchange *x)
 {
     int status, decision;
-    if (!api_event_words(&x->list, call_of(x), &status, &decision))
+    if (!api_event_words(&x->list, 400, call_of(x), &status, &decision))
         return;
     const struct feed_filter filter = {.trigger_id = x->list.trigger_id,
                                        .pipeline_id = x->list.pipeline_id,
