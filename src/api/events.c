@@ -251,7 +251,8 @@ void api_emit(struct api *a, const struct api_emit *e, struct api_call call)
         return;
     }
     char type[sizeof("custom_") + ENDPOINT_MAX];
-    snprintf(type, sizeof(type), "custom_%s", e->endpoint);
+    memcpy(type, "custom_", sizeof("custom_") - 1);
+    memcpy(type + sizeof("custom_") - 1, e->endpoint, strlen(e->endpoint) + 1); /* a valid one fits */
     _cleanup_(freep) char *chain = NULL;
     struct occurrence o = {.event_type = type,
                            .data = e->data,

@@ -20,7 +20,8 @@ static void *must(void *p, size_t size)
     return p;
 }
 
-void *xmalloc(size_t size)
+/* Not inline: of malloc() and memset() beside each other the compiler makes a calloc(). */
+__attribute__((noinline)) void *xmalloc(size_t size)
 {
     return must(malloc(size ? size : 1), 1);
 }
@@ -30,7 +31,7 @@ void *xcalloc(size_t n, size_t size)
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes) || bytes == 0 || bytes > SMALL_MAX)
         return must(calloc(n ? n : 1, size ? size : 1), 1);
-    return memset(must(malloc(bytes), 1), 0, bytes);
+    return memset(xmalloc(bytes), 0, bytes);
 }
 
 void *xrealloc(void *p, size_t size)

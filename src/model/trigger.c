@@ -215,8 +215,9 @@ static void place_keys(const struct kind *kind, struct issues *issues, size_t fi
         const char *name = is->at_key && is->node && is->node->string ? is->node->string : "";
         bool of_trigger = fields_find(&trigger_fields, name) != NULL;
         bool of_config = fields_find(kind->config, name) || (kind->has_filter && streq(name, "filter"));
+        const char *dot = strchr(is->path, '.');
         bool at_top = streq(is->path, name),
-             in_config = strncmp(is->path, "config.", 7) == 0 && streq(is->path + 7, name);
+             in_config = dot && dot - is->path == 6 && memcmp(is->path, "config", 6) == 0 && streq(dot + 1, name);
         if (at_top && of_config && !of_trigger) {
             free(is->message);
             is->message = xasprintf("unknown key; did you mean \"config.%s\"?", name);
