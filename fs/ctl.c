@@ -135,7 +135,7 @@ static bool may_become(const struct node *n, const char *line, size_t len)
 /* ---- carrying out ---- */
 
 struct job {
-    fuse_req_t req;
+    struct asker asker;
     struct handle *handle;
     size_t size; /* what the write is answered with; of a flush: SIZE_MAX */
     struct command *commands;
@@ -147,13 +147,14 @@ static void job_end(struct job *j, int code)
 {
     struct handle *h = j->handle;
     struct fs *fs = h->fs;
-    if (code < 0)
-        answer_error(j->req, code);
-    else if (j->size == SIZE_MAX)
-        fuse_reply_err(j->req, 0);
-    else
-        fuse_reply_write(j->req, j->size);
-    if (code == 0 && j->n > 0) {
+    fuse_req_t req = asker_take(&j->asker);
+    if (req && code < 0)
+        answer_error(req, code);
+    else if (req && j->size == SIZE_MAX)
+        fuse_reply_err(req, 0);
+    else if (req)
+        fuse_reply_write(req, j->size);
+    if (req && code == 0 && j->n > 0) {
         text_unref(h->text);
         h->text = text_new(&j->answer, 0);
         h->answered = 0;
@@ -179,7 +180,7 @@ static void job_answered(void *ctx, struct api_answer *answer)
             buf_addc(&j->answer, '\n');
     }
     free(answer->body);
-    if (code < 0)
+    if (code < 0 || !asker_waits(&j->asker))
         job_end(j, code);
     else
         job_go_on(j);
@@ -232,7 +233,8 @@ static void job_go_on(struct job *j)
 static struct job *job_new(fuse_req_t req, struct handle *h, size_t size)
 {
     struct job *j = xcalloc(1, sizeof(*j));
-    *j = (struct job){.req = req, .handle = h, .size = size};
+    *j = (struct job){.handle = h, .size = size};
+    asker_init(&j->asker, h->fs, req);
     handle_busy(h);
     fs_hold(h->fs);
     return j;

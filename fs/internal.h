@@ -3,6 +3,7 @@
  *   mount.c     the life of a mount: mount, poll, unmount, again
  *   request.c   the operations as the kernel asks for them: who answers what
  *   tree.c      which files there are: lookup, listings
+ *   asker.c     who waits for a change, and for how long
  *   node.c      inodes: identity, lookup counts, generations
  *   text.c      rendered files: one version an open
  *   ctl.c       ctl, status, test, emit, run: writes that do something
@@ -346,6 +347,27 @@ int code_of_status(int status);
 /* A piece of a text. */
 void answer_piece(fuse_req_t req, const char *data, size_t len, size_t size, off_t off);
 
+/* ---- asker.c ---- */
+
+/* A change that does not come in time (a disk that hangs) is an ETIMEDOUT for who asked for it, and an EINTR when a
+ * signal came so long ago. It may be made all the same, later. */
+#define WRITER_WAITS_MS 30000
+#define INTERRUPTED_WAITS_MS 200
+
+struct asker {
+    fuse_req_t req; /* NULL: answered */
+    struct fs *fs;
+    struct timer patience;
+    bool interrupted;
+};
+void asker_init(struct asker *a, struct fs *fs, fuse_req_t req);
+/* The request, to be answered now. NULL: it took too long, and was answered so. */
+fuse_req_t asker_take(struct asker *a);
+static inline bool asker_waits(const struct asker *a)
+{
+    return a->req != NULL;
+}
+
 /* ---- tree.c ---- */
 
 bool tree_is_fixed(const struct node *parent, const char *name);
@@ -380,7 +402,7 @@ bool control_in_use(const struct node *n); /* somebody has it open */
 
 /* What a change is logged with. */
 void log_change(const struct handle *h, const char *what);
-void log_name(fuse_req_t req, const struct node *parent, const char *name, const char *what);
+void log_name(const struct fuse_ctx *by, const struct node *parent, const char *name, const char *what);
 
 /* ---- the mount ---- */
 

@@ -420,9 +420,13 @@ static void on_idle(struct timer *timer, void *ctx)
 
 /* ---- flush ---- */
 
+struct closing {
+    struct asker asker;
+    struct closing *next;
+};
+
 struct flushing {
-    fuse_req_t *reqs; /* of all closes of one open that wait for the verdict */
-    size_t n_reqs;
+    struct closing *closings; /* all closes of one open that wait for the verdict */
     struct handle *handle;
     struct mfile *mf;
     struct text *text;
@@ -490,10 +494,15 @@ static void flush_judged(void *ctx, int code)
     }
     if (h->flushing == f)
         h->flushing = NULL;
-    for (size_t i = 0; i < f->n_reqs; i++)
-        answer_error(f->reqs[i], code);
+    struct closing *c, *next;
+    LL_FOREACH_SAFE(f->closings, c, next)
+    {
+        fuse_req_t req = asker_take(&c->asker);
+        if (req)
+            answer_error(req, code);
+        free(c);
+    }
     text_unref(f->text);
-    free(f->reqs);
     free(f);
     mf->writers--;
     mfile_check(mf);
@@ -502,8 +511,9 @@ static void flush_judged(void *ctx, int code)
 
 static void join(struct flushing *f, fuse_req_t req)
 {
-    f->reqs = xreallocarray(f->reqs, f->n_reqs + 1, sizeof(*f->reqs));
-    f->reqs[f->n_reqs++] = req;
+    struct closing *c = xmalloc(sizeof(*c));
+    asker_init(&c->asker, f->handle->fs, req);
+    LL_PREPEND(f->closings, c);
 }
 
 void manifest_flush(fuse_req_t req, struct handle *h)

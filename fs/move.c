@@ -111,7 +111,8 @@ void move_symlink(fuse_req_t req, struct node *parent, const char *name, const c
 /* ---- one change on its way ---- */
 
 struct moving {
-    fuse_req_t req;
+    struct asker asker;
+    struct fuse_ctx by; /* who asked */
     struct fs *fs;
     struct node *from, *to; /* references; `to` NULL: nothing is moved */
     char *name, *new_name;
@@ -120,6 +121,7 @@ struct moving {
     struct text *text;
     mode_t mode;
     int bad; /* what an invalid text is answered with */
+    void (*start)(struct moving *m);
 };
 
 static void moving_free(struct moving *m)
@@ -136,7 +138,9 @@ static void moving_free(struct moving *m)
 
 static void finish(struct moving *m, int code)
 {
-    answer_error(m->req, code);
+    fuse_req_t req = asker_take(&m->asker);
+    if (req)
+        answer_error(req, code);
     moving_free(m);
 }
 
@@ -144,11 +148,29 @@ static struct moving *moving_new(fuse_req_t req, struct node *from, const char *
                                  const char *new_name)
 {
     struct moving *m = xcalloc(1, sizeof(*m));
-    *m = (struct moving){.req = req, .fs = from->fs, .from = node_ref(from), .name = xstrdup(name), .bad = -EBADMSG};
+    *m = (struct moving){.fs = from->fs, .from = node_ref(from), .name = xstrdup(name), .bad = -EBADMSG};
+    m->by = *fuse_req_ctx(req);
+    asker_init(&m->asker, m->fs, req);
     m->to = to ? node_ref(to) : NULL;
     m->new_name = xstrdup0(new_name);
     fs_hold(m->fs);
     return m;
+}
+
+static void settled(void *ctx)
+{
+    struct moving *m = ctx;
+    if (asker_waits(&m->asker))
+        m->start(m);
+    else
+        finish(m, -ETIMEDOUT); /* who asked has given it up */
+}
+
+/* After the commits that are under way. */
+static void start_settled(struct moving *m, void (*start)(struct moving *m))
+{
+    m->start = start;
+    manifest_settled(m->fs, settled, m);
 }
 
 /* What the disk says now is in force, then the answer. */
@@ -188,7 +210,7 @@ static void unlinked(struct real_job *j)
         finish(m, j->code);
         return;
     }
-    log_name(m->req, m->from, m->name, "removed");
+    log_name(&m->by, m->from, m->name, "removed");
     unname(m->from, m->name);
     if (m->text && !m->folder) {
         _cleanup_(freep) char *path = real_path(m->from, m->name);
@@ -222,9 +244,8 @@ static void unlink_fetched(struct real_job *j)
     remove_real(m);
 }
 
-static void unlink_settled(void *ctx)
+static void unlink_settled(struct moving *m)
 {
-    struct moving *m = ctx;
     if (!real_manifest_name(m->from, m->name)) {
         remove_real(m);
         return;
@@ -244,16 +265,11 @@ static void unlink_own(struct moving *m)
         finish(m, -ENOENT);
         return;
     }
-    log_name(m->req, m->from, m->name, "removed");
+    log_name(&m->by, m->from, m->name, "removed");
     unname(m->from, m->name);
     if (tree_resource_there(m->fs, kind, id))
         absence_begin(m->fs, kind, id);
     finish(m, 0);
-}
-
-static void unlink_own_settled(void *ctx)
-{
-    unlink_own(ctx);
 }
 
 void move_unlink(fuse_req_t req, struct node *parent, const char *name)
@@ -264,9 +280,9 @@ void move_unlink(fuse_req_t req, struct node *parent, const char *name)
         scratch_remove(scratch);
         answer_error(req, 0);
     } else if (sort == SORT_OWN) {
-        manifest_settled(parent->fs, unlink_own_settled, moving_new(req, parent, name, NULL, NULL));
+        start_settled(moving_new(req, parent, name, NULL, NULL), unlink_own);
     } else if (sort == SORT_MANIFEST || sort == SORT_REAL) {
-        manifest_settled(parent->fs, unlink_settled, moving_new(req, parent, name, NULL, NULL));
+        start_settled(moving_new(req, parent, name, NULL, NULL), unlink_settled);
     } else {
         answer_error(req, sort == SORT_SCRATCH ? -ENOENT : -EPERM);
     }
@@ -303,16 +319,15 @@ static void deleted(void *ctx, struct api_answer *answer)
     finish(m, code);
 }
 
-static void rmdir_settled(void *ctx)
+static void rmdir_settled(struct moving *m)
 {
-    struct moving *m = ctx;
     enum resource_kind kind = m->from->kind == NODE_PIPELINES ? RESOURCE_PIPELINE : RESOURCE_TRIGGER;
     bool had_new = new_dir_remove(m->from, m->name);
     if (!tree_resource_there(m->fs, kind, m->name)) {
         finish(m, had_new ? 0 : -ENOENT);
         return;
     }
-    log_name(m->req, m->from, m->name, "deleted");
+    log_name(&m->by, m->from, m->name, "deleted");
     absence_end(m->fs, kind, m->name);
     api_delete_resource(m->fs->api, kind, m->name, NULL, (struct api_call){deleted, m});
 }
@@ -327,7 +342,7 @@ void move_rmdir(fuse_req_t req, struct node *parent, const char *name)
             scratch_forget_below(n);
         remove_real(m);
     } else if (parent->kind == NODE_TRIGGERS || parent->kind == NODE_PIPELINES) {
-        manifest_settled(m->fs, rmdir_settled, m);
+        start_settled(m, rmdir_settled);
     } else {
         finish(m, -EPERM);
     }
@@ -341,7 +356,7 @@ static void committed(void *ctx, int code)
     struct moving *m = ctx;
     struct node *scratch = scratch_find(m->from, m->name);
     if (code == 0) {
-        log_name(m->req, m->to, m->new_name, "written");
+        log_name(&m->by, m->to, m->new_name, "written");
         if (scratch)
             scratch_remove(scratch);
     }
@@ -448,7 +463,7 @@ static void renamed(struct real_job *j)
         return;
     }
     struct node *n = node_find(m->from, m->name);
-    log_name(m->req, m->to, m->new_name, "renamed to this");
+    log_name(&m->by, m->to, m->new_name, "renamed to this");
     unname(m->to, m->new_name);
     /* The kernel goes on with the node that it knows under the new name; one that is something else there is looked up
      * anew, as no name is kept. */
@@ -539,9 +554,8 @@ static void real_seen(struct real_job *j)
     }
 }
 
-static void rename_settled(void *ctx)
+static void rename_settled(struct moving *m)
 {
-    struct moving *m = ctx;
     enum name_sort from = sort_of(m->from, m->name), to = sort_of(m->to, m->new_name);
     if (m->to->kind == NODE_NEW && to == SORT_SCRATCH && manifest_name_ok(m->new_name))
         to = SORT_OWN;
@@ -572,5 +586,5 @@ void move_rename(fuse_req_t req, struct node *from, const char *name, struct nod
     else if ((flags & RENAME_NOREPLACE) && (scratch_find(to, new_name) || tree_is_fixed(to, new_name)))
         finish(m, -EEXIST);
     else
-        manifest_settled(m->fs, rename_settled, m);
+        start_settled(m, rename_settled);
 }

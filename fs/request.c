@@ -670,11 +670,10 @@ void log_change(const struct handle *h, const char *what)
     log_by(h->node, what, h->uid, h->gid, h->pid);
 }
 
-void log_name(fuse_req_t req, const struct node *parent, const char *name, const char *what)
+void log_name(const struct fuse_ctx *by, const struct node *parent, const char *name, const char *what)
 {
-    const struct fuse_ctx *ctx = fuse_req_ctx(req);
     const struct node n = {.parent = (struct node *)parent, .name = (char *)name};
-    log_by(&n, what, ctx->uid, ctx->gid, ctx->pid);
+    log_by(&n, what, by->uid, by->gid, by->pid);
 }
 
 const struct fuse_lowlevel_ops fs_operations = {

@@ -133,12 +133,12 @@ void engine_trigger_condition(struct engine *e, const char *id, const char *type
                               const char *reason, const char *message)
 {
     struct live_trigger *only = id ? engine_find_trigger(e, id) : NULL;
+    int64_t now = engine_wall(e); /* the same for all */
     for (struct live_trigger *t = id ? only : e->triggers; t; t = id ? NULL : t->hh.next)
-        if (!t->removed &&
-            condition_set(&t->conditions, type, status, reason, message, engine_wall(e), t->observed_generation))
+        if (!t->removed && condition_set(&t->conditions, type, status, reason, message, now, t->observed_generation))
             change_tell(e, WATCHED_TRIGGER, t->id);
     if (!id)
-        condition_set(&e->everywhere, type, status, reason, message, engine_wall(e), 0);
+        condition_set(&e->everywhere, type, status, reason, message, now, 0);
 }
 
 /* A trigger that comes later shows them too. */

@@ -44,6 +44,11 @@ def wedged_reads(pid: int) -> AbstractContextManager[None]:
     return delayed(pid, "pread64", "60s")
 
 
+def wedged_syncs(pid: int) -> AbstractContextManager[None]:
+    """What is written does not get to the disk meanwhile."""
+    return delayed(pid, "fsync,fdatasync", "100s")
+
+
 def ask(path: Path, text: str, size: int = 65536) -> str:
     """Write, and read the answer on the same descriptor."""
     fd = os.open(path, os.O_RDWR)

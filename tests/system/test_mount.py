@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import ECHO, custom, file_watch, pipeline, script, wait_for
-from mounted import Mounted, ask, fails, needs_fuse, wedged_reads
+from mounted import Mounted, ask, fails, needs_fuse, wedged_reads, wedged_syncs
 
 pytestmark = needs_fuse
 
@@ -264,6 +265,39 @@ def test_with_a_wedged_store_a_read_ends(d: Mounted) -> None:
     assert json.loads((d.m / f"events/{event['id']}.json").read_text()) == event
     assert f"{event['id']}.json" in os.listdir(d.m / "events")
     os.close(stream)
+
+
+def test_with_a_wedged_store_a_write_ends(d: Mounted) -> None:
+    """Nobody waits for ever, nor for the others; who is killed is gone at once. What was asked for is done later."""
+    d.write("b.yaml", custom("b", endpoint="b"))
+    d.ok("echo '{}' > emit/orders")
+    d.settle("a")
+
+    def ends(fd: int, text: bytes) -> None:
+        with pytest.raises(OSError) as e:
+            os.write(fd, text)
+        assert e.value.errno == errno.ETIMEDOUT
+
+    with wedged_syncs(d.pid):
+        killed = [subprocess.Popen(["python3", "-c", "open('emit/orders', 'wb', 0).write(b'{}')"], cwd=d.m,
+                                   stderr=subprocess.DEVNULL) for _ in range(2)]
+        wait_for(lambda: all(Path(f"/proc/{p.pid}/wchan").read_text() == "request_wait_answer" for p in killed),
+                 what="they wait")
+        for process, signum in zip(killed, (signal.SIGINT, signal.SIGKILL)):
+            process.send_signal(signum)
+            assert process.wait(20) == -signum
+        writes = [*[("emit/orders", b"{}")] * 4, ("triggers/b/ctl", b"pause\n"), ("triggers/a/ctl", b"test\n"),
+                  ("pipelines/p/ctl", b"run\n")]
+        fds = [os.open(d.m / path, os.O_WRONLY) for path, _ in writes]
+        begin = time.monotonic()
+        with ThreadPoolExecutor(len(fds)) as writers:
+            list(writers.map(ends, fds, [text for _, text in writes]))
+        assert time.monotonic() - begin < 55, "one after the other, of 30 s each"
+        for fd in fds:
+            os.close(fd)
+        assert (d.m / "triggers/a/ctl").read_text().startswith("pause\n")
+    assert len(d.wait_events(8, "a")) == 8
+    assert json.loads(ask(d.m / "emit/orders", "{}"))["triggered_count"] == 1
 
 
 def test_it_goes_at_the_end_and_a_dead_one_is_replaced(d: Mounted) -> None:
