@@ -332,12 +332,12 @@ void mcp_fail(struct mcp *m, const char *reason, const char *why, bool force, bo
     int64_t wait = at_once ? 0 : next_wait(m);
     down(m);
     m->anew = at_once;
-    end_requests(m, -ENOTCONN, text, !at_once);
+    end_requests(m, -ENOTCONN, text, !anew);
     link_close(m, force);
     if (m->anew)
         return; /* as soon as the old one is gone */
     mcp_set_state(m, MCP_FAILED, reason, text);
-    if (m->wanted)
+    if (m->wanted || has_unsent(m))
         loop_timer_start(loop, &m->again, wait);
 }
 
@@ -554,7 +554,7 @@ void mcp_want(struct mcp *m, bool wanted)
     m->wanted = wanted;
     if (wanted && !m->link)
         connect_now(m);
-    if (!wanted)
+    if (!wanted && !has_unsent(m))
         loop_timer_stop(m->env.process.loop, &m->again);
     mcp_idle_check(m);
 }

@@ -270,7 +270,7 @@ void mcp_feed_take(struct mcp_feed *f, const char *method, const cJSON *params, 
     const char *carried = streq(type, "message") ? mcp_domain_event(params) : NULL;
     for (size_t i = 0; i < 2; i++) {
         add(&f->lanes[i], MCP_CHANNEL_SENT, type, params, bytes);
-        if (carried)
+        if (carried && !streq(carried, type)) /* which it is already */
             add(&f->lanes[i], MCP_CHANNEL_LOGGED, carried, value_get(params, "data"), bytes);
     }
     set_hold(f);

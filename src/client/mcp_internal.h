@@ -23,6 +23,7 @@ struct mcp_request {
     mcp_done_fn *done;
     void *ctx;
     bool ended;
+    int returned;             /* how often a session that was over has not taken it */
     struct mcp_result result; /* of a request that ended and is not told yet */
     char *message;            /* its message */
     struct timer timer;

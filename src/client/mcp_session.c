@@ -1,6 +1,7 @@
 #include "client/mcp_internal.h"
 
 #define SHOWN_MAX 200 /* bytes of a line that is no message */
+#define RETURNED_MAX 3
 
 /* ---- set-up: log level and subscriptions, one request after the other ---- */
 
@@ -291,7 +292,7 @@ static void on_unsent(void *ctx, int64_t id, char *text)
     struct mcp *m = ctx;
     struct mcp_request *r = NULL;
     HASH_FIND(hh, m->requests, &id, sizeof(id), r);
-    if (r && !r->ended && !r->text)
+    if (r && !r->ended && !r->text && r->returned++ < RETURNED_MAX)
         r->text = text;
     else
         secret_free(text);

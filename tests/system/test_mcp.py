@@ -249,13 +249,14 @@ def test_log_messages_carry_events(daemon: Daemon, put: Any) -> None:
     data = {"event": "row_inserted", "table": "orders", "type": "tick"}
     say(daemon, notification("message", {"level": "info", "data": data}),
         notification("message", {"level": "info", "data": {"type": "tick", "n": 1}}),
-        notification("message", {"level": "info", "data": "words"}), notification("message", {"level": "info", "data": {"event": 5}}))
+        notification("message", {"level": "info", "data": "words"}), notification("message", {"level": "info", "data": {"event": 5}}),
+        notification("message", {"level": "info", "data": {"event": "message"}}), notification("last"))
     [one] = events(daemon)
     assert one["event_type"] == "mcp_row_inserted" and one["event_data"] == data
     [tick] = events(daemon, "typed")
     assert tick["event_data"] == {"type": "tick", "n": 1}
-    assert [e["event_type"] for e in events(daemon, "all", 4)] == ["mcp_message"] * 4
-    assert [e["event_data"]["data"] for e in events(daemon, "logs", 4)][2] == "words"
+    assert [e["event_type"] for e in events(daemon, "all", 6)] == ["mcp_message"] * 5 + ["mcp_last"]
+    assert [e["event_data"]["data"] for e in events(daemon, "logs", 5)][2:] == ["words", {"event": 5}, {"event": "message"}]
 
 
 def test_updates_are_read(daemon: Daemon, put: Any) -> None:

@@ -54,8 +54,8 @@ def test_events_and_tools(daemon: Daemon, peer: HttpServer, put: Callable[..., N
     assert [d["Mcp-Session-Id"] for d in peer.deletes] == list(peer.sessions)
 
 
-@pytest.mark.parametrize("status", [405, 404, 400])
-def test_there_may_be_no_stream(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int) -> None:
+@pytest.mark.parametrize(("status", "session"), [(405, True), (405, False), (404, False), (400, False), (404, True)])
+def test_there_may_be_no_stream(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int, session: bool) -> None:
     """Then what comes with answers counts."""
     def answer(h: Handler, m: Message) -> None:
         if m.get("method") != "tools/call":
@@ -64,7 +64,7 @@ def test_there_may_be_no_stream(daemon: Daemon, peer: HttpServer, put: Callable[
         h.event({"jsonrpc": "2.0", **notification("row_inserted", {"from": "a stream"})})
         h.event(result_of(m, {"content": [], "structuredContent": {"ok": True}}))
 
-    peer.stateless = status != 405
+    peer.stateless = not session
     peer.listen = lambda h: h.reply(status)
     peer.answer = answer
     put(listener(), CALL)
@@ -74,6 +74,8 @@ def test_there_may_be_no_stream(daemon: Daemon, peer: HttpServer, put: Callable[
     assert event["event_data"] == {"from": "a stream"}
     time.sleep(1.5)
     assert len(peer.gets) == 1, "it is not asked again"
+    assert peer.methods().count("initialize") == 1
+    assert ("ping" in peer.methods()) == (session and status == 404), "whether the session is over is asked"
     assert connected(daemon)
 
 
@@ -136,11 +138,18 @@ def test_a_call_that_a_session_has_not_taken_is_for_the_next(daemon: Daemon, pee
     peer.listen = lambda h: h.reply(405)
     put(listener(), CALL)
     connected(daemon)
-    time.sleep(0.6)
-    peer.sessions.clear()
-    done = finished(daemon, run(daemon, "t"))
-    assert done["outputs"]["out"] == {"n": 1}, done
-    assert peer.methods().count("initialize") == 2 and peer.methods().count("tools/call") == 2
+    for n in (2, 3):
+        peer.sessions.clear()
+        done = finished(daemon, run(daemon, "t"))
+        assert done["outputs"]["out"] == {"n": 1}, done
+        assert peer.methods().count("initialize") == n and peer.methods().count("tools/call") == 2 * (n - 1)
+
+
+def test_a_session_that_is_always_over(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
+    peer.answer = lambda h, m: h.reply(404) if m.get("method") == "tools/call" else well(h, m)
+    put(CALL)
+    assert "forgotten the session" in finished(daemon, run(daemon, "t"))["error_message"]
+    assert peer.methods().count("tools/call") == 4
 
 
 def test_a_session_may_be_over_before_its_stream(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
