@@ -663,6 +663,10 @@ def test_tokens(make_daemon: Any) -> None:
             status = d.http(method, path, body, {"Authorization": f"Bearer {scope}-token-0123456789"}, tcp=True).status
             assert (status < 300 or status == 409) == (scope == wanted or scope == "admin"), (scope, wanted, status)
             assert status != 401
+    url = {"TRIGGERD_SOCKET": f"http://127.0.0.1:{d.port}", "TRIGGERD_TOKEN": "emit-token-0123456789"}
+    done = d.ctl("emit", "f", env=url)
+    assert (done.returncode, done.stderr) == (
+        0, 'nothing fired: nobody listens at "f", or filters turned it away\n'), "it may not look who listens"
     for authorization in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic " + base64.b64encode(
             b"a:admin-token-0123456789").decode()}):
         answer = d.http("GET", T, headers=authorization, tcp=True)
