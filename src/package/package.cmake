@@ -9,6 +9,9 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/schemas DESTINATION ${CMAKE_INSTALL_DATA
 install(FILES ${here}/prometheus-rules.yml ${here}/grafana-dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/triggerd)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${docs} USE_SOURCE_PERMISSIONS
   PATTERN __pycache__ EXCLUDE PATTERN quickstart.sh EXCLUDE)
+# Where the first line of the examples looks for it.
+file(CREATE_LINK ../../triggerd/schemas ${CMAKE_CURRENT_BINARY_DIR}/schemas-of-examples SYMBOLIC)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/schemas-of-examples DESTINATION ${docs} RENAME schemas)
 install(FILES ${PROJECT_SOURCE_DIR}/README.md ${here}/OPERATIONS.md ${here}/copyright ${here}/changelog DESTINATION ${docs})
 
 set(CPACK_GENERATOR DEB)

@@ -47,6 +47,11 @@ if grep -E '^(Protect|Private|ReadWrite|ReadOnly|Inaccessible|Bind|TemporaryFile
     echo "triggerd-mount.service must not have these"
     exit 1
 fi
+# Editors find the schema that an example names.
+for example in "$root"/usr/share/doc/triggerd/examples/*/*.yaml; do
+    schema=$(sed -n '1s/.*\$schema=//p' "$example")
+    [ -s "$(dirname "$example")/$schema" ] || { echo "$example: no schema at \"$schema\""; exit 1; }
+done
 rm -rf "$root"
 
 [ "$install" = 1 ] && [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null || exit 0
