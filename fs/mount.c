@@ -268,6 +268,13 @@ static void fs_gone(void *ctx)
     loop_work_submit(m->options.loop, &m->work, work_unmount, unmounted, m);
 }
 
+static const char *why_not(const struct mount *m, int code)
+{
+    if (code == -EPERM && m->options.allow_other && geteuid() != 0)
+        return "allow_other needs user_allow_other in /etc/fuse.conf where triggerd is not root";
+    return strerror(-code);
+}
+
 static void mounted(void *ctx)
 {
     struct mount *m = ctx;
@@ -278,7 +285,7 @@ static void mounted(void *ctx)
         r = loop_poll_init(&m->group, &m->poll, fuse_session_fd(m->fs->session), on_ready, m);
     m->polling = r == 0 && loop_poll_start(&m->poll, UV_READABLE) == 0;
     if (!m->polling) {
-        tell(m, false, strerror(-r));
+        tell(m, false, why_not(m, r));
         fs_close(m->fs, fs_gone, m);
         return;
     }

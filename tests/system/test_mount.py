@@ -4,6 +4,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -390,6 +392,18 @@ def test_no_step_is_started_in_the_mount(d: Mounted) -> None:
     wait_for(lambda: d.run(run["id"])["status"] == "completed", what="beside the mount it runs")
 
 
+def let_near(d: Mounted) -> None:
+    """Other users may reach its folder."""
+    for folder in (d.root, *d.root.parents):
+        folder.chmod(folder.stat().st_mode | 0o011) if folder != Path("/") else None
+
+
+def give(d: Mounted, to: str) -> None:
+    """All of it is that user's."""
+    subprocess.run(["chown", "-R", to, d.root, d.socket.parent], check=True)
+    let_near(d)
+
+
 def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted]) -> None:
     d = make_mounted()
     d.args = ["--config", str(d.root / "triggerd.yaml")]
@@ -400,8 +414,7 @@ def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted])
     st = (d.m / "triggers/a/ctl").stat()
     assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (65534, 12, 0o640)
     assert (d.m / "triggers").stat().st_mode & 0o7777 == 0o750
-    for folder in (d.root, *d.root.parents):  # let them come near
-        folder.chmod(folder.stat().st_mode | 0o011) if folder != Path("/") else None
+    let_near(d)
 
     def as_user(uid: int, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "sh", "-c", command],
@@ -411,3 +424,61 @@ def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted])
     assert owner.returncode == 0 and owner.stdout == "ok\n", owner.stderr
     assert "triggers/a/ctl: pause uid=65534 gid=65534 pid=" in d.output()
     assert "Permission denied" in as_user(1234, f"cat {d.m}/health").stderr
+
+
+other_user = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("fusermount3"),
+                                reason="needs root, and fusermount3 of fuse3")
+
+
+@other_user
+def test_an_ordinary_user_mounts_by_fusermount3(make_mounted: Callable[..., Mounted]) -> None:
+    """Mounted at the start, replaced where it is dead, made again where it was taken away, unmounted at the end."""
+    d = make_mounted(user="nobody")
+    d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
+    give(d, "nobody:nogroup")
+
+    def sh(command: str) -> str:
+        done = subprocess.run(["bash", "-c", command], cwd="/", capture_output=True, text=True, timeout=20,
+                              env={**os.environ, "M": str(d.m)}, **d.identity())
+        return done.stdout + done.stderr
+
+    def mounted() -> bool:
+        return sh("cat $M/health") == "ok\n"
+
+    def mounts() -> int:
+        return Path("/proc/self/mountinfo").read_text().count(f" {d.m} ")
+
+    d.start()
+    wait_for(mounted, what="mounted")
+    assert sh("stat -c %U:%G $M/triggers/a/ctl") == "nobody:nogroup\n"
+    with pytest.raises(PermissionError):  # not even root sees it
+        os.listdir(d.m)
+    assert sh("echo '{\"n\": 1}' > $M/emit/orders") == ""
+    assert d.wait_events(1, "a")[0]["event_data"] == {"n": 1}
+    assert sh("sed -i 's/\"name\": \"a\"/\"name\": \"edited\"/' $M/triggers/a/manifest.yaml") == ""
+    assert d.trigger("a")["name"] == "edited"
+    assert sh("fusermount3 -u -z $M") == ""
+    wait_for(lambda: "it was unmounted" in d.output() and mounted(), what="mounted again")
+    d.kill9()
+    assert "not connected" in sh("ls $M") and mounts() == 1
+    d.start()
+    wait_for(mounted, what="the dead one replaced")
+    assert mounts() == 1
+    d.stop()
+    assert mounts() == 0 and sh("ls $M") == ""
+
+
+@other_user
+def test_others_are_let_in_where_the_system_allows_it(make_mounted: Callable[..., Mounted]) -> None:
+    """An ordinary user's mount with allow_other: refused without user_allow_other in /etc/fuse.conf, and told."""
+    if re.search(r"^user_allow_other", Path("/etc/fuse.conf").read_text(), re.M):
+        pytest.skip("/etc/fuse.conf allows it")
+    d = make_mounted(user="nobody")
+    d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
+    d.args = ["--config", str(d.root / "triggerd.yaml")]
+    (d.root / "triggerd.yaml").write_text(f"mount: {{dir: {d.m}, allow_other: true}}\n")
+    give(d, "nobody:nogroup")
+    d.start()
+    wait_for(lambda: d.condition("a", "Mounted")["status"] == "False", what="not mounted")
+    assert "user_allow_other in /etc/fuse.conf" in d.condition("a", "Mounted")["message"]
+    assert d.fire("orders")["status"] == "completed"
