@@ -261,7 +261,6 @@ def test_manifests(daemon: Daemon) -> None:
     assert {"line", "column", "path", "message"} <= by_name["bad.yaml"]["errors"][0].keys()
 
 
-@pytest.mark.skip(reason="MCP is not built yet")
 def test_pushed_mcp_events(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, {"kind": "trigger", "id": "t", "name": "t", "pipeline_id": "p", "trigger_type": "mcp_event",
                                 "config": {"server_name": "database", "event_type": "row_inserted",
