@@ -170,7 +170,7 @@ static enum MHD_Result begin(struct conn *c, const char *url, const char *method
     r->state = REQUEST_READING;
     c->since_ms = loop_now_ms(s->loop);
     r->path = path_of(url);
-    r->method = streq(method, MHD_HTTP_METHOD_HEAD) ? MHD_HTTP_METHOD_GET : method;
+    r->method = method;
     r->body.len = 0;
     r->chunked = streq(version, MHD_HTTP_VERSION_1_1);
     if (s->aborted)

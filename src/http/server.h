@@ -76,7 +76,7 @@ int http_server_port(const struct http_server *s);
 
 /* ---- a request ---- */
 
-/* GET also for HEAD: the body is left out on the way. */
+/* HEAD is to be answered as GET, where that only looks: the body is left out on the way. */
 const char *http_method(const struct http_request *r);
 /* Without the query; percent-escapes as they came. */
 const char *http_path(const struct http_request *r);

@@ -361,6 +361,15 @@ def test_unsigned_webhooks_stay_on_loopback(make_daemon: Any) -> None:
     assert "s3cr3t-s3cr3t" not in json.dumps(d.trigger("s")) and mac not in json.dumps(d.events("s"))
 
 
+def test_a_webhook_is_not_looked_at(daemon: Daemon) -> None:
+    """HEAD is a method like others: who asks whether something is there makes nothing happen."""
+    daemon.put("m.yaml", ECHO, webhook("t", path="a", methods=["GET"]))
+    head = daemon.http("HEAD", "/hooks/a")
+    assert head.status == 405 and head.headers["Allow"] == "GET" and not head.body
+    assert daemon.events() == []
+    assert daemon.http("GET", "/hooks/a").ok()["triggered_count"] == 1
+
+
 @pytest.mark.parametrize("config,complaint", [
     ({"path": "a//b"}, "config.path"), ({"path": "/a"}, "config.path"), ({"path": "a/../b"}, "config.path"),
     ({"path": "a b"}, "config.path"), ({}, "config.path: required"), ({"path": "a", "methods": []}, "config.methods"),

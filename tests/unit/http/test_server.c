@@ -213,7 +213,7 @@ static void head_is_get_without_body(void **state)
     struct answer a = get_answer_of(&c, true);
     assert_int_equal(a.status, 200);
     char expected[64];
-    assert_int_equal(strncmp(f->seen, "GET /show ", 10), 0);
+    assert_int_equal(strncmp(f->seen, "HEAD /show ", 11), 0);
     snprintf(expected, sizeof(expected), "\r\nContent-Length: %zu\r\n", strlen(f->seen));
     assert_non_null(strstr(a.head, expected));
     answer_free(&a);
