@@ -25,6 +25,7 @@ struct config_token {
 struct config_api {
     char *manifest_dir; /* NULL: the first that is writable */
     struct strings hosts;
+    int64_t max_body_bytes;
     struct objects tokens; /* struct config_token; that of token_file is one of them */
     char *token_file;
     struct config_tls *tls; /* NULL: none */

@@ -659,6 +659,7 @@ static int open_views(struct daemon *d, struct error *err)
                                          .socket_path = d->config.socket,
                                          .listen = d->config.listen,
                                          .any_address = tokens,
+                                         .max_body = (size_t)d->config.api.max_body_bytes,
                                          .max_connections = d->max_connections,
                                          .handle = routes_handle,
                                          .body_bound = routes_body_bound,

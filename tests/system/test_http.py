@@ -688,6 +688,17 @@ def configure(d: Daemon, api: str) -> Daemon:
     return d
 
 
+def test_the_longest_body_is_a_setting(make_daemon: Any) -> None:
+    for most in (1024, 4194304):
+        d: Daemon = configure(make_daemon(str(most)), f"{{max_body_bytes: {most}}}").start()
+        d.put("m.yaml", pipeline("p", script("cat > /dev/null")), custom("e"))
+        text = "x" * (most - len(json.dumps({"endpoint": "e", "data": ""})))
+        d.http("POST", f"{T}/emit", {"endpoint": "e", "data": text + "x"}).problem(413)
+        event = d.http("POST", f"{T}/emit", {"endpoint": "e", "data": text}).ok()["events"][0]
+        event = d.wait_event(event["id"])
+        assert event["event_data"] == text and event["status"] == "completed"
+
+
 def token(d: Daemon, name: str, text: str) -> str:
     file = d.root / name
     file.write_text(text)
@@ -718,6 +729,7 @@ def test_tokens_that_are_the_same(make_daemon: Any) -> None:
     ("{tokens: {name: a}}", "a list of objects"),
     ("{tokens: [a]}", "api.tokens[0]: expected an object"),
     ("{token: a}", "tokens"),
+    ("{max_body_bytes: 1023}", "api.max_body_bytes: expected an integer from 1024 to 16777216"),
     ("{manifest_dir: /elsewhere}", "api.manifest_dir: expected one of the manifest directories"),
 ])
 def test_settings_of_the_api(make_daemon: Any, api: str, complaint: str) -> None:
