@@ -43,6 +43,16 @@ bool new_dir_remove(struct node *parent, const char *name)
     return false;
 }
 
+bool new_dir_is(const struct fs *fs, enum resource_kind kind, const char *id)
+{
+    const struct new_dir *d;
+    enum resource_kind its;
+    DL_FOREACH (fs->new_dirs, d)
+        if (streq(node_resource(d->node, &its), id) && its == kind)
+            return true;
+    return false;
+}
+
 /* ---- resources without a manifest ---- */
 
 static struct absence *absence_find(const struct fs *fs, enum resource_kind kind, const char *id)

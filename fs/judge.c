@@ -64,6 +64,46 @@ static char *resource_key(enum resource_kind kind, const char *id)
     return xasprintf("%s/%s", resource_kind_name(kind), id);
 }
 
+struct outdating {
+    const struct reject *reject;
+    bool later; /* something of its file changed since */
+};
+
+static void look_later(struct outdating *o, const char *file, int64_t updated_ms)
+{
+    o->later = o->later || (file && streq(file, o->reject->key) && updated_ms > o->reject->at_ms);
+}
+
+static void trigger_later(void *ctx, const struct api_trigger_look *t)
+{
+    look_later(ctx, t->file, t->updated_ms);
+}
+
+static void pipeline_later(void *ctx, const struct api_pipeline_look *p)
+{
+    look_later(ctx, p->file, p->updated_ms);
+}
+
+/* What it was of has changed since, by whatever way, or is gone. */
+static bool is_outdated(const struct fs *fs, const struct reject *j)
+{
+    struct outdating o = {.reject = j};
+    if (*j->key == '/') {
+        api_each_trigger(fs->api, trigger_later, &o);
+        api_each_pipeline(fs->api, pipeline_later, &o);
+        return o.later;
+    }
+    const char *id = strchr(j->key, '/') + 1;
+    struct api_trigger_look t;
+    struct api_pipeline_look p;
+    bool trigger = *j->key == 't';
+    if (trigger && api_look_trigger(fs->api, id, &t))
+        return t.updated_ms > j->at_ms;
+    if (!trigger && api_look_pipeline(fs->api, id, &p))
+        return p.updated_ms > j->at_ms;
+    return !new_dir_is(fs, trigger ? RESOURCE_TRIGGER : RESOURCE_PIPELINE, id);
+}
+
 /* Of a resource: what was refused of itself, or of its file, unless it has changed since. */
 const struct reject *reject_of(const struct node *n)
 {
@@ -79,19 +119,24 @@ const struct reject *reject_of(const struct node *n)
     else
         api_look_pipeline(fs->api, id, &p);
     const char *file = kind == RESOURCE_TRIGGER ? t.file : p.file;
-    int64_t updated = kind == RESOURCE_TRIGGER ? t.updated_ms : p.updated_ms;
     _cleanup_(freep) char *key = resource_key(kind, id);
     const struct reject *own = reject_find(fs->mount, key);
     const struct reject *of_file = file ? reject_find(fs->mount, file) : NULL;
-    if (own && own->at_ms < updated)
-        own = NULL;
-    return own ? own : of_file;
+    if (own && !is_outdated(fs, own))
+        return own;
+    return of_file && !is_outdated(fs, of_file) ? of_file : NULL;
+}
+
+void reject_forget(struct fs *fs, const char *path)
+{
+    if (path)
+        reject_drop(fs->mount, path);
 }
 
 void reject_errors(const struct mount *m, struct buf *b)
 {
     for (const struct reject *j = m->rejects; j; j = j->hh.next) {
-        const char *line = j->errors, *end;
+        const char *line = is_outdated(m->fs, j) ? "" : j->errors, *end;
         for (; (end = strchr(line, '\n')); line = end + 1) {
             const char *word = strstr(line, " error: ");
             if (word && word < end) {
@@ -116,6 +161,7 @@ struct verdict {
     char *text;
     size_t len;
     struct ticket *ticket; /* of a commit */
+    bool restores;         /* what was refused stays refused */
     judged_fn *done;
     void *ctx;
 };
@@ -180,6 +226,8 @@ static void rejected(struct verdict *v, const struct put_result *r)
 static void accepted(struct verdict *v, const struct put_result *r)
 {
     struct mount *m = v->fs->mount;
+    if (v->restores)
+        return;
     _cleanup_(freep) char *key = verdict_key(v);
     reject_drop(m, key);
     for (size_t i = 0; r->manifest && i < r->manifest->n_entries; i++) {
@@ -334,11 +382,11 @@ static void commit_done(void *ctx, const struct put_result *r)
     fs_release(fs);
 }
 
-void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
-                     judged_fn *done, void *ctx)
+static void put(struct verdict *v, struct ticket *ticket)
 {
-    struct verdict *v = verdict_new(parent, name, text, len, done, ctx);
     struct reconcile *r = v->fs->api->reconcile;
+    const char *text = v->text;
+    size_t len = v->len;
     v->ticket = ticket ? ticket : ticket_new(v->fs, v->id != NULL);
     v->fs->commits++;
     if (v->id && tree_resource_there(v->fs, v->kind, v->id)) {
@@ -354,4 +402,17 @@ void manifest_commit(struct node *parent, const char *name, const char *text, si
     } else {
         commit_done(v, &(struct put_result){.code = -ESTALE});
     }
+}
+
+void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
+                     judged_fn *done, void *ctx)
+{
+    put(verdict_new(parent, name, text, len, done, ctx), ticket);
+}
+
+void manifest_restore(struct node *parent, const char *name, const struct text *text, judged_fn *done, void *ctx)
+{
+    struct verdict *v = verdict_new(parent, name, text->data, text->len, done, ctx);
+    v->restores = true;
+    put(v, NULL);
 }

@@ -464,7 +464,7 @@ static void restore(struct mfile *mf)
     struct restoring *r = xmalloc(sizeof(*r));
     r->mf = mf;
     mf->writers++;
-    manifest_commit(n->parent, n->name, t->data, t->len, NULL, restored, r);
+    manifest_restore(n->parent, n->name, t, restored, r);
     text_unref(t);
 }
 

@@ -92,6 +92,8 @@ void ticket_end(struct fs *fs, struct ticket *t);
 /* Put it in force; takes the ticket (NULL: it had none yet). */
 void manifest_commit(struct node *parent, const char *name, const char *text, size_t len, struct ticket *ticket,
                      judged_fn *done, void *ctx);
+/* What was there before comes back: it does not make good what was refused in its place. */
+void manifest_restore(struct node *parent, const char *name, const struct text *text, judged_fn *done, void *ctx);
 /* `fn` once the commits that are under way now have ended: now, or later. */
 void manifest_settled(struct fs *fs, void (*fn)(void *ctx), void *ctx);
 /* The same also for what is pending, but for no longer than a reader may be kept waiting. */
@@ -105,6 +107,7 @@ void manifest_discard(struct node *n);
 
 const struct reject *reject_of(const struct node *n);     /* of a resource's folder or what is in it; NULL: none */
 void reject_errors(const struct mount *m, struct buf *b); /* all, as validate prints them */
+void reject_forget(struct fs *fs, const char *path);      /* the file is gone; NULL: none */
 void rejects_free(struct mount *m);
 
 /* ---- resources without their manifest, and folders without a resource ---- */
@@ -112,6 +115,7 @@ void rejects_free(struct mount *m);
 struct node *new_dir_find(struct node *parent, const char *name); /* borrowed; NULL: none */
 struct node *new_dir_add(struct node *parent, const char *name);
 bool new_dir_remove(struct node *parent, const char *name);
+bool new_dir_is(const struct fs *fs, enum resource_kind kind, const char *id);
 bool is_absent(const struct fs *fs, enum resource_kind kind, const char *id);
 void absence_begin(struct fs *fs, enum resource_kind kind, const char *id);
 void absence_end(struct fs *fs, enum resource_kind kind, const char *id);

@@ -214,6 +214,7 @@ static void unlinked(struct real_job *j)
     unname(m->from, m->name);
     if (m->text && !m->folder) {
         _cleanup_(freep) char *path = real_path(m->from, m->name);
+        reject_forget(m->fs, path);
         departed_add(m->fs, path, m->text);
     }
     if (m->folder || !real_manifest_name(m->from, m->name))

@@ -218,7 +218,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
         manifest_truncate(req, n, h, attr->st_size);
         return;
     }
-    if (n->kind == NODE_DIR || n->kind == NODE_FILE || (n->kind == NODE_MANIFEST && !n->mfile)) {
+    if (n->kind == NODE_DIR || n->kind == NODE_FILE ||
+        (n->kind == NODE_MANIFEST && !manifest_stat(n, &(struct stat){}))) {
         real_setattr(req, n, attr, to_set, h);
         return;
     }

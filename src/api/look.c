@@ -349,6 +349,9 @@ static void sick_trigger(void *ctx, struct live_trigger *t)
     trigger_look(t, &v);
     if (v.status == TRIGGER_ERROR)
         buf_printf(h->b, "trigger %s: %s\n", v.spec->id, v.error_message ? v.error_message : "in error");
+    const struct condition *found = condition_find(v.conditions, "PipelineFound");
+    if (v.status == TRIGGER_ACTIVE && found && found->status == CONDITION_FALSE)
+        buf_printf(h->b, "trigger %s: %s\n", v.spec->id, found->message);
 }
 
 static void sick_file(void *ctx, const struct manifest_file_view *v)

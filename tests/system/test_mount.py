@@ -71,6 +71,13 @@ def test_all_views_say_the_same(d: Mounted) -> None:
     assert {line.split(" ")[0] for line in lines} == {c["type"] for c in d.trigger("a")["conditions"]}
 
 
+def test_health_tells_of_a_missing_pipeline(d: Mounted) -> None:
+    d.put("b.yaml", custom("b", pipeline="gone"))
+    assert (d.m / "health").read_text() == 'trigger b: pipeline "gone" not found\n'
+    d.post("/api/v1/triggers/b/pause")
+    assert (d.m / "health").read_text() == "ok\n"
+
+
 def test_links_by_type_pipeline_and_status(d: Mounted) -> None:
     for folder in ("by-type/custom", "by-pipeline/p", "by-status/active"):
         assert os.readlink(d.m / folder / "a") == "../../triggers/a"

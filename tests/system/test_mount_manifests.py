@@ -271,6 +271,49 @@ def test_a_manifest_moved_or_removed_has_a_grace(e: Mounted, file: Path) -> None
     assert not (e.manifests / "b.yaml").exists()
 
 
+def test_an_error_lasts_as_long_as_what_is_wrong(e: Mounted) -> None:
+    """Until the text is replaced, by whatever way, or what it was of is gone."""
+    def errors() -> set[str]:
+        return {line.split(":")[0] for line in (e.m / "errors").read_text().splitlines()}
+
+    e.sh("echo '{' > triggers/b/manifest.yaml")
+    e.sh("echo '{' > manifests/b.yaml")
+    assert len(errors()) == 2 and "rejected" in (e.m / "triggers/b/error").read_text()
+    assert e.http("PUT", "/api/v1/triggers/b", {"name": "other"}).status == 200
+    assert errors() == set() and (e.m / "triggers/b/error").read_text() == ""
+    (e.data / "bad").write_text(bad("b"))
+    done = e.sh(f"cp -p {e.data}/bad /dev/shm/bad.yaml; mv /dev/shm/bad.yaml manifests/b.yaml")  # removes it first, and writes
+    assert "Invalid argument" in done.stderr
+    assert errors() == {str(e.manifests / "b.yaml")} and (e.m / "triggers/b/error").read_text()
+    assert (e.m / "triggers/b/manifest.rejected.yaml").read_text() == bad("b")
+    assert name_of(e, "b") == "other" and "name: other" in (e.m / "manifests/b.yaml").read_text()
+    e.ok("rm manifests/b.yaml")
+    wait_for(lambda: not e.exists("b"), what="gone")
+    assert errors() == set()
+    e.ok("mkdir triggers/n")
+    e.sh("echo '{' > triggers/n/manifest.yaml")
+    assert errors() == {str(e.m / "triggers/n/manifest.rejected.yaml")}
+    e.ok("rmdir triggers/n")
+    assert errors() == set()
+
+
+def test_times_and_modes_of_a_manifest(e: Mounted) -> None:
+    path = e.m / "manifests/b.yaml"
+    generation = e.trigger("b")["generation"]
+    for tool in ("touch -d @1000000000 {}", "touch -c -d @1100000000 {}", "python3 -c 'import os; os.utime(\"{}\", (12e8, 12e8))'"):
+        e.ok(tool.format("manifests/b.yaml"))
+    assert path.stat().st_mtime == (e.manifests / "b.yaml").stat().st_mtime == 12e8
+    with path.open("r+") as file:
+        os.utime(file.fileno(), (1e9, 1e9))
+        assert os.fstat(file.fileno()).st_mtime == path.stat().st_mtime == 1e9
+    assert (e.manifests / "b.yaml").stat().st_mtime == 1e9
+    e.ok("touch -d @1300000000 manifests/b.yaml")  # opens it
+    assert path.stat().st_mtime == 13e8
+    e.ok("chmod 751 manifests/b.yaml; chown 0:0 manifests/b.yaml")
+    assert (e.manifests / "b.yaml").stat().st_mode & 0o777 == 0o751
+    assert e.trigger("b")["generation"] == generation
+
+
 def test_an_invalid_save_by_rename_leaves_what_was(e: Mounted, file: Path) -> None:
     file.rename(file.with_name("b.yaml~"))
     with pytest.raises(OSError) as failure:
