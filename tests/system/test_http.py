@@ -729,7 +729,7 @@ def test_tokens_that_are_the_same(make_daemon: Any) -> None:
     ("{tokens: {name: a}}", "a list of objects"),
     ("{tokens: [a]}", "api.tokens[0]: expected an object"),
     ("{token: a}", "tokens"),
-    ("{max_body_bytes: 1023}", "api.max_body_bytes: expected an integer from 1024 to 16777216"),
+    ("{max_body_bytes: 1023}", "api.max_body_bytes: expected an integer"),
     ("{manifest_dir: /elsewhere}", "api.manifest_dir: expected one of the manifest directories"),
 ])
 def test_settings_of_the_api(make_daemon: Any, api: str, complaint: str) -> None:
