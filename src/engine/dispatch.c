@@ -380,6 +380,9 @@ void event_unload(struct live_event *ev)
 
 /* ---- starting ---- */
 
+/* Of the latest of a cooldown that is over: the slot was not what it waited for. */
+#define AFTER_COOLDOWN "waits for a slot: the cooldown is over"
+
 static void start_pending(struct lane *l, struct live_event *ev, struct live_pipeline *p)
 {
     struct live_trigger *t = l->trigger;
@@ -389,9 +392,10 @@ static void start_pending(struct lane *l, struct live_event *ev, struct live_pip
     lane_remove(ev);
     lane_occupy(l, ev);
     ev->rec.started_ms = engine_wall(e);
+    bool cooled = ev->rec.reason && streq(ev->rec.reason, AFTER_COOLDOWN);
     free(ev->rec.reason);
     ev->rec.reason = xasprintf("waited %.3f s (%s)", (double)(ev->rec.started_ms - ev->rec.occurred_ms) / 1000,
-                               decision_name(ev->rec.decision));
+                               decision_name(cooled ? DECISION_COOLDOWN : ev->rec.decision));
     ev->rec.decision = DECISION_FIRED;
     ev->rec.status = EVENT_EXECUTING;
     t->last_fire_ms = engine_now(e);
@@ -521,7 +525,7 @@ static void latest_goes(struct live_trigger *t)
     t->n_pending--;
     /* From here on it waits for a slot, and later ones do not supersede it; a restart must know that too. */
     free(ev->rec.reason);
-    ev->rec.reason = xstrdup("waits for a slot: the cooldown is over");
+    ev->rec.reason = xstrdup(AFTER_COOLDOWN);
     ev->rec.decision = DECISION_CONCURRENCY;
     struct batch *b = batch_new(t->engine, STORE_LAZY | STORE_KEEP, NULL, NULL);
     batch_event_update(b, ev, false);

@@ -1,6 +1,7 @@
 """Gates: every event × trigger ends in exactly one decision, with a reason."""
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -131,6 +132,7 @@ def test_cooldown_latest(daemon: Daemon) -> None:
     daemon.wait_event(ids[3], "completed")
     daemon.settle()
     assert gate.keys("start") == ["0", "3"]
+    assert re.fullmatch(r"waited \d\.\d{3} s \(cooldown\)", daemon.event(ids[3])["reason"])
     for id in ids[1:3]:
         event = daemon.event(id)
         assert event["status"] == "skipped" and event["decision"] in ("cooldown", "debounced", "replaced")
