@@ -64,7 +64,7 @@ static const struct field rows[] = {
     {.name = "user",
      .type = &field_string,
      FIELD(struct exec_config, user, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 256,
-           .doc = "The user (name or number) to run as; triggerd itself must be root for that",
+           .doc = "The user (name or number) to run as, whose home is HOME then; triggerd itself must be root for that",
            .example = "\"nobody\"")},
     {.name = "limits",
      .type = &field_object,
@@ -295,5 +295,6 @@ int exec_user(const char *user, struct spawn_request *r, struct error *err)
     r->change_user = true;
     r->uid = pw.pw_uid;
     r->gid = pw.pw_gid;
+    spawn_request_env(r, "HOME", pw.pw_dir && *pw.pw_dir ? pw.pw_dir : "/");
     return 0;
 }

@@ -51,7 +51,7 @@ void exec_program_free(void *program);
 void exec_each_path(const void *program, void (*fn)(void *ctx, const char *path), void *ctx);
 void exec_each_reference(const void *program, void (*fn)(void *ctx, const char *text), void *ctx);
 
-/* Whom a step runs as: uid, gid and supplementary groups of a name or a number, into the request. */
+/* Whom a step runs as: uid, gid, supplementary groups and HOME of a name or a number, into the request. */
 int exec_user(const char *user, struct spawn_request *r, struct error *err);
 
 #endif

@@ -12,6 +12,8 @@
 int process_fill(const struct exec_config *c, const struct exec_program *p, const cJSON *context,
                  const struct template_secrets *with, struct spawn_request *r, struct error *err)
 {
+    if (c->user && exec_user(c->user, r, err) < 0) /* before `env`, which may say otherwise of HOME */
+        return err->code;
     for (size_t i = 0; i < p->n_env; i++) {
         char *text = NULL;
         if (template_expand_text_with(p->env[i].value, context, with, &text, err) < 0)
@@ -28,8 +30,6 @@ int process_fill(const struct exec_config *c, const struct exec_program *p, cons
     }
     if (p->cwd && template_expand_text_with(p->cwd, context, with, &r->cwd, err) < 0)
         return error_wrap(err, "cwd");
-    if (c->user && exec_user(c->user, r, err) < 0)
-        return err->code;
     r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
                                       (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
     return 0;

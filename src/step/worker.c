@@ -30,7 +30,7 @@ static const struct field rows[] = {
     {.name = "user",
      .type = &field_string,
      FIELD(struct worker_config, exec.user, char *, .flags = FIELD_NULL_OK | FIELD_NOT_EMPTY, .max = 256,
-           .doc = "The user (name or number) to run as; triggerd itself must be root for that",
+           .doc = "The user (name or number) to run as, whose home is HOME then; triggerd itself must be root for that",
            .example = "\"nobody\"")},
     {.name = "limits",
      .type = &field_object,

@@ -56,12 +56,15 @@ def test_a_step_runs_as_a_user(daemon: Daemon) -> None:
     user = pwd.getpwnam("nobody")
     groups = " ".join(str(g) for g in os.getgrouplist(user.pw_name, user.pw_gid))
     for name in ("nobody", str(user.pw_uid)):
-        done = run(daemon, script('echo "$(id -u) $(id -ru) $(id -g)"; id -G; grep -E "^(CapEff|CapPrm|NoNew)" /proc/self/status',
-                                  user=name, cwd="/"), outputs={})
+        done = run(daemon, script('echo "$(id -u) $(id -ru) $(id -g)"; id -G; grep -E "^(CapEff|CapPrm|NoNew)" /proc/self/status; '
+                                  'echo "$HOME"', user=name, cwd="/"), outputs={})
         lines = printed(daemon, done).decode().splitlines()
         assert lines[0] == f"{user.pw_uid} {user.pw_uid} {user.pw_gid}"
         assert sorted(lines[1].split()) == sorted(groups.split())
         assert {x.split()[1] for x in lines[2:4]} == {"0" * 16} and lines[4].split()[1] == "1"
+        assert lines[5] == user.pw_dir
+    own = run(daemon, script('echo "$HOME"', user="nobody", cwd="/", env={"HOME": "/own"}), outputs={})
+    assert printed(daemon, own) == b"/own\n"
 
 
 @ROOT_ONLY
