@@ -133,7 +133,8 @@ class FaultyHttp(HttpServer):
         self.session = self.announce = ""  # the one that is known
         self.n_sessions = 0
         self.mute = self.heard = False  # this session answers a GET with 405; has answered one
-        self.calls = 0     # in this session
+        self.dropped = False  # by a reset, and not sent again yet
+        self.calls = 0  # in this session
         self.begun = 0.0
         self.resumable: dict[str, list[bytes]] = {}  # by the last event's id
         self.spoken, self.ends = Deck(self.rng, list(SPOKEN)), Deck(self.rng, STREAM_ENDS)
@@ -228,7 +229,7 @@ class FaultyHttp(HttpServer):
         with self.lock:
             self.calls += 1
             # Such a session has no other way to be over; others are in the middle of their events.
-            if self.left() and time.monotonic() - self.begun > 0.6 and self.calls > 20 and self.one_in(5 if self.mute else 60):
+            if self.left() and not self.dropped and time.monotonic() - self.begun > 0.6 and self.calls > 20 and self.one_in(5 if self.mute else 60):
                 self.forget("a call's 404")
             if not self.session:
                 h.reply(404)
@@ -357,7 +358,7 @@ class FaultyHttp(HttpServer):
                 kind = self.count(f"GET: {self.no_stream.draw()}")[5:]
                 if kind == "of another type" and not self.heard:
                     self.mute = True  # as good as a 405
-            elif known and self.left() and self.one_in(40 if time.monotonic() - self.begun > 0.6 else 10):
+            elif known and self.left() and not self.dropped and self.one_in(40 if time.monotonic() - self.begun > 0.6 else 10):
                 self.forget("a GET's 404")
                 known = False
         if not known:
@@ -390,6 +391,10 @@ class FaultyHttp(HttpServer):
                    Connection="close")
         if self.one_in(4):
             self._write(h, b"\xef\xbb\xbf")
+        # A reset drops what is on its way: that is asked for again, by who has had an id, before the session is over.
+        resumable = "Last-Event-ID" in h.headers
+        with self.lock:
+            self.events, self.dropped = at, False  # what the other has
         while self.open:
             with self.lock:
                 if self.session != mine:
@@ -397,7 +402,8 @@ class FaultyHttp(HttpServer):
                 more = self.on_streams > 0 and not self.calm
                 if more and self.one_in(12):
                     self.on_streams -= 1
-                    self._end(h, at, self.count(f"stream: {self.ends.draw()}")[8:])
+                    kind = self.ends.draw()
+                    self._end(h, at, self.count(f"stream: {kind}")[8:] if kind != "reset" or resumable else "closed")
                     return
                 if more and self.one_in(40) and at == self.events:
                     self._flood(h, at, 200)
@@ -434,6 +440,7 @@ class FaultyHttp(HttpServer):
         elif kind == "cut in a chunk":
             h.wfile.write(b"%x\r\n%s" % (len(event), part) if h.chunked else part)
         elif kind == "reset":
+            self.dropped = True
             self._reset(h)
         elif h.chunked:
             h.wfile.write(b"0\r\n\r\n")
