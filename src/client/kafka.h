@@ -26,6 +26,8 @@
     X(rd_kafka_conf_set_events)                                                                                        \
     X(rd_kafka_consumer_close_queue)                                                                                   \
     X(rd_kafka_consumer_closed)                                                                                        \
+    X(rd_kafka_consumer_group_metadata)                                                                                \
+    X(rd_kafka_consumer_group_metadata_destroy)                                                                        \
     X(rd_kafka_destroy_flags)                                                                                          \
     X(rd_kafka_err2str)                                                                                                \
     X(rd_kafka_error_code)                                                                                             \

@@ -12,7 +12,8 @@
 
 #define TEXT(x) TEXT_OF(x)
 #define TEXT_OF(x) #x
-#define STATISTICS_MS "1000"
+/* How long it takes at most until it is seen twice that a connection is not there, or once that it is. */
+#define STATISTICS_MS "500"
 
 struct pair {
     const char *name, *value;

@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #define TICK_MS 1000
+#define URGE_MS 100
 #define LEAVE_MS 5000  /* at most, for leaving the group */
 #define REVOKE_MS 5000 /* what is in hand may take so long to be settled before a partition goes to another */
 #define JOIN_MS 20000  /* without a word of the group, it is told */
@@ -76,7 +77,7 @@ static void stats_partitions(struct broker *b, const cJSON *stats)
         b->known_partitions = n;
 }
 
-/* Once a second: librdkafka tells when a connection fails, but not when it is back. */
+/* Every half a second: librdkafka tells when a connection fails, but not when it is back. */
 static void stats_event(struct broker *b, rd_kafka_event_t *ev)
 {
     const char *text = b->lib.rd_kafka_event_stats(ev);
@@ -480,6 +481,20 @@ static bool watch_progress(struct broker *b)
     return false;
 }
 
+/* librdkafka's own thread takes its next step into the group, as soon as a broker or the group's coordinator is there, when
+ * it is asked something, or else once a second. */
+static void urge(struct timer *timer, void *ctx)
+{
+    struct broker *b = ctx;
+    (void)timer;
+    if (b->phase != PHASE_OPEN || (b->joined && b->up))
+        return;
+    rd_kafka_consumer_group_metadata_t *any = b->lib.rd_kafka_consumer_group_metadata(b->rk);
+    if (any)
+        b->lib.rd_kafka_consumer_group_metadata_destroy(any);
+    loop_timer_start(b->env.loop, &b->urge, URGE_MS);
+}
+
 static void tick(struct timer *timer, void *ctx)
 {
     struct broker *b = ctx;
@@ -492,6 +507,8 @@ static void tick(struct timer *timer, void *ctx)
         return;
     kafka_kick(b); /* also where nothing came: who does not poll is put out of the group */
     loop_timer_start(b->env.loop, &b->tick, TICK_MS);
+    if (!timer_active(&b->urge))
+        urge(&b->urge, b);
 }
 
 static void commit_due(struct timer *timer, void *ctx)
@@ -569,6 +586,7 @@ static void opened(void *ctx, const struct kafka_lib *lib, rd_kafka_t *rk, const
     kafka_wake_add(&b->wake, lib, b->messages);
     subscribe(b);
     loop_timer_start(b->env.loop, &b->tick, TICK_MS);
+    loop_timer_start(b->env.loop, &b->urge, URGE_MS);
     kafka_kick(b);
 }
 
@@ -613,6 +631,7 @@ static void left(struct broker *b)
     struct partition *p, *next;
     b->phase = PHASE_ENDING;
     loop_timer_stop(b->env.loop, &b->tick);
+    loop_timer_stop(b->env.loop, &b->urge);
     loop_timer_stop(b->env.loop, &b->bound);
     loop_timer_stop(b->env.loop, &b->commit_at);
     loop_task_cancel(b->env.loop, &b->task);
@@ -673,6 +692,7 @@ static int kafka_create(struct queue_consumer *host, const struct queue_env *env
     loop_group_init(&b->group, env->loop);
     loop_task_init(&b->task, serve, b);
     timer_init(&b->tick, tick, b);
+    timer_init(&b->urge, urge, b);
     timer_init(&b->again, open_again, b);
     timer_init(&b->bound, leave_late, b);
     timer_init(&b->commit_at, commit_due, b);

@@ -100,6 +100,7 @@ struct broker {
     struct loop_async probed;
     struct loop_task task;  /* serves the queues */
     struct timer tick;      /* once a second while it is open */
+    struct timer urge;      /* often, while it is open and not in its group */
     struct timer again;     /* to open it anew */
     struct timer bound;     /* of leaving */
     struct timer commit_at; /* not before */
