@@ -164,7 +164,8 @@ void api_get_pipeline(struct api *a, const char *id, struct api_call call);
 void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent,
                       struct api_call call);
 /* The end of a run reported from outside: {run_id, status, outputs, error}. */
-void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, struct api_call call);
+void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, const char *traceparent,
+                   struct api_call call);
 void api_list_runs(struct api *a, const struct api_list *f, struct api_call call);
 void api_get_run(struct api *a, const char *id, struct api_call call);
 void api_cancel_run(struct api *a, const char *id, struct api_call call);

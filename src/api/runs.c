@@ -323,7 +323,8 @@ static bool report_ok(const cJSON *report, struct issues *issues)
     return issues->errors == 0;
 }
 
-void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, struct api_call call)
+void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, const char *traceparent,
+                   struct api_call call)
 {
     struct issues issues = ISSUES_INIT;
     if (!report_ok(report, &issues)) {
@@ -341,8 +342,11 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
                           cJSON_IsObject(outputs) ? cJSON_Duplicate(outputs, true) : cJSON_CreateObject());
     const char *error = value_get_string(report, "error");
     cJSON_AddItemToObject(data, "error", value_string(error));
-    struct occurrence o = {
-        .event_type = "pipeline_completed", .data = data, .identity = run_id, .identity_alone = true};
+    struct occurrence o = {.event_type = "pipeline_completed",
+                           .data = data,
+                           .identity = run_id,
+                           .identity_alone = true,
+                           .traceparent = traceparent};
     engine_publish(a->engine, "pipeline_completed", pipeline_id, &o, api_taken, api_taking_new(a, false, call));
     cJSON_Delete(data);
     issues_fini(&issues);

@@ -237,11 +237,29 @@ char *trace_new(struct engine *e)
     return out;
 }
 
+/* 00-TRACE-PARENT-FLAGS in lower-case hex, no id all zeros; later versions begin in the same way, and may go on. */
+char *trace_take(const char *given)
+{
+    static const char shape[] = "..-................................-................-..", hex[] = "0123456789abcdef";
+    size_t n = given ? strlen(given) : 0;
+    if (n < strlen(shape) || strncmp(given, "ff", 2) == 0)
+        return NULL;
+    for (size_t i = 0; shape[i]; i++)
+        if (shape[i] == '-' ? given[i] != '-' : !strchr(hex, given[i]))
+            return NULL;
+    if (strspn(given + 3, "0") >= 32 || strspn(given + 36, "0") >= 16)
+        return NULL;
+    if (n > strlen(shape) && (strncmp(given, "00", 2) == 0 || given[strlen(shape)] != '-'))
+        return NULL;
+    return xasprintf("00%.*s", (int)strlen(shape) - 2, given + 2);
+}
+
 /* Nobody sees the trace of an event that is held back. */
 static char *traceparent_for(struct engine *e, const char *given, enum outcome outcome)
 {
-    if (given)
-        return xstrdup(given);
+    char *taken = trace_take(given);
+    if (taken)
+        return taken;
     return outcome == OUTCOME_RUN || outcome == OUTCOME_WAIT ? trace_new(e) : NULL;
 }
 

@@ -465,6 +465,8 @@ void filtered_tell(const struct live_trigger *t, const struct occurrence *o, con
 /* ---- gate.c ---- */
 /* W3C trace context for what came without; free() it. */
 char *trace_new(struct engine *e);
+/* That of `given` as version 00; NULL: it has none that W3C would know, and is ignored, as the standard asks. */
+char *trace_take(const char *given);
 
 enum outcome {
     OUTCOME_SKIP, /* held back for good */

@@ -248,7 +248,8 @@ int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs
     id_next(&e->ids, "run_", run_id);
     struct live_run *run = run_create(e, p, NULL, run_id);
     run->row.inputs = value_print(inputs);
-    run->row.traceparent = traceparent ? xstrdup(traceparent) : trace_new(e);
+    char *taken = trace_take(traceparent);
+    run->row.traceparent = taken ? taken : trace_new(e);
     cJSON_Delete(inputs);
     run->started = done;
     run->started_ctx = ctx;

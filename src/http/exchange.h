@@ -36,7 +36,7 @@ void answer_issues(struct exchange *x, const char *what, struct issues *issues);
 const char *idempotency_key_of(struct exchange *x, struct issues *issues);
 /* A problem with one header of its own; ends the exchange. */
 void refuse_with(struct exchange *x, int status, const char *detail, const char *header, const char *value);
-/* The trace that came with it, NULL: none, or none that W3C would know. */
+/* The trace that came with it, whatever it is; NULL: none. */
 const char *traceparent_of(struct exchange *x);
 bool is_json_type(const char *content_type); /* NULL: yes */
 

@@ -891,6 +891,33 @@ def test_trace_context(daemon: Daemon) -> None:
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", made) and trace not in made
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("given,taken", [
+    (f"00-{TRACE}-01", True), (f"cc-{TRACE}-00-and-more", True), (f"cc-{TRACE}-00", True), (f"ff-{TRACE}-01", False),
+    (f"00-{TRACE}-01-more", False), (f"cc-{TRACE}-01more", False), (f"00-{TRACE.upper()}-01", False),
+    (f"00-{'0' * 32}-00f067aa0ba902b7-01", False), (f"00-{TRACE[:33]}{'0' * 16}-01", False), (f"00-{TRACE}", False),
+    (f"00_{TRACE}-01", False), ("", False), (f"00-{TRACE}-01\r\nX-Evil: 1", False),
+])
+def test_what_is_a_trace(daemon: Daemon, given: str, taken: bool) -> None:
+    """Whatever way it comes in; what is none is as if it were not there."""
+    daemon.put("m.yaml", pipeline("p", script('echo "\\"$TRACEPARENT\\""')), custom("t", max_concurrent=9),
+               {"name": "a", "id": "a", "pipeline_id": "p", "trigger_type": "pipeline_completed", "max_concurrent": 9,
+                "config": {"source_pipeline_id": "else"}})
+    event = {"specversion": "1.0", "type": "t", "source": "/", "id": "1", "traceparent": given}
+    answers = [daemon.http("POST", "/api/v1/cloudevents", event, {"Content-Type": "application/cloudevents+json"})]
+    if "\n" not in given:
+        headers = {"traceparent": given}
+        answers += [daemon.http("POST", f"{T}/emit", {"endpoint": "t"}, headers), daemon.http("POST", f"{T}/t/test", {}, headers),
+                    daemon.http("POST", "/api/v1/pipelines/else/completed", {"run_id": "1", "status": "success"}, headers)]
+    made = [e for a in answers for e in a.ok().get("events", [a.json()])]
+    assert len(made) == len(answers)
+    for e in made:
+        shown = daemon.run_of(e)["outputs"]["out"]
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", shown) and (shown[3:52] == TRACE) == taken
+
+
 def test_a_slow_reader_stops_nobody(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t", max_concurrent=10))
     with socket.socket(socket.AF_UNIX) as s:
