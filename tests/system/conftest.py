@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,15 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 def make_mounted(make_daemon: Callable[..., Daemon]) -> Callable[..., Mounted]:
     """The same with a mount."""
     return lambda name="d", **options: make_daemon(name, type=Mounted, **options)
+
+
+@pytest.fixture
+def near() -> Iterator[Path]:
+    """A folder that other users can reach. Not so pytest's own: whoever starts a pytest closes them all to others. A test
+    asks for it before what makes its daemons."""
+    with tempfile.TemporaryDirectory(prefix="near-", dir="/var/tmp") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_with_a_wedged_store_a_read_ends(d: Mounted) -> None:
 
 def test_with_a_wedged_store_a_write_ends(d: Mounted) -> None:
     """Nobody waits for ever, nor for the others; who is killed is gone at once. What was asked for is done later."""
-    d.write("b.yaml", custom("b", endpoint="b"))
+    d.put("b.yaml", custom("b", endpoint="b"))
     d.ok("echo '{}' > emit/orders")
     d.settle("a")
 
@@ -399,20 +399,13 @@ def test_no_step_is_started_in_the_mount(d: Mounted) -> None:
     wait_for(lambda: d.run(run["id"])["status"] == "completed", what="beside the mount it runs")
 
 
-def let_near(d: Mounted) -> None:
-    """Other users may reach its folder."""
-    for folder in (d.root, *d.root.parents):
-        folder.chmod(folder.stat().st_mode | 0o011) if folder != Path("/") else None
-
-
 def give(d: Mounted, to: str) -> None:
     """All of it is that user's."""
     subprocess.run(["chown", "-R", to, d.root, d.socket.parent], check=True)
-    let_near(d)
 
 
-def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted]) -> None:
-    d = make_mounted()
+def test_owner_group_modes_and_other_users(near: Path, make_mounted: Callable[..., Mounted]) -> None:
+    d = make_mounted(str(near / "d"))
     d.args = ["--config", str(d.root / "triggerd.yaml")]
     (d.root / "triggerd.yaml").write_text(
         f'mount: {{dir: {d.m}, allow_other: true, uid: 65534, gid: 12, umask: "0027"}}\n')
@@ -421,7 +414,6 @@ def test_owner_group_modes_and_other_users(make_mounted: Callable[..., Mounted])
     st = (d.m / "triggers/a/ctl").stat()
     assert (st.st_uid, st.st_gid, st.st_mode & 0o7777) == (65534, 12, 0o640)
     assert (d.m / "triggers").stat().st_mode & 0o7777 == 0o750
-    let_near(d)
 
     def as_user(uid: int, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "sh", "-c", command],
@@ -438,9 +430,9 @@ other_user = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("fusermoun
 
 
 @other_user
-def test_an_ordinary_user_mounts_by_fusermount3(make_mounted: Callable[..., Mounted]) -> None:
+def test_an_ordinary_user_mounts_by_fusermount3(near: Path, make_mounted: Callable[..., Mounted]) -> None:
     """Mounted at the start, replaced where it is dead, made again where it was taken away, unmounted at the end."""
-    d = make_mounted(user="nobody")
+    d = make_mounted(str(near / "d"), user="nobody")
     d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
     give(d, "nobody:nogroup")
 
@@ -476,11 +468,11 @@ def test_an_ordinary_user_mounts_by_fusermount3(make_mounted: Callable[..., Moun
 
 
 @other_user
-def test_others_are_let_in_where_the_system_allows_it(make_mounted: Callable[..., Mounted]) -> None:
+def test_others_are_let_in_where_the_system_allows_it(near: Path, make_mounted: Callable[..., Mounted]) -> None:
     """An ordinary user's mount with allow_other: refused without user_allow_other in /etc/fuse.conf, and told."""
     if re.search(r"^user_allow_other", Path("/etc/fuse.conf").read_text(), re.M):
         pytest.skip("/etc/fuse.conf allows it")
-    d = make_mounted(user="nobody")
+    d = make_mounted(str(near / "d"), user="nobody")
     d.write("a.yaml", custom("a", endpoint="orders"), ECHO)
     d.args = ["--config", str(d.root / "triggerd.yaml")]
     (d.root / "triggerd.yaml").write_text(f"mount: {{dir: {d.m}, allow_other: true}}\n")
