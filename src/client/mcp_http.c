@@ -34,6 +34,7 @@
 #define GATHERED_MAX ((size_t)256 * 1024)
 #define RETRY_DEFAULT_MS 1000
 #define RETRY_MAX_MS 60000
+#define RETRY_VAIN_MS 100 /* at least, after a stream that brought nothing */
 #define DEAF_MIN_MS 500
 #define DEAF_MAX_MS 8000
 #define DELETE_MS 2000
@@ -53,8 +54,9 @@ struct exchange {
     struct http_transfer *transfer;
     long status;
     bool is_sse, is_json, headed, ended, working, too_large;
-    bool waits; /* for the first notification to be taken */
-    char *text; /* until the server has taken it; NULL: a GET, or it has */
+    bool brought; /* this stream did: a message */
+    bool waits;   /* for the first notification to be taken */
+    char *text;   /* until the server has taken it; NULL: a GET, or it has */
     size_t len;
     struct http_answer answer; /* of `ended`: its error */
     struct buf in;             /* came, and was not looked at */
@@ -210,7 +212,7 @@ static void again(struct exchange *x, int64_t wait_ms)
 {
     sse_end(&x->sse);
     buf_fini(&x->in);
-    x->headed = x->ended = x->is_sse = x->is_json = false;
+    x->headed = x->ended = x->is_sse = x->is_json = x->brought = false;
     x->status = 0;
     loop_timer_start(x->link->loop, &x->again, MIN(wait_ms, RETRY_MAX_MS));
 }
@@ -236,8 +238,9 @@ static void on_again(struct timer *timer, void *ctx)
 /* As the server said, and else with some chance in it. */
 static int64_t retry_of(const struct exchange *x)
 {
-    return x->sse.any_retry ? x->sse.retry_ms
-                            : (int64_t)(RETRY_DEFAULT_MS * (0.8 + 0.4 * random_unit(x->link->random)));
+    int64_t ms =
+        x->sse.any_retry ? x->sse.retry_ms : (int64_t)(RETRY_DEFAULT_MS * (0.8 + 0.4 * random_unit(x->link->random)));
+    return x->brought ? ms : MAX(ms, RETRY_VAIN_MS);
 }
 
 static bool succeeded(const struct exchange *x)
@@ -364,6 +367,7 @@ static void on_event(void *ctx, const char *event, const char *data, size_t len)
     struct exchange *x = ctx;
     static const char text[] = "a message of more than 16 MiB is left out";
     x->resumes = 0;
+    x->brought = true;
     if (!data)
         x->link->events.log(x->link->ctx, text, strlen(text));
     else if (streq(event, "message"))

@@ -211,6 +211,22 @@ def test_a_server_that_does_not_take_initialized(daemon: Daemon, peer: HttpServe
     connected(daemon)
 
 
+def test_a_stream_that_brings_nothing_is_not_asked_for_at_once(daemon: Daemon, peer: HttpServer,
+                                                               put: Callable[..., None]) -> None:
+    """Whatever the server says."""
+    asked: list[float] = []
+
+    def listen(h: Handler) -> None:
+        asked.append(time.monotonic())
+        h.stream()
+        h.wfile.write(b"retry: 0\n\n")
+
+    peer.listen = listen
+    put(listener())
+    wait_for(lambda: len(asked) >= 6)
+    assert asked[5] - asked[0] >= 0.4
+
+
 def test_an_empty_id_is_none(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
     def listen(h: Handler) -> None:
         if len(peer.gets) > 1:
@@ -350,7 +366,8 @@ def test_a_message_may_have_16_mib(daemon: Daemon, peer: HttpServer, put: Callab
         h.stream()
         h.wfile.write(b"data: " + message.encode() + b"\n\n")
 
-    call = pipeline("t", {"id": "s", "mcp": {"server": "database", "tool": "echo", "arguments": {"more": "{{ $.inputs.n }}"}}}, outputs={})
+    step = {"id": "s", "mcp": {"server": "database", "tool": "echo", "arguments": {"more": "{{ $.inputs.n }}"}}}
+    call = pipeline("t", step, outputs={})
     peer.answer = answer
     put(call)
     assert finished(daemon, run(daemon, "t", n=0))["status"] == "completed"
