@@ -379,7 +379,8 @@ static int read_tokens(struct daemon *d, struct error *err)
                                 .access = access,
                                 .on_loopback = !d->config.listen || access_loopback(d->config.listen),
                                 .secrets_dirs = &d->secrets_dirs,
-                                .loop = &d->loop};
+                                .loop = &d->loop,
+                                .openapi = d->routes.openapi};
     return 0;
 }
 

@@ -20,9 +20,9 @@ static void unlink_defs(struct file *f)
     f->n_defs = 0;
 }
 
-static bool leads_nowhere(const struct file *f)
+static bool cannot_be_read(const struct file *f)
 {
-    return f->present && f->is_link && !f->text;
+    return f->present && !f->text;
 }
 
 static void broken_remove(struct reconcile *r, const struct file *f)
@@ -50,7 +50,7 @@ void file_attend(struct reconcile *r, struct file *f)
 void file_forget_manifest(struct reconcile *r, struct file *f)
 {
     struct resource *res;
-    if (leads_nowhere(f))
+    if (cannot_be_read(f))
         broken_remove(r, f);
     DL_FOREACH2(f->owned, res, onext)
     {
@@ -143,7 +143,7 @@ static void file_take(struct reconcile *r, struct file *f, struct read_job *job)
         f->order = ++r->orders;
     free(f->renamed_to);
     f->renamed_to = NULL;
-    if (leads_nowhere(f)) {
+    if (cannot_be_read(f)) {
         r->broken = xreallocarray(r->broken, r->n_broken + 1, sizeof(struct file *));
         r->broken[r->n_broken++] = f;
     }

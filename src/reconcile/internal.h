@@ -259,7 +259,7 @@ struct reconcile {
     struct resource *missing, *touched;
     struct file **attended; /* looked at in this pass, so that it does not walk over all */
     size_t n_attended, attended_cap;
-    struct file **broken; /* links that lead nowhere */
+    struct file **broken; /* links that lead nowhere, and what else could not be read */
     size_t n_broken;
     struct folder *folders; /* directories that came or went since the last pass */
     unsigned passes;

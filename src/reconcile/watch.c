@@ -159,8 +159,9 @@ static bool is_ready(const struct reconcile *r, const struct file *f, int64_t no
            (!f->writing || f->created || now >= f->dirty_ms + r->delays.writer_ms);
 }
 
-/* What a link leads to may lie where nobody watches: one that led nowhere is tried again with every pass. */
-static void broken_links_again(struct reconcile *r)
+/* What a link leads to may lie where nobody watches, and a directory whose mode changed says nothing of what is in it:
+ * what could not be read is tried again with every pass. */
+static void broken_again(struct reconcile *r)
 {
     for (size_t i = 0; i < r->n_broken; i++)
         if (r->broken[i]->dir)
@@ -226,7 +227,7 @@ static void pass_start(struct reconcile *r)
     struct pass *p = xcalloc(1, sizeof(*p));
     int64_t now = reconcile_now(r);
     r->passes++;
-    broken_links_again(r);
+    broken_again(r);
     folders_again(r);
     size_t cap = 0;
     struct file *f;

@@ -4,7 +4,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -296,6 +298,29 @@ def test_a_link_without_target_is_read_when_it_has_one(daemon: Daemon) -> None:
     write_atomic(daemon.data / "target.yaml", GOOD)
     daemon.write("p.yaml", ECHO)  # the target lies elsewhere: seen when the directory changes
     wait_for(lambda: daemon.exists("good"))
+
+
+def test_a_folder_that_may_not_be_entered_for_a_while() -> None:
+    home = Path(tempfile.mkdtemp(prefix="trg"))  # root may enter everywhere; nobody may not enter pytest's directories
+    daemon = Daemon(home, user="nobody" if os.geteuid() == 0 else None)
+    folder = daemon.manifests / "sub"
+    folder.mkdir()
+    (folder / "good.yaml").write_text(GOOD)
+    for directory in (home, daemon.manifests, folder, daemon._short):
+        directory.chmod(0o777)
+    try:
+        daemon.start()
+        folder.chmod(0)
+        daemon.signal(signal.SIGHUP)
+        assert "Permission denied" in errors(daemon)[0]
+        assert daemon.exists("good")
+        folder.chmod(0o777)
+        wait_for(lambda: not daemon.errors(), what="read again")
+        assert daemon.exists("good")
+    finally:
+        folder.chmod(0o777)
+        daemon.close()
+        shutil.rmtree(home)
 
 
 def test_a_symlink_swap(daemon: Daemon) -> None:

@@ -360,6 +360,7 @@ def test_reload(make_daemon: Any) -> None:
     d.args += config_file(d, "retention: {events: 1000}\n")
     d.start()
     d.put("m.yaml", ECHO, custom("t"))
+    assert d.get("/openapi.json")["openapi"]
     d.signal(signal.SIGHUP)
     (d.root / "triggerd.yaml").write_text("retention: {events: many}\n")
     d.signal(signal.SIGHUP)
