@@ -23,7 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -241,21 +240,21 @@ static void add_limit(const struct exec *x, struct buf *text, const char *tail)
     const struct exec_limits *l = &x->config->limits;
     const struct {
         const char *name;
-        int64_t value;
+        double value;
         bool met;
     } rows[] = {
         {"cpu_seconds", l->cpu_seconds,
          x->overtime || x->status.signal == SIGXCPU || (x->status.signal == SIGKILL && !x->facts.out_of_memory)},
-        {"open_files", l->open_files, strstr(tail, "oo many open files") != NULL},
-        {"processes", l->processes,
+        {"open_files", (double)l->open_files, strstr(tail, "oo many open files") != NULL},
+        {"processes", (double)l->processes,
          x->facts.no_processes || strstr(tail, "esource temporarily unavailable") || strstr(tail, "annot fork")},
-        {"memory_bytes", l->memory_bytes,
+        {"memory_bytes", (double)l->memory_bytes,
          x->facts.out_of_memory || strstr(tail, "emoryError") || strstr(tail, "annot allocate memory") ||
              strcasestr(tail, "out of memory")},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].value > 0 && rows[i].met && !x->cancelled)
-            buf_printf(text, " (limits.%s is %" PRId64 ")", rows[i].name, rows[i].value);
+            buf_printf(text, " (limits.%s is %.16g)", rows[i].name, rows[i].value);
 }
 
 /* How it ended, and the last lines of standard error. */
@@ -410,7 +409,7 @@ static void watch_cpu(struct exec *x)
     long processors = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
     struct cgroup_facts now;
     cgroup_look(x->cgroup, &now);
-    int64_t left_us = x->config->limits.cpu_seconds * 1000000 - now.cpu_us;
+    int64_t left_us = (int64_t)(x->config->limits.cpu_seconds * 1e6) - now.cpu_us;
     if (left_us > 0) {
         loop_timer_start(x->group.loop, &x->cpu_timer, MAX(left_us / 1000 / processors, (int64_t)CPU_LOOK_MIN_MS));
         return;

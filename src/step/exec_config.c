@@ -15,12 +15,11 @@ static const struct field limit_rows[] = {
                   "else the address space of each process",
            .example = "1073741824")},
     {.name = "cpu_seconds",
-     .type = &field_int,
-     FIELD(
-         struct exec_limits, cpu_seconds, int64_t, .min = 1, .max = 31536000,
-         .doc =
-             "CPU time of each process, and of all together where triggerd has control groups, after which it is ended",
-         .example = "60")},
+     .type = &field_seconds,
+     FIELD(struct exec_limits, cpu_seconds, double, .min = 0, .max = 31536000, .flags = FIELD_MIN_OPEN,
+           .doc = "CPU time of each process, in whole seconds (what is given is rounded up), and of all together where "
+                  "triggerd has control groups, after which it is ended",
+           .example = "60")},
     {.name = "processes",
      .type = &field_int,
      FIELD(struct exec_limits, processes, int64_t, .min = 1, .max = 4194304,

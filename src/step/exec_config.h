@@ -7,7 +7,8 @@
 #include "spawn/spawn.h"
 
 struct exec_limits {
-    int64_t memory_bytes, cpu_seconds, processes, open_files; /* 0: none of its own */
+    int64_t memory_bytes, processes, open_files; /* 0: none of its own */
+    double cpu_seconds;                          /* likewise */
 };
 
 enum exec_sandbox { EXEC_SANDBOX_NONE, EXEC_SANDBOX_STRICT };

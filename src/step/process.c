@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 
 #define ERROR_TAIL_MAX 400
 
@@ -30,7 +31,7 @@ int process_fill(const struct exec_config *c, const struct exec_program *p, cons
     }
     if (p->cwd && template_expand_text_with(p->cwd, context, with, &r->cwd, err) < 0)
         return error_wrap(err, "cwd");
-    r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)c->limits.cpu_seconds,
+    r->limits = (struct spawn_limits){(uint64_t)c->limits.memory_bytes, (uint64_t)ceil(c->limits.cpu_seconds),
                                       (uint64_t)c->limits.processes, (uint64_t)c->limits.open_files};
     return 0;
 }

@@ -116,8 +116,9 @@ def test_only_root_may_run_a_step_as_another(near: Path, make_daemon: Any) -> No
     ({"open_files": 16}, "exec python3 -c 'import os; [os.dup(1) for _ in range(32)]'", ["open_files", "16"]),
     ({"memory_bytes": 256 << 20}, "exec python3 -c 'bytearray(1 << 30)'", ["memory_bytes", str(256 << 20)]),
     ({"cpu_seconds": 1}, "exec python3 -c 'while True: pass'", ["SIGXCPU", "cpu_seconds", "1"]),
+    ({"cpu_seconds": 0.25}, "exec python3 -c 'while True: pass'", ["killed by SIG", "(limits.cpu_seconds is 0.25)"]),
 ])
-def test_a_limit_is_told_of(daemon: Daemon, limits: dict[str, int], text: str, words: list[str]) -> None:
+def test_a_limit_is_told_of(daemon: Daemon, limits: dict[str, float], text: str, words: list[str]) -> None:
     done = run(daemon, script(text, limits=limits), outputs={})
     assert done["status"] == "failed"
     for word in words:
@@ -134,7 +135,7 @@ def test_the_limit_of_processes(daemon: Daemon) -> None:
 
 def test_limits_are_in_force(daemon: Daemon) -> None:
     done = run(daemon, command("/bin/cat", "/proc/self/limits", limits={
-        "open_files": 77, "memory_bytes": 1 << 30, "cpu_seconds": 33, "processes": 4444}), outputs={})
+        "open_files": 77, "memory_bytes": 1 << 30, "cpu_seconds": 32.5, "processes": 4444}), outputs={})
     table = {line[:26].strip(): line[26:].split()[:2] for line in printed(daemon, done).decode().splitlines()[1:]}
     assert table["Max open files"] == ["77", "77"]
     assert table["Max address space"] == [str(1 << 30)] * 2
