@@ -179,10 +179,43 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
     a->store->read(a->store, r);
 }
 
+/* The run that an event waits for, as it would be recorded now; its texts are borrowed. */
+static void render_waiting(struct buf *b, struct api *a, const struct event *e, enum run_status status, const char *why)
+{
+    struct live_pipeline *p = engine_find_pipeline(a->engine, e->pipeline_id);
+    struct pipeline_view view = {0};
+    struct buf steps = {0};
+    struct run_row row = {.pipeline_id = e->pipeline_id,
+                          .trigger_id = e->trigger_id,
+                          .inputs = e->resolved_inputs,
+                          .error_message = (char *)why,
+                          .status = status,
+                          .attempt = e->attempt,
+                          .created_ms = e->occurred_ms,
+                          .completed_ms = status == RUN_PENDING ? 0 : clock_realtime_ms(a->clock)};
+    memcpy(row.id, e->run_id, sizeof(row.id));
+    memcpy(row.event_id, e->id, sizeof(row.event_id));
+    if (p)
+        pipeline_look(p, &view);
+    json_open(&steps, NULL, '[');
+    for (size_t i = 0; view.spec && i < view.spec->n_steps; i++) {
+        const struct step_row none = {.step_id = view.spec->steps[i].id, .status = STEP_PENDING, .exit_code = -1};
+        render_step_row(&steps, &none, true);
+    }
+    json_close(&steps, ']');
+    render_run(b, NULL, &row, steps.data);
+    buf_fini(&steps);
+}
+
 static void run_read(struct store_read *r, int result)
 {
     struct reading *q = r->ctx;
-    if (result == -ENOENT) {
+    const struct event *waits = result == -ENOENT ? engine_waiting_run(q->api->engine, r->id) : NULL;
+    if (waits) {
+        struct buf b = {0};
+        render_waiting(&b, q->api, waits, RUN_PENDING, NULL);
+        api_answer_text(q->call, 200, &b);
+    } else if (result == -ENOENT) {
         api_problem(q->call, 404, "there is no run \"%s\"", r->id);
     } else if (result < 0) {
         api_problem(q->call, 500, "%s", r->error.message);
@@ -203,12 +236,18 @@ void api_get_run(struct api *a, const char *id, struct api_call call)
 
 void api_cancel_run(struct api *a, const char *id, struct api_call call)
 {
-    int r = engine_cancel_run(a->engine, id, "cancelled by request");
-    if (r < 0) {
+    static const char why[] = "cancelled by request";
+    const struct event *waits = engine_waiting_run(a->engine, id); /* there is no run to be read afterwards */
+    struct buf b = {0};
+    if (waits)
+        render_waiting(&b, a, waits, RUN_CANCELLED, why);
+    int r = engine_cancel_run(a->engine, id, why);
+    if (r < 0)
         api_problem(call, id_valid(id, "run_") ? 409 : 404, "there is no run \"%s\" under way", id);
-        return;
-    }
-    api_get_run(a, id, call);
+    else if (waits)
+        api_answer_text(call, 200, &b);
+    else
+        api_get_run(a, id, call);
 }
 
 struct output_reading {

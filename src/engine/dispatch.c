@@ -231,6 +231,22 @@ struct live_event *trigger_find_event(struct live_trigger *t, const char *id)
     return NULL;
 }
 
+struct live_event *find_waiting_run(struct engine *e, const char *run_id)
+{
+    struct live_event *ev;
+    for (const struct live_trigger *t = e->triggers; t; t = t->hh.next) {
+        for (const struct lane *l = t->lanes; l; l = l->hh.next)
+            DL_FOREACH (l->pending, ev) {
+                if (ev->recorded && streq(ev->rec.run_id, run_id))
+                    return ev;
+            }
+        for (ev = t->latest; ev; ev = ev->supersedes)
+            if (ev->recorded && streq(ev->rec.run_id, run_id))
+                return ev;
+    }
+    return NULL;
+}
+
 /* The event that a source waits for, of those that have not started. */
 static struct live_event *find_waiting(struct live_event *ev, uint64_t epoch, uint64_t token)
 {

@@ -116,7 +116,7 @@ int engine_resume(struct engine *e, const char *trigger_id, bool discard, engine
 typedef void engine_run_fn(void *ctx, int result, const char *run_id, const char *message);
 int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs, const char *traceparent,
                         engine_run_fn *done, void *ctx);
-/* -ENOENT: no such run under way. */
+/* A run under way, or an event that waits for its run. -ENOENT: neither is there. */
 int engine_cancel_run(struct engine *e, const char *run_id, const char *why);
 
 /* ---- looking: everything here is borrowed until the loop goes on ---- */
@@ -175,6 +175,8 @@ void engine_each_pipeline(struct engine *e, void (*fn)(void *ctx, struct live_pi
 int64_t engine_run_began_ms(struct engine *e, const char *run_id);
 /* Steps of a run under way, as JSON: [{id, status, attempt, …}]; NULL: no such run in memory. Owned by the caller. */
 cJSON *engine_run_steps(struct engine *e, const char *run_id);
+/* The event that waits for its run, which is to have this id; NULL: there is none. */
+const struct event *engine_waiting_run(struct engine *e, const char *run_id);
 /* What a step of a run under way printed so far; -ENOENT: not running now. Borrowed. */
 ssize_t engine_step_peek(struct engine *e, const char *run_id, const char *step_id, bool standard_error, size_t offset,
                          const char **ret_data);

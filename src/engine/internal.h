@@ -544,11 +544,13 @@ void event_tell_end(struct live_event *ev, enum event_status status);
 void source_tell_end(struct live_trigger *t, uint64_t epoch, uint64_t token, enum event_status status);
 /* That waits or runs; NULL: there is none. */
 struct live_event *trigger_find_event(struct live_trigger *t, const char *id);
-void event_confirmed_waiting(struct live_event *ev); /* its record as pending is on disk */
-void event_unload(struct live_event *ev);            /* leave its data in the store, if there is too much in memory */
-void cooldown_over(struct timer *timer, void *ctx);  /* ctx: the live_trigger */
-void cooldown_arm(struct live_trigger *t);           /* for its `latest`, if it has one that is recorded */
-bool latest_unlink(struct live_event *ev);           /* false: it is none of those that wait there */
+struct live_event *find_waiting_run(struct engine *e,
+                                    const char *run_id); /* whose run is to have this id; NULL: none */
+void event_confirmed_waiting(struct live_event *ev);     /* its record as pending is on disk */
+void event_unload(struct live_event *ev);           /* leave its data in the store, if there is too much in memory */
+void cooldown_over(struct timer *timer, void *ctx); /* ctx: the live_trigger */
+void cooldown_arm(struct live_trigger *t);          /* for its `latest`, if it has one that is recorded */
+bool latest_unlink(struct live_event *ev);          /* false: it is none of those that wait there */
 void slots_pass_on(struct engine *e, struct live_pipeline *p); /* whoever could use a free slot of them is woken */
 void lane_replace(struct live_event *ev);                      /* concurrency_policy replace, once ev is recorded */
 

@@ -112,6 +112,12 @@ int64_t engine_run_began_ms(struct engine *e, const char *run_id)
     return run && run->row.status == RUN_RUNNING ? run->row.started_ms : 0;
 }
 
+const struct event *engine_waiting_run(struct engine *e, const char *run_id)
+{
+    const struct live_event *ev = find_waiting_run(e, run_id);
+    return ev ? &ev->rec : NULL;
+}
+
 cJSON *engine_run_steps(struct engine *e, const char *run_id)
 {
     struct live_run *run = run_of(e, run_id);

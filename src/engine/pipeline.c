@@ -263,6 +263,12 @@ int engine_cancel_run(struct engine *e, const char *run_id, const char *why)
 {
     struct live_run *run = NULL;
     HASH_FIND_STR(e->runs, run_id, run);
+    struct live_event *waiting = run ? NULL : find_waiting_run(e, run_id);
+    if (waiting) {
+        latest_unlink(waiting);
+        event_end_pending(waiting, EVENT_CANCELLED, waiting->rec.decision, "%s", why);
+        return 0;
+    }
     if (!run || run->finished)
         return -ENOENT;
     run_end_early(run, RUN_CANCELLED, why);

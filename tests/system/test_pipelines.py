@@ -174,6 +174,28 @@ def test_cancel(daemon: Daemon) -> None:
     daemon.http("POST", "/api/v1/runs/run_nowhere/cancel").problem(404)
 
 
+@pytest.mark.parametrize("settings", [{}, {"cooldown_seconds": 100, "cooldown_policy": "latest"},
+                                      {"cooldown_seconds": 100, "cooldown_policy": "queue"}])
+def test_a_run_that_waits(daemon: Daemon, settings: dict[str, Any]) -> None:
+    """It is there from the answer to its event on, and can be cancelled before it begins."""
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step()), custom("t", config={"input_mapping": {"key": "$.n"}}, **settings))
+    first = daemon.emit1("t", {"n": 1})
+    waits = daemon.emit1("t", {"n": 2})
+    assert waits["status"] == "pending"
+    run = daemon.run(waits["run_id"])
+    assert (run["id"], run["event_id"], run["status"]) == (waits["run_id"], waits["id"], "pending")
+    assert run["inputs"] == waits["resolved_inputs"] and [(s["id"], s["status"]) for s in run["steps"]] == [("s", "pending")]
+    cancelled = daemon.post(f"/api/v1/runs/{run['id']}/cancel")
+    assert (cancelled["id"], cancelled["status"]) == (run["id"], "cancelled")
+    event = daemon.wait_event(waits["id"], "cancelled")
+    assert event["reason"] == "cancelled by request" and daemon.event(first["id"])["status"] == "executing"
+    daemon.http("POST", f"/api/v1/runs/{run['id']}/cancel").problem(409)
+    gate.open()
+    daemon.wait_event(first["id"], "completed")
+    assert [line[1] for line in gate.lines("start")] == ["1"]
+
+
 def test_children_that_stay_behind(daemon: Daemon) -> None:
     """A step that leaves a daemon of its own in another session: no orphan outlives the run."""
     done = run(daemon, script("setsid sleep 300 >/dev/null 2>&1 & echo '\"out\"'"))
