@@ -10,6 +10,8 @@ vim ed nano emacs-nox rsync strace inotify-tools jq json-schema-test-suite perl 
 python3 -c 'import pytest' 2>/dev/null || packages="$packages python3 python3-pytest"
 python3 -c 'import jsonschema' 2>/dev/null || packages="$packages python3-jsonschema"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+command -v npm >/dev/null || packages="$packages npm"
+command -v chromium >/dev/null || packages="$packages chromium"
 /usr/bin/python3 -c 'import setuptools, wheel' 2>/dev/null || packages="$packages python3-setuptools python3-wheel"
 
 missing=
