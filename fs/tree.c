@@ -117,16 +117,10 @@ static void search_pipeline(void *ctx, const struct api_trigger_look *t)
     s->found = s->found || streq(t->pipeline_id, s->name);
 }
 
-static void search_endpoint(void *ctx, const struct api_trigger_look *t)
-{
-    struct searching *s = ctx;
-    s->found = s->found || streq(t->endpoint, s->name);
-}
-
-static bool any_trigger(const struct fs *fs, void (*fn)(void *ctx, const struct api_trigger_look *t), const char *name)
+static bool pipeline_is_used(const struct fs *fs, const char *name)
 {
     struct searching s = {name, false};
-    api_each_trigger(fs->api, fn, &s);
+    api_each_trigger(fs->api, search_pipeline, &s);
     return s.found;
 }
 
@@ -181,7 +175,7 @@ static int find_now(const struct node *parent, const char *name, enum node_kind 
         return is_word(name, words, n) ? 0 : -ENOENT;
     case NODE_BY_PIPELINE:
         *ret_kind = NODE_OF_PIPELINE;
-        return any_trigger(fs, search_pipeline, name) ? 0 : -ENOENT;
+        return pipeline_is_used(fs, name) ? 0 : -ENOENT;
     case NODE_TYPE:
     case NODE_OF_STATUS:
     case NODE_OF_PIPELINE:
@@ -189,7 +183,7 @@ static int find_now(const struct node *parent, const char *name, enum node_kind 
         return api_look_trigger(fs->api, name, &t) && is_linked(parent, &t) ? 0 : -ENOENT;
     case NODE_EMIT:
         *ret_kind = NODE_ENDPOINT;
-        return any_trigger(fs, search_endpoint, name) ? 0 : -ENOENT;
+        return api_has_endpoint(fs->api, name) ? 0 : -ENOENT;
     case NODE_SCHEMAS:
         *ret_kind = NODE_SCHEMA;
         return is_schema(name) ? 0 : -ENOENT;

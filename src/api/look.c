@@ -65,6 +65,33 @@ void api_each_trigger(struct api *a, void (*fn)(void *ctx, const struct api_trig
     engine_each_trigger(a->engine, one_trigger, &each);
 }
 
+static void heard(void *ctx, struct live_trigger *t)
+{
+    (void)t;
+    bool *found = ctx;
+    *found = true;
+}
+
+struct endpoint_search {
+    const char *name;
+    bool found;
+};
+
+static void search_endpoint(void *ctx, const struct api_trigger_look *t)
+{
+    struct endpoint_search *s = ctx;
+    s->found = s->found || streq(t->endpoint, s->name);
+}
+
+bool api_has_endpoint(struct api *a, const char *name)
+{
+    struct endpoint_search s = {.name = name};
+    engine_each_listener(a->engine, "custom", name, heard, &s.found);
+    if (!s.found) /* of one that is disabled, perhaps */
+        api_each_trigger(a, search_endpoint, &s);
+    return s.found;
+}
+
 struct each_id {
     void (*fn)(void *ctx, const char *id, int64_t created_ms);
     void *ctx;

@@ -22,6 +22,8 @@ struct api_trigger_look {
 bool api_look_trigger(struct api *a, const char *id, struct api_trigger_look *ret);
 /* In order of id. */
 void api_each_trigger(struct api *a, void (*fn)(void *ctx, const struct api_trigger_look *t), void *ctx);
+/* Is it the endpoint of a custom trigger, one that listens or not? */
+bool api_has_endpoint(struct api *a, const char *name);
 /* In order of id, and when it was created: what a listing needs, for less. */
 void api_each_trigger_id(struct api *a, void (*fn)(void *ctx, const char *id, int64_t created_ms), void *ctx);
 /* As render_trigger() and render_pipeline(), by id; nothing where there is none. */

@@ -171,6 +171,8 @@ def test_an_emit_where_nobody_listens_reaches_nobody(d: Mounted) -> None:
     assert not (d.m / "emit/nobody").exists() and os.listdir(d.m / "emit") == ["orders"]
     assert "Invalid argument" in d.sh("echo '{}' > emit/.hidden").stderr
     assert "Invalid argument" in d.sh("echo nonsense > emit/nobody").stderr
+    d.put("b.yaml", custom("b", endpoint="off", enabled=False))  # who is only disabled is somebody
+    assert (d.m / "emit/off").exists() and sorted(os.listdir(d.m / "emit")) == ["off", "orders"]
 
 
 def test_an_endpoint_is_one_file_whoever_has_it_open(d: Mounted) -> None:
