@@ -43,11 +43,43 @@ static void hide_document(enum resource_kind kind, cJSON *doc)
         redact(&mcp_server_fields, doc);
 }
 
-void unhide_member(const cJSON *trigger, cJSON *sent)
+/* The step that this one was: by its id, else its place. */
+static const cJSON *step_before(const cJSON *steps, const cJSON *sent, int index)
 {
-    const cJSON *old = value_get(trigger, sent->string);
-    if (old)
-        redact_undo(streq(sent->string, "config") ? config_table(trigger) : NULL, sent, old);
+    const cJSON *step;
+    const char *id = value_get_string(sent, "id");
+    cJSON_ArrayForEach (step, steps) {
+        if (id && streq(value_get_string(step, "id"), id))
+            return step;
+    }
+    return cJSON_GetArrayItem(steps, index);
+}
+
+static void unhide_steps(cJSON *sent, const cJSON *old)
+{
+    int index = 0;
+    for (cJSON *step = cJSON_IsArray(sent) && cJSON_IsArray(old) ? sent->child : NULL; step; step = step->next) {
+        const cJSON *before = step_before(old, step, index++);
+        for (cJSON *item = cJSON_IsObject(step) ? step->child : NULL; item; item = item->next) {
+            const struct kind *kind = kind_find(manifest_step_kinds(), item->string);
+            const cJSON *was = value_get(before, item->string);
+            if (was)
+                redact_undo(kind ? kind->config : NULL, item, was);
+        }
+    }
+}
+
+void unhide_member(enum resource_kind kind, const cJSON *doc, cJSON *sent)
+{
+    const cJSON *old = value_get(doc, sent->string);
+    if (!old)
+        return;
+    if (kind == RESOURCE_PIPELINE && streq(sent->string, "steps"))
+        unhide_steps(sent, old);
+    else if (kind == RESOURCE_MCP_SERVER)
+        redact_undo_member(&mcp_server_fields, sent, old);
+    else
+        redact_undo(kind == RESOURCE_TRIGGER && streq(sent->string, "config") ? config_table(doc) : NULL, sent, old);
 }
 
 char *hide_text(enum resource_kind kind, const char *file, const char *text)

@@ -55,8 +55,8 @@ void hide_steps(cJSON *steps);
 /* The text of one resource, as it is in `file` (for its format; NULL: YAML), with its secrets hidden and all else as it
  * is; the caller's. NULL for NULL. */
 char *hide_text(enum resource_kind kind, const char *file, const char *text);
-/* A member that a client sent for this trigger: what it says of hidden secrets gets what the trigger says. */
-void unhide_member(const cJSON *trigger, cJSON *sent);
+/* A member that a client sent for this document: what it says of hidden secrets gets what the document says. */
+void unhide_member(enum resource_kind kind, const cJSON *doc, cJSON *sent);
 
 /* Why a put failed, but for errors of its text. */
 void api_problem_put(struct api_call call, const struct put_result *r);

@@ -379,7 +379,7 @@ static cJSON *merged(const struct writing *w, const cJSON *now)
     _cleanup_(cjson_deletep) cJSON *members = wanted_members(w->body);
     for (const cJSON *item = members->child; item; item = item->next) {
         cJSON *copy = cJSON_Duplicate(item, true);
-        unhide_member(wanted, copy);
+        unhide_member(w->kind, wanted, copy);
         value_set(wanted, item->string, copy);
     }
     if (w->kind != RESOURCE_TRIGGER)

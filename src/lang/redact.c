@@ -2,6 +2,8 @@
 
 #include "base/mask.h"
 
+#include <strings.h>
+
 /* What is shown of a string; NULL: all of it. */
 static char *shown(bool secret, const char *text)
 {
@@ -27,7 +29,24 @@ static const struct field *field_of(const struct field_table *table, const cJSON
     return table && item->string ? fields_find(table, item->string) : NULL;
 }
 
-static void hide(const struct field_table *table, bool secret, cJSON *tree)
+/* Of a member of what `of` holds (NULL: no field): is its text a secret? */
+static bool is_secret(const struct field *of, const struct field *f, const cJSON *item)
+{
+    static const char *const names[] = {"authorization", "proxy-authorization", "cookie", "x-api-key",
+                                        "api-key",       "x-auth-token"};
+    if (f && (f->flags & FIELD_SECRET))
+        return true;
+    if (!of || !(of->flags & FIELD_HEADERS) || !item->string || !cJSON_IsString(item) ||
+        strstr(item->valuestring, "${") || strstr(item->valuestring, "{{"))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcasecmp(item->string, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* `of`: the field that holds the tree, NULL: none. */
+static void hide(const struct field_table *table, const struct field *of, bool secret, cJSON *tree)
 {
     if (cJSON_IsString(tree)) {
         _cleanup_(freep) char *text = shown(secret, tree->valuestring);
@@ -37,20 +56,20 @@ static void hide(const struct field_table *table, bool secret, cJSON *tree)
     }
     for (cJSON *item = tree->child; item; item = item->next) {
         const struct field *f = field_of(table, item);
-        hide(f ? f->sub : NULL, secret || (f && (f->flags & FIELD_SECRET)), item);
+        hide(f ? f->sub : NULL, f, secret || is_secret(of, f, item), item);
     }
 }
 
 void redact(const struct field_table *table, cJSON *tree)
 {
-    hide(table, false, tree);
+    hide(table, NULL, false, tree);
 }
 
 /* Is there a field that would be hidden, were it set? */
 static bool has_secrets(const struct field_table *table)
 {
     for (size_t i = 0; table && i < table->n; i++)
-        if ((table->fields[i].flags & FIELD_SECRET) || has_secrets(table->fields[i].sub))
+        if ((table->fields[i].flags & (FIELD_SECRET | FIELD_HEADERS)) || has_secrets(table->fields[i].sub))
             return true;
     return false;
 }
@@ -104,7 +123,7 @@ static char *with_old_passwords(const char *sent, const char *old)
     return NULL;
 }
 
-static void undo(const struct field_table *table, bool secret, cJSON *sent, const cJSON *old)
+static void undo(const struct field_table *table, const struct field *of, bool secret, cJSON *sent, const cJSON *old)
 {
     if (cJSON_IsString(sent) && cJSON_IsString(old)) {
         _cleanup_(freep) char *hidden = shown(secret, old->valuestring);
@@ -126,11 +145,17 @@ static void undo(const struct field_table *table, bool secret, cJSON *sent, cons
                               : cJSON_IsArray(old) ? cJSON_GetArrayItem(old, index)
                                                    : NULL;
         if (before)
-            undo(f ? f->sub : NULL, secret || (f && (f->flags & FIELD_SECRET)), item, before);
+            undo(f ? f->sub : NULL, f, secret || is_secret(of, f, before), item, before);
     }
 }
 
 void redact_undo(const struct field_table *table, cJSON *sent, const cJSON *old)
 {
-    undo(table, false, sent, old);
+    undo(table, NULL, false, sent, old);
+}
+
+void redact_undo_member(const struct field_table *table, cJSON *sent, const cJSON *old)
+{
+    const struct field *f = field_of(table, sent);
+    undo(f ? f->sub : NULL, f, is_secret(NULL, f, old), sent, old);
 }

@@ -52,6 +52,7 @@ enum {
     FIELD_NULL_OK = 1 << 3,   /* null means absent */
     FIELD_NOT_EMPTY = 1 << 4, /* strings, lists, objects: at least one character or entry */
     FIELD_REFERS = 1 << 5,    /* references to secrets in its strings are replaced when they are used (lang/secret.h) */
+    FIELD_HEADERS = 1 << 7,   /* an object of HTTP headers: those of credentials are secret where they are literal */
     FIELD_GOVERNS = 1 << 6,   /* what other fields may be depends on it */
 };
 

@@ -52,7 +52,7 @@ static const struct field rows[] = {
            .example = "\"https://example.org/rows/{{ $.inputs.id }}\"")},
     {.name = "headers",
      .type = &field_string_map,
-     FIELD(struct config, headers, cJSON *, .flags = FIELD_NULL_OK | FIELD_REFERS,
+     FIELD(struct config, headers, cJSON *, .flags = FIELD_NULL_OK | FIELD_REFERS | FIELD_HEADERS,
            .doc = "Headers beside Content-Type, Idempotency-Key and traceparent, which may be given as well; templates "
                   "are filled in, references to secrets (${env:NAME}, ${file:PATH}) replaced; redirects to another "
                   "origin go without them",

@@ -472,6 +472,33 @@ def deliver(d: Daemon, id: str, secret: str) -> int:
     return d.http("POST", f"/hooks/{id}", body, {"X-Hub-Signature-256": mac, "Content-Type": "application/json"}).status
 
 
+def test_secrets_of_steps_and_servers(daemon: Daemon) -> None:
+    """What a PUT sends back as it was shown stays, also where steps change places."""
+    http = {"url": "http://u:canary-url@127.0.0.1:1/x", "headers": {"Authorization": "Bearer canary-token", "X-A": "plain",
+                                                                    "Cookie": "a=${env:HOME}"}}
+    publish = {"queue_type": "kafka", "connection_url": "kafka://127.0.0.1:1", "queue_name": "x", "body": "b",
+               "security": {"protocol": "sasl_plaintext", "username": "u", "password": "canary-password"}}
+    server = {"kind": "mcp_server", "name": "m", "url": "http://127.0.0.1:1/", "headers": {"Authorization": "canary-header"}}
+    path = daemon.write("m.yaml", pipeline("p", {"id": "a", "http": http}, {"id": "b", "publish": publish}, outputs={}), server)
+    wait_for(lambda: daemon.http("GET", "/api/v1/mcp_servers/m").status == 200)
+    steps = daemon.get("/api/v1/pipelines/p")["steps"]
+    assert steps[0]["http"] == {"url": "http://u:***@127.0.0.1:1/x", "headers": {
+        "Authorization": "***", "X-A": "plain", "Cookie": "a=${env:HOME}"}}
+    assert steps[1]["publish"]["security"]["password"] == "***"
+    shown = daemon.get("/api/v1/mcp_servers/m")
+    assert shown["headers"] == {"Authorization": "***"}
+
+    for sent in (steps, steps[::-1], [{"id": "first", "exec": {"command": ["/bin/true"]}}, *steps]):
+        daemon.http("PUT", "/api/v1/pipelines/p", {"steps": sent}).ok()
+        assert daemon.get("/api/v1/pipelines/p")["steps"] == sent
+        assert all(word in path.read_text() for word in ("canary-url", "canary-token", "canary-password"))
+    daemon.http("PUT", "/api/v1/mcp_servers/m", {"headers": {**shown["headers"], "X-B": "1"}}).ok()
+    assert "canary-header" in path.read_text() and "X-B" in path.read_text()
+    steps[0]["http"]["headers"]["Authorization"] = "Bearer other"
+    daemon.http("PUT", "/api/v1/pipelines/p", {"steps": steps}).ok()
+    assert "Bearer other" in path.read_text() and "canary-token" not in path.read_text()
+
+
 def test_secrets_of_signatures(make_daemon: Any) -> None:
     d: Daemon = make_daemon(args=("--log-level", "debug"), env={"WORD": WORD}).start()
     (d.manifests / "token").write_text(TOKEN + "\n")
