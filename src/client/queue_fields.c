@@ -1,6 +1,7 @@
 /* The keys of message queues, in source and step: one table with two windows on it, and what spans them. */
 #include "base/util.h"
 #include "client/queue_url.h"
+#include "lang/secret.h"
 
 #include <stdio.h>
 
@@ -320,6 +321,16 @@ static void check_security(const struct queue_security *s, const cJSON *node, co
     }
 }
 
+/* Where a reference is malformed, that is told, and no more of a URL that nobody can know. */
+static bool references_read(const char *url)
+{
+    struct reference r;
+    int found;
+    while ((found = reference_next(url, &r, NULL)) > 0)
+        url = r.start + r.len;
+    return found == 0;
+}
+
 static void check_url(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues)
 {
     struct queue_url url = {0};
@@ -327,14 +338,15 @@ static void check_url(const struct queue_config *c, const cJSON *node, const cha
     static const struct queue_filling as_text = {0};
     _cleanup_(freep) char *endpoint = NULL;
     char at[FIELD_PATH_MAX];
-    if (c->connection_url && queue_url_parse(c->connection_url, (enum queue_type)c->queue_type, &url, &err) < 0)
+    const char *where = c->connection_url && references_read(c->connection_url) ? c->connection_url : NULL;
+    if (where && queue_url_parse(where, (enum queue_type)c->queue_type, &url, &err) < 0)
         issue_add(issues, field_path(at, path, "connection_url"), value_get(node, "connection_url"), "%s", err.message);
-    else if (c->connection_url && c->tls && !url.reference && !url.tls &&
-             (url.type == QUEUE_REDIS || url.type == QUEUE_RABBITMQ))
+    else if (where && c->tls && !url.reference && !url.tls && (url.type == QUEUE_REDIS || url.type == QUEUE_RABBITMQ))
         issue_add_key(issues, field_path(at, path, "tls"), value_get(node, "tls"), "is for %s://",
                       url.type == QUEUE_REDIS ? "rediss" : "amqps");
     queue_url_fini(&url);
-    if (c->endpoint_url && queue_endpoint_fill(c->endpoint_url, &as_text, &endpoint, &err) < 0)
+    if (c->endpoint_url && references_read(c->endpoint_url) &&
+        queue_endpoint_fill(c->endpoint_url, &as_text, &endpoint, &err) < 0)
         issue_add(issues, field_path(at, path, "endpoint_url"), value_get(node, "endpoint_url"), "%s", err.message);
 }
 

@@ -391,6 +391,9 @@ static const struct {
      "config.options: expected an object", false},
     {"{'queue_type':'sqs','connection_url':'sqs://eu-1','queue_name':'q','endpoint_url':'ftp://h'}",
      "config.endpoint_url: expected http:// or https://", false},
+    /* A malformed reference is another's to tell; of its URL nothing is said. */
+    {"{'queue_type':'sqs','connection_url':'sqs://eu-1','queue_name':'q','endpoint_url':'${env:A B}'}", NULL, false},
+    {"{'queue_type':'redis','connection_url':'${env:A B}','queue_name':'q'}", NULL, false},
     {"{'queue_type':'rabbitmq','connection_url':'amqp://h','queue_name':'q','dead_letter_queue':'d'}",
      "config.dead_letter_queue: has no effect: the queue's own dead-letter exchange decides", false},
     {"{'queue_type':'redis','connection_url':'redis://h','queue_name':'q','body':1}", NULL, true},
