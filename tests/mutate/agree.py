@@ -29,7 +29,7 @@ STEP = r"steps\[\d+\]"
 # has to find.
 CANNOT_SAY = [(what, re.compile(field, re.DOTALL), re.compile(message, re.DOTALL)) for what, field, message in (
     ("paths", rf"{MAPPING}|concurrency_key|{STEP}\.if|outputs\..*", r"not a (key or )?path: .*"),
-    ("templates", rf"{STEP}\.(exec|emit|http|publish|worker)\..*",
+    ("templates", rf"{STEP}\.(exec|emit|http|publish|worker|mcp)\..*",
      r".* \(at character \d+\)|`\{\{.*|a worker is started once for many runs: .*"),
     ("references to secrets", rf"(config|default_inputs|{STEP}\.(exec|emit|http|publish|worker))\..*", r"`\$\{.*"),
     ("settings of librdkafka", rf"(config|{STEP}\.publish)\.options\..*", r"(?!expected a string, a number).*"),
