@@ -82,6 +82,7 @@ struct daemon {
     struct loop loop;
     struct loop_group group;
     struct loop_async store_wake, spawn_wake;
+    struct loop_task store_flush;
     struct loop_poll exits; /* of processes */
     struct loop_signal term, interrupt, hangup;
     struct rlimit open_files; /* as we were started: children get it back */
@@ -148,6 +149,18 @@ static void wake_store(void *ctx)
 {
     struct daemon *d = ctx;
     loop_async_send(&d->store_wake);
+}
+
+static void flush_soon(void *ctx)
+{
+    struct daemon *d = ctx;
+    loop_defer(&d->loop, &d->store_flush);
+}
+
+static void flush_store(void *ctx)
+{
+    struct daemon *d = ctx;
+    store_flush(d->store);
 }
 
 static void collect_store(void *ctx)
@@ -229,6 +242,7 @@ static void sweeper_gone(void *ctx)
     d->spawner = NULL;
     sandbox_destroy(d->sandbox);
     d->sandbox = NULL;
+    loop_task_cancel(&d->loop, &d->store_flush);
     store_close(d->store); /* commits what is left; callbacks run here */
     d->store = NULL;
     engine_destroy(d->engine);
@@ -471,7 +485,9 @@ static void mount_state(void *ctx, bool mounted, const char *why)
 
 static int open_store(struct daemon *d, struct error *err)
 {
-    struct store_options options = {.dir = d->config.state, .wake = wake_store, .state = store_state, .ctx = d};
+    loop_task_init(&d->store_flush, flush_store, d);
+    struct store_options options = {
+        .dir = d->config.state, .wake = wake_store, .soon = flush_soon, .state = store_state, .ctx = d};
     int r = store_open(&options, &d->store, err);
     if (r < 0)
         return r;

@@ -6,12 +6,17 @@
 static void begin(struct buf *b, const char *key)
 {
     char last = b->len > 0 ? b->data[b->len - 1] : '[';
+    size_t len = key ? strlen(key) : 0;
+    char *to = buf_reserve(b, len + 4);
     if (last != '{' && last != '[' && last != ':')
-        buf_addc(b, ',');
+        *to++ = ',';
     if (key) {
-        value_print_string(b, key, SIZE_MAX);
-        buf_addc(b, ':');
+        *to++ = '"';
+        to = mempcpy(to, key, len);
+        to = mempcpy(to, "\":", 2);
     }
+    *to = '\0';
+    b->len = (size_t)(to - b->data);
 }
 
 void json_open(struct buf *b, const char *key, char bracket)

@@ -1,5 +1,6 @@
 /* Writing JSON text straight into a buffer, for answers that carry event data digit for digit and are made 50 000 times
- * a second. Commas are the writer's: each function puts one before itself where one is needed. */
+ * a second. Commas are the writer's: each function puts one before itself where one is needed. A key is a name of ours,
+ * which needs no escape. */
 #ifndef TRIGGERD_API_JSON_TEXT_H
 #define TRIGGERD_API_JSON_TEXT_H
 

@@ -157,6 +157,7 @@ struct store_hooks {
 struct store {
     struct store_port port;
     void (*wake)(void *ctx);
+    void (*soon)(void *ctx);
     void (*state)(void *ctx, bool writable, const char *reason);
     void *ctx;
     char *dir, *path;
@@ -172,6 +173,8 @@ struct store {
     int64_t seq;
     uint64_t submitted;
     size_t backlog_groups, backlog_bytes;
+    struct group_list gathered; /* submitted, not yet handed to the writer */
+    size_t gathered_groups;
     bool told_writable;
     sqlite3 *loader; /* also what keeps the log's index alive while the writer reopens, see writer_reopen() */
 

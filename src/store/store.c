@@ -13,6 +13,53 @@
 
 /* ---- the port ---- */
 
+/* So many are handed to the writer at once, so that it begins while the owner goes on. Fewer would cost the two of them
+ * a switch each for little, and all of a turn of the loop would make them wait for one another. */
+#define HAND_OVER_GROUPS 32
+
+static void hand_over(struct store *s)
+{
+    size_t ops = 0, bytes = 0, urgent = 0, groups = s->gathered_groups;
+    for (const struct store_group *g = s->gathered.first; g; g = g->next) {
+        ops += g->n_ops;
+        bytes += g->bytes;
+        urgent += !(g->flags & STORE_LAZY);
+    }
+    if (groups == 0)
+        return;
+    s->gathered_groups = 0;
+    pthread_mutex_lock(&s->mutex);
+    bool wake = false, signal = false;
+    if (s->closing) {
+        for (struct store_group *g = s->gathered.first; g; g = g->next)
+            g->result = -ESHUTDOWN;
+        group_move(&s->done, &s->gathered);
+        wake = store_need_wake(s);
+    } else {
+        bool was_empty = !s->queue.first, was_lazy = s->queue_urgent == 0;
+        if (was_empty)
+            s->queue_since_ns = monotonic_ns();
+        group_move(&s->queue, &s->gathered);
+        s->queue_groups += groups;
+        s->queue_ops += ops;
+        s->queue_bytes += bytes;
+        s->queue_urgent += urgent;
+        /* The first, the first that does not wait, and whatever may have filled a batch of those that do. */
+        signal = was_empty ||
+                 (was_lazy && (urgent > 0 || s->queue_ops >= STORE_BATCH_OPS || s->queue_bytes >= STORE_BATCH_BYTES));
+    }
+    pthread_mutex_unlock(&s->mutex);
+    if (signal)
+        pthread_cond_signal(&s->writer_cond);
+    if (wake)
+        s->wake(s->ctx);
+}
+
+void store_flush(struct store_port *port)
+{
+    hand_over(store_of(port));
+}
+
 static void submit(struct store_port *port, struct store_group *g)
 {
     struct store *s = store_of(port);
@@ -20,32 +67,11 @@ static void submit(struct store_port *port, struct store_group *g)
     s->backlog_groups++;
     s->backlog_bytes += g->bytes;
     g->result = 0;
-    pthread_mutex_lock(&s->mutex);
-    bool wake = false, signal = false;
-    if (s->closing) {
-        g->result = -ESHUTDOWN;
-        group_push(&s->done, g);
-        wake = store_need_wake(s);
-    } else {
-        bool was_empty = !s->queue.first;
-        size_t urgent = s->queue_urgent;
-        if (was_empty)
-            s->queue_since_ns = monotonic_ns();
-        group_push(&s->queue, g);
-        s->queue_groups++;
-        s->queue_ops += g->n_ops;
-        s->queue_bytes += g->bytes;
-        if (!(g->flags & STORE_LAZY))
-            s->queue_urgent++;
-        /* The first, the first that does not wait, and whatever may have filled a batch of those that do. */
-        signal = was_empty || (urgent == 0 && (s->queue_urgent > 0 || s->queue_ops >= STORE_BATCH_OPS ||
-                                               s->queue_bytes >= STORE_BATCH_BYTES));
-    }
-    pthread_mutex_unlock(&s->mutex);
-    if (signal)
-        pthread_cond_signal(&s->writer_cond);
-    if (wake)
-        s->wake(s->ctx);
+    group_push(&s->gathered, g);
+    if (++s->gathered_groups >= HAND_OVER_GROUPS || !s->soon)
+        hand_over(s);
+    else if (s->gathered_groups == 1)
+        s->soon(s->ctx);
 }
 
 static void read_push(struct read_list *list, struct store_read *r)
@@ -351,6 +377,7 @@ static struct store *store_new(const struct store_options *options, const struct
         .load_kv = store_load_kv,
     };
     s->wake = options->wake;
+    s->soon = options->soon;
     s->state = options->state;
     s->ctx = options->ctx;
     s->dir = xstrdup(options->dir);
@@ -400,6 +427,8 @@ void store_close(struct store_port *port)
     if (!port)
         return;
     struct store *s = store_of(port);
+    hand_over(s);
+    s->soon = NULL;
     pthread_mutex_lock(&s->mutex);
     s->closing = true;
     atomic_store(&s->stopping, true);

@@ -212,6 +212,7 @@ struct store_port {
 struct store_options {
     const char *dir;                                             /* the state directory; made (0700) where missing */
     void (*wake)(void *ctx);                                     /* any thread: call store_collect() soon */
+    void (*soon)(void *ctx);                                     /* owner: call store_flush() soon; NULL: not needed */
     void (*state)(void *ctx, bool writable, const char *reason); /* from store_collect(), on a change */
     void *ctx;
     unsigned readers;     /* reader threads; 0: 2 */
@@ -231,6 +232,9 @@ int store_open(const struct store_options *options, struct store_port **ret, str
 /* Commits what was submitted, ends the threads, runs the callbacks that are left, closes, unlocks. NULL is allowed. */
 void store_close(struct store_port *port);
 void store_collect(struct store_port *port);
+/* Hands the writer what was submitted since, as `soon` asked for at the first: what one turn of the loop submits makes
+ * few batches, not one of its first group and one of the rest. */
+void store_flush(struct store_port *port);
 /* Keep to these limits from now on: the writer deletes in short slices when it has nothing else to do. */
 void store_set_retention(struct store_port *port, const struct store_retention *retention);
 /* 32 lower-case hex digits made once for the directory. */

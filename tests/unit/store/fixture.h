@@ -28,6 +28,7 @@ struct owner {
     bool woken;
     int64_t probe_ms;
     int downs, ups; /* state told */
+    int soons;      /* flushes asked for */
     char reason[ERROR_MESSAGE_MAX];
 };
 

@@ -73,6 +73,66 @@ static struct event full_event(struct owner *o, unsigned n)
     return e;
 }
 
+static void count_soon(void *ctx)
+{
+    struct owner *o = ctx;
+    o->soons++;
+}
+
+static void submit_event(struct owner *o, struct event *e, struct outcome *out)
+{
+    struct store_group *g = store_group_new(0, group_done, out);
+    store_add_event_insert(g, e);
+    o->port->submit(o->port, g);
+}
+
+/* Groups stay with the owner until the flush that was asked for, or until they are many; a close takes what is left. */
+static void test_gathered(void **state)
+{
+    (void)state;
+    struct owner own, *o = &own;
+    owner_init(o, NULL);
+    o->options.soon = count_soon;
+    owner_open(o, NULL);
+    struct outcome outcomes[40] = {0};
+    struct event events[40];
+    for (unsigned i = 0; i < ARRAY_SIZE(events); i++)
+        events[i] = make_event(o->port, "csv", i);
+    size_t n = 0;
+    for (; n < 2; n++)
+        submit_event(o, &events[n], &outcomes[n]);
+    assert_int_equal(o->soons, 1);
+    struct store *s = store_of(o->port);
+    pthread_mutex_lock(&s->mutex);
+    assert_null(s->queue.first);
+    pthread_mutex_unlock(&s->mutex);
+    assert_false(outcomes[0].done);
+    store_flush(o->port);
+    owner_wait(o, &outcomes[1].done);
+    assert_true(outcomes[0].done);
+    assert_int_equal(find_event(o, events[1].id, NULL), 0);
+
+    for (; n < 34; n++) /* as many as are handed over without being asked */
+        submit_event(o, &events[n], &outcomes[n]);
+    assert_int_equal(o->soons, 2);
+    owner_wait(o, &outcomes[33].done);
+
+    for (; n < 36; n++)
+        submit_event(o, &events[n], &outcomes[n]);
+    assert_int_equal(o->soons, 3);
+    owner_close(o);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(outcomes[i].calls, 1);
+        assert_int_equal(outcomes[i].result, 0);
+    }
+    owner_open(o, NULL);
+    assert_int_equal(find_event(o, events[n - 1].id, NULL), 0);
+    assert_int_equal(find_event(o, events[n].id, NULL), -ENOENT);
+    for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+        event_fini(&events[i]);
+    owner_fini(o);
+}
+
 static void test_event_round_trip(void **state)
 {
     struct owner *o = *state;
@@ -701,6 +761,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_event_round_trip, set_up, tear_down),
+        cmocka_unit_test(test_gathered),
         cmocka_unit_test_setup_teardown(test_run_round_trip, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tallies, set_up, tear_down),
