@@ -5,7 +5,9 @@
  *
  *  - Its name: while the run for a file lasts, that same file changes again, or one appears whose path goes on from it
  *    (`a.csv`, `a.csv.out`). A file that others keep busy gives more than one event a run, and does not count.
- *  - Its time: it was written while runs of this trigger lasted. Alone that may be chance, where others write at about
+ *  - Its time: it was written while runs of this trigger lasted. The time of a file is only that of the kernel's last
+ *    tick before; so where inotify told of it at once, that was while they lasted as well: or a script that waits for
+ *    each result would be a loop. Alone that may be chance, where others write at about
  *    the pace of the runs. So after ROUNDS_MAX rounds in a row the trigger is held, and stands still for longer than its
  *    runs take: if a file comes that was written meanwhile, when no run was there to write it, then others write; what
  *    waits goes on, and this sign counts for nothing for a while. If none comes, what waits is the loop's, and ends.
@@ -15,9 +17,10 @@
  */
 #include "engine/internal.h"
 
-#define RUNS_KEPT 8  /* the last ones, running or ended, in whose time a file may have been written */
-#define SLACK_MS 100 /* how long after a run's end a change of its own file may still be its doing */
-#define TICK_MS 10   /* a file's time is that of the last tick of the kernel's clock */
+#define RUNS_KEPT 8   /* the last ones, running or ended, in whose time a file may have been written */
+#define SLACK_MS 100  /* how long after a run's end a change of its own file may still be its doing */
+#define TICK_MS 10    /* a file's time is that of the last tick of the kernel's clock */
+#define AT_ONCE_MS 20 /* between a file's time and when inotify told of it: else it was found later, by a scan */
 #define STILL_MIN_MS 100
 #define STILL_MAX_MS 2000
 #define TOLD_LATE_MAX_MS 15000 /* how long after it was written a file may be reported, at most: its debounce */
@@ -141,12 +144,13 @@ static bool caused_by_name(struct round_run *run, const struct occurrence *o)
 }
 
 /* The run in whose time it was written; of several the one with the fewest rounds. */
-static const struct round_run *written_during(const struct rounds *r, int64_t at_ms)
+static const struct round_run *written_during(const struct rounds *r, const struct occurrence *o)
 {
     const struct round_run *found = NULL;
+    int64_t told_ms = o->occurred_ms - o->written_ms < AT_ONCE_MS ? o->occurred_ms : o->written_ms;
     for (unsigned i = 0; i < r->n; i++) {
         const struct round_run *run = &r->runs[i];
-        bool during = at_ms >= run->started_ms - TICK_MS && (run->run || at_ms <= run->ended_ms);
+        bool during = o->written_ms >= run->started_ms - TICK_MS && (run->run || told_ms <= run->ended_ms);
         if (during && (!found || run->round.n < found->round.n))
             found = run;
     }
@@ -162,7 +166,7 @@ struct round rounds_count(struct live_trigger *t, const struct occurrence *o)
         return next_round(&r->runs[r->newest], o->occurred_ms, false);
     if (!o->written_ms || engine_now(t->engine) < r->trusted_until_ms)
         return (struct round){0};
-    const struct round_run *run = written_during(r, o->written_ms);
+    const struct round_run *run = written_during(r, o);
     if (!run) {
         if (r->held && r->still_from_ms && o->written_ms > r->still_from_ms)
             trust(t);

@@ -366,6 +366,19 @@ def test_files_that_come_while_runs_last_are_no_loop(daemon: Daemon) -> None:
     wait_for(lambda: [statuses().get(n) for n in ("6", "7")] == [("completed", "fired")] * 2)
 
 
+def test_a_script_that_waits_for_each_result_is_no_loop(daemon: Daemon) -> None:
+    """The next file comes as soon as the run's own result shows that it is about to end, and it has ended."""
+    daemon.put("m.yaml", pipeline("p", script(f'echo > {daemon.root}/result')),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0}))
+    result = daemon.root / "result"
+    for n in range(60):
+        (daemon.data / str(n)).write_text("x")
+        wait_for(result.exists, what=f"the result of {n}")
+        result.unlink()
+        wait_for(lambda: daemon.get("/api/v1/pipelines/p")["running"] == 0)
+    assert {e["decision"] for e in daemon.events("w")} == {"fired"}
+
+
 def test_inotify_watches_are_given_back(daemon: Daemon) -> None:
     def watches() -> int:
         count = 0
