@@ -1,0 +1,82 @@
+/* Which files count as a run's own, by the time at which they were written. */
+#include "engine/internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#define START_MS 1767225600000LL
+
+struct rig {
+    struct clock_manual clock;
+    struct timers timers;
+    struct engine engine;
+    struct source_type type;
+    struct trigger spec;
+    struct live_trigger t;
+};
+
+static void rig_init(struct rig *r)
+{
+    *r = (struct rig){.type = {.own_writes = true}};
+    clock_manual_init(&r->clock, START_MS, 1000);
+    timers_init(&r->timers, NULL, NULL);
+    r->engine.clock = &r->clock.clock;
+    r->engine.timers = &r->timers;
+    timer_init(&r->t.cooldown, NULL, NULL);
+    r->t.engine = &r->engine;
+    r->t.type = &r->type;
+    r->t.spec = &r->spec;
+}
+
+/* Files one after the other, each so long after the one before it, and a run for each, which lasts `lasts_ms`: where that
+ * is as long, it ends when the next file was told of. What a file's time says is that of the clock's last tick, of 4 ms.
+ * Returns the most rounds that were counted. */
+static int most_rounds(int64_t every_ms, int64_t lasts_ms)
+{
+    struct rig r;
+    rig_init(&r);
+    struct live_run run = {0};
+    int most = 0;
+    for (int i = 0; i < 20; i++) {
+        int64_t now = r.clock.realtime_ms;
+        struct occurrence o = {.occurred_ms = now, .written_ms = now / 4 * 4};
+        struct live_event ev = {.round = rounds_count(&r.t, &o)};
+        most = MAX(most, ev.round.n);
+        if (lasts_ms == every_ms)
+            rounds_run_ended(&r.t, &run);
+        run.row.started_ms = now;
+        rounds_run_started(&r.t, &run, &ev);
+        clock_manual_advance(&r.clock, lasts_ms);
+        if (lasts_ms < every_ms)
+            rounds_run_ended(&r.t, &run);
+        clock_manual_advance(&r.clock, every_ms - lasts_ms);
+    }
+    timer_stop(&r.timers, &r.t.cooldown);
+    timers_fini(&r.timers);
+    rounds_free(r.t.rounds);
+    return most;
+}
+
+static void what_comes_after_the_end_is_of_others(void **state)
+{
+    (void)state;
+    for (int64_t every_ms = 2; every_ms <= 8; every_ms++)
+        assert_int_equal(most_rounds(every_ms, 1), 0);
+}
+
+static void what_comes_before_the_end_is_the_runs(void **state)
+{
+    (void)state;
+    assert_true(most_rounds(8, 8) > ROUNDS_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_comes_after_the_end_is_of_others),
+        cmocka_unit_test(what_comes_before_the_end_is_the_runs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
