@@ -88,6 +88,8 @@ void render_pipeline(struct buf *b, const char *key, struct live_pipeline *p);
 /* Nothing where it is not declared. */
 void render_mcp_server(struct buf *b, const char *key, struct api *a, const char *name);
 void render_event(struct buf *b, const char *key, const struct event *e);
+/* Behind the items of a list: the end of its array, how many there are in all, the page, and the end of the answer. */
+void render_page_end(struct buf *b, int64_t total, int64_t page, int64_t page_size);
 /* `steps`: JSON text of the array, NULL leaves it out. */
 void render_run(struct buf *b, const char *key, const struct run_row *r, const char *steps);
 

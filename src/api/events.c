@@ -24,11 +24,7 @@ static void events_read(struct store_read *r, int result)
         json_open(&b, "events", '[');
         for (size_t i = 0; i < r->n_events; i++)
             render_event(&b, NULL, &r->events[i]);
-        json_close(&b, ']');
-        json_int(&b, "total", r->total);
-        json_int(&b, "page", r->page);
-        json_int(&b, "page_size", r->page_size);
-        json_close(&b, '}');
+        render_page_end(&b, r->total, r->page, r->page_size);
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);

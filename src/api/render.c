@@ -251,6 +251,15 @@ void render_event(struct buf *b, const char *key, const struct event *e)
     json_close(b, '}');
 }
 
+void render_page_end(struct buf *b, int64_t total, int64_t page, int64_t page_size)
+{
+    json_close(b, ']');
+    json_int(b, "total", total);
+    json_int(b, "page", page);
+    json_int(b, "page_size", page_size);
+    json_close(b, '}');
+}
+
 SHAPE(Run, "A run of a pipeline", {"id", "string", NULL}, {"pipeline_id", "string", NULL},
       {"event_id", "string?", NULL}, {"trigger_id", "string?", NULL}, {"status", "RunStatus", NULL},
       {"inputs", "any", NULL}, {"outputs", "any", NULL}, {"error_message", "string?", NULL},

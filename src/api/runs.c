@@ -31,11 +31,7 @@ void api_list_pipelines(struct api *a, int64_t page, int64_t page_size, struct a
     json_open(&b, NULL, '{');
     json_open(&b, "pipelines", '[');
     engine_each_pipeline(a->engine, pipeline_item, &p);
-    json_close(&b, ']');
-    json_int(&b, "total", p.index);
-    json_int(&b, "page", page);
-    json_int(&b, "page_size", page_size);
-    json_close(&b, '}');
+    render_page_end(&b, p.index, page, page_size);
     api_answer_text(call, 200, &b);
 }
 
@@ -147,11 +143,7 @@ static void runs_read(struct store_read *r, int result)
                                                       r->steps_end[i] - from, false);
             render_run(&b, NULL, &r->runs[i], steps);
         }
-        json_close(&b, ']');
-        json_int(&b, "total", r->total);
-        json_int(&b, "page", r->page);
-        json_int(&b, "page_size", r->page_size);
-        json_close(&b, '}');
+        render_page_end(&b, r->total, r->page, r->page_size);
         api_answer_text(q->call, 200, &b);
     }
     store_read_free(r);

@@ -57,15 +57,6 @@ static void merge_sort_newest(struct found_trigger *items, size_t n, struct foun
     memcpy(items, spare, n * sizeof(*items));
 }
 
-static void close_list(struct buf *b, int64_t total, int64_t page, int64_t page_size)
-{
-    json_close(b, ']');
-    json_int(b, "total", total);
-    json_int(b, "page", page);
-    json_int(b, "page_size", page_size);
-    json_close(b, '}');
-}
-
 static void unknown_type(struct api *a, const char *word, struct api_call call)
 {
     struct buf known = {0};
@@ -106,7 +97,7 @@ void api_list_triggers(struct api *a, const struct api_trigger_filter *f, struct
     int64_t from = (f->page - 1) * f->page_size;
     for (int64_t i = from; i < (int64_t)found.n && i < from + f->page_size; i++)
         render_trigger(&b, NULL, found.items[i].trigger);
-    close_list(&b, (int64_t)found.n, f->page, f->page_size);
+    render_page_end(&b, (int64_t)found.n, f->page, f->page_size);
     free(found.items);
     api_answer_text(call, 200, &b);
 }
