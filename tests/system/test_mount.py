@@ -290,13 +290,17 @@ def test_with_a_wedged_store_a_write_ends(d: Mounted) -> None:
         assert e.value.errno == errno.ETIMEDOUT
 
     with wedged_syncs(d.pid):
-        killed = [subprocess.Popen(["python3", "-c", "open('emit/orders', 'wb', 0).write(b'{}')"], cwd=d.m,
-                                   stderr=subprocess.DEVNULL) for _ in range(2)]
+        fds = [os.open(d.m / "emit/orders", os.O_WRONLY) for _ in range(2)]
+        killed = [subprocess.Popen(["python3", "-c", f"import os; os.write({fd}, b'{{}}')"], pass_fds=[fd],
+                                   stderr=subprocess.DEVNULL) for fd in fds]
         wait_for(lambda: all(Path(f"/proc/{p.pid}/wchan").read_text() == "request_wait_answer" for p in killed),
                  what="they wait")
+        assert (d.m / "health").read_text()  # (asked after theirs, which therefore are with the daemon)
         for process, signum in zip(killed, (signal.SIGINT, signal.SIGKILL)):
             process.send_signal(signum)
             assert process.wait(20) == -signum
+        for fd in fds:
+            os.close(fd)
         writes = [*[("emit/orders", b"{}")] * 4, ("triggers/b/ctl", b"pause\n"), ("triggers/a/ctl", b"test\n"),
                   ("pipelines/p/ctl", b"run\n")]
         fds = [os.open(d.m / path, os.O_WRONLY) for path, _ in writes]
