@@ -321,6 +321,15 @@ static void add_identities(const struct intake *in, const struct occurrence *o, 
         store_add_dedup(g, scope, o->identities[i], value, until);
 }
 
+/* Nothing starts later for it: it waits, and not as the first. */
+static bool may_ride(const struct intake *in, const struct occurrence *o)
+{
+    for (size_t i = 0; i < in->n_events; i++)
+        if (in->events[i]->place != PLACE_PENDING || in->events[i]->lane->n_pending == 1)
+            return false;
+    return o->unhurried;
+}
+
 /* Decide, reserve, record. With `joined` the batch is the caller's. */
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined)
 {
@@ -340,7 +349,8 @@ static void intake_gate(struct intake *in, const struct occurrence *o, const cha
         free(message);
         return;
     }
-    struct batch *b = joined ? joined : batch_new(e, o->internal ? STORE_KEEP : 0, batch_done, in);
+    unsigned flags = (o->internal ? STORE_KEEP : 0) | (may_ride(in, o) ? STORE_LAZY : 0);
+    struct batch *b = joined ? joined : batch_new(e, flags, batch_done, in);
     for (size_t i = 0; i < in->targets.n; i++) {
         batch_event_insert(b, in->events[i]);
         const struct event *rec = &in->events[i]->rec;

@@ -31,6 +31,8 @@ struct occurrence {
     const char *const *identities;
     size_t n_identities;
     bool until_end; /* of an active source: after ack() it is also told how the event ended (source_type.ended) */
+    bool unhurried; /* nobody waits for its record, and what it tells of is found again after a kill: while it waits
+                       behind others its record may wait for company */
     bool kept; /* nobody has it but us: while the trigger is paused or in error it waits, whatever its pause_policy.
                   Set for sources that are lossless */
     const char *failed; /* of an active source: recorded as failed for this reason, nothing runs (a poison message) */

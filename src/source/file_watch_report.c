@@ -226,6 +226,7 @@ static void tell_outbox(struct source *s)
                         &(struct occurrence){.event_type = types[ev->net],
                                              .data = data,
                                              .occurred_ms = ev->occurred_ms,
+                                             .unhurried = true,
                                              .written_ms = ev->net == NET_DELETED ? 0 : ev->stamp.ctime_ns / 1000000,
                                              .record = record,
                                              .record_ctx = &telling},
