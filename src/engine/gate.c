@@ -87,7 +87,7 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                t->engine->max_chain_depth, chain_words(o->chain, t->id, words));
         return true;
     }
-    if (o->round.n > ROUNDS_MAX && !o->round.suspected) {
+    if (rounds_proved(t, &o->round)) {
         decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED, ROUNDS_REASON, ROUNDS_MAX);
         return true;
     }
@@ -96,11 +96,10 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                chain_words(o->chain, t->id, words));
         return true;
     }
-    if (rounds_left(t) > 0 && v->outcome == OUTCOME_RUN)
-        decide(
-            v, OUTCOME_WAIT, DECISION_LOOP_BLOCKED,
-            "waits: each of the last runs seems to have written the next file of its own trigger; it is a loop if none "
-            "comes while nothing runs");
+    if (v->outcome == OUTCOME_RUN && (rounds_left(t) > 0 || rounds_suspect(t, &o->round)))
+        decide(v, OUTCOME_WAIT, DECISION_LOOP_BLOCKED,
+               "waits: each of the last runs seems to have written the next file of its own trigger; whether it is a "
+               "loop is found out by runs that go alone");
     return false;
 }
 

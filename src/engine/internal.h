@@ -493,13 +493,18 @@ void gate_decide(struct live_trigger *t, const struct occurrence *o, const char 
 void verdict_fini(struct verdict *v);
 /* rounds.c: runs that cause the next event of their own trigger */
 
-/* The round of an event that its source reports now; may begin to hold the trigger. */
+/* The round of an event that its source reports now. */
 struct round rounds_count(struct live_trigger *t, const struct occurrence *o);
 void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev); /* takes ev->path */
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
-/* For how long it is held yet, in milliseconds; 0: it is not. */
+/* Is an event of that round a loop's? */
+bool rounds_proved(const struct live_trigger *t, const struct round *round);
+/* Is it to wait until it is known who wrote it? Then rounds_hold(), when it is its turn. */
+bool rounds_suspect(const struct live_trigger *t, const struct round *round);
+void rounds_hold(struct live_trigger *t);
+/* For how long nothing may start yet, in milliseconds; 0: the next one may. */
 int64_t rounds_left(const struct live_trigger *t);
-/* The time of the hold may be over: then what waited for it is ended, unless files came meanwhile. */
+/* The time of standing still may be over. */
 void rounds_judge(struct live_trigger *t);
 void rounds_free(struct rounds *r);
 /* Act on it: the event, with its slot or its place in the queue. Takes `text` and what v owns. */

@@ -338,32 +338,92 @@ def test_a_pipeline_that_writes_new_files_where_it_watches(daemon: Daemon) -> No
     wait_for(lambda: any(e["decision"] == "fired" and e["event_data"]["name"] == "b" for e in daemon.events("w")), 30)
 
 
-def test_files_that_come_while_runs_last_are_no_loop(daemon: Daemon) -> None:
-    go = daemon.root / "go"
-    go.mkdir()
-    daemon.put("m.yaml", pipeline("p", script(f'until [ -e "{go}/$INPUT_NAME" ]; do sleep 0.02; done')),
-               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0, "input_mapping": {"name": "$.name"}}))
+class Paced:
+    """Runs that last until they are let go, so that each file can come while the one before it runs."""
 
-    def drop(name: str) -> None:
-        (daemon.data / name).write_text("x")
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.go = daemon.root / "go"
+        self.go.mkdir()
+        daemon.put("m.yaml", pipeline("p", script(f'until [ -e "{self.go}/$INPUT_NAME" ]; do sleep 0.02; done')),
+                   file_watch("w", daemon.data / "*",
+                              config={"debounce_seconds": 0, "input_mapping": {"name": "$.name"}}))
 
-    def statuses() -> dict[str, tuple[str, str]]:
-        return {e["event_data"]["name"]: (e["status"], e["decision"]) for e in daemon.events("w")}
+    def drop(self, n: int) -> None:
+        (self.daemon.data / str(n)).write_text("x")
 
-    drop("0")
-    for n in range(6):  # each while the one before it runs
-        wait_for(lambda: statuses().get(str(n)) == ("executing", "fired"))
-        drop(str(n + 1))
-        wait_for(lambda: statuses().get(str(n + 1), ("", ""))[0] == "pending")
-        if n < 5:
-            (go / str(n)).touch()
-    assert statuses()["6"] == ("pending", "loop_blocked")
-    (go / "5").touch()
-    wait_for(lambda: statuses()["5"] == ("completed", "fired"))
-    drop("7")  # while nothing runs
-    (go / "6").touch()
-    (go / "7").touch()
-    wait_for(lambda: [statuses().get(n) for n in ("6", "7")] == [("completed", "fired")] * 2)
+    def end(self, n: int) -> None:
+        (self.go / str(n)).touch()
+
+    def stands(self, n: int, *how: tuple[str, str]) -> None:
+        def found() -> bool:
+            return any(e["event_data"]["name"] == str(n) and (e["status"], e["decision"]) in how
+                       for e in self.daemon.events("w"))
+        wait_for(found, 30, f"{n} {how}")
+
+    def rounds(self, n: int) -> None:
+        """Files up to `n`, each while the one before it runs, which then ends; the last one waits."""
+        self.drop(0)
+        for i in range(n):
+            self.stands(i, EXECUTING)
+            self.drop(i + 1)
+            self.stands(i + 1, ("pending", "concurrency"), ("pending", "loop_blocked"))
+            if i + 1 < n:
+                self.end(i)
+
+
+@pytest.fixture
+def paced(daemon: Daemon) -> Paced:
+    return Paced(daemon)
+
+
+EXECUTING, COMPLETED = ("executing", "fired"), ("completed", "fired")
+
+
+def test_files_that_come_while_runs_last_are_no_loop(paced: Paced) -> None:
+    """... where one comes while none lasts."""
+    paced.rounds(5)
+    paced.end(4)
+    paced.stands(4, COMPLETED)
+    paced.drop(7)
+    for n in (5, 7):
+        paced.end(n)
+        paced.stands(n, COMPLETED)
+
+
+def test_files_that_stopped_coming_are_no_loop(paced: Paced) -> None:
+    """... where a run that goes alone writes none."""
+    paced.rounds(5)
+    for n in (4, 5):
+        paced.end(n)
+        paced.stands(n, COMPLETED)
+
+
+def test_what_each_run_seems_to_write_is_a_loop(paced: Paced) -> None:
+    paced.rounds(6)
+    paced.end(5)
+    paced.stands(6, ("skipped", "loop_blocked"))
+
+
+def test_a_pipeline_that_writes_more_than_it_reads_is_a_loop(daemon: Daemon) -> None:
+    new = f"{daemon.data}/$TRIGGERD_RUN_ID"
+    daemon.put("m.yaml", pipeline("p", script(f'cp "$INPUT_PATH" {new}-a; cp "$INPUT_PATH" {new}-b')),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0, "input_mapping": {"path": "$.path"}},
+                          max_concurrent=4, queue_limit=1000000))
+    (daemon.data / "a").write_text("x")
+    wait_for(lambda: any(e["status"] == "skipped" for e in daemon.events("w")), 60, "found")
+    decisions = Counter(e["decision"] for e in daemon.settle(timeout=60))
+    assert decisions["fired"] < 500, decisions
+
+
+def test_many_files_at_once_are_no_loop(daemon: Daemon) -> None:
+    daemon.put("m.yaml", pipeline("p", {"id": "s", "exec": {"command": ["/bin/true"]}}),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0}, max_concurrent=64, queue_limit=2000))
+    for n in range(2000):
+        (daemon.data / str(n)).write_text("x")
+    wait_for(lambda: sum(daemon.get("/api/v1/triggers/stats")[f"{how}_events_24h"]
+                         for how in ("successful", "failed", "skipped")) == 2000, 120)
+    assert daemon.get("/api/v1/triggers/stats")["successful_events_24h"] == 2000
 
 
 def test_a_script_that_waits_for_each_result_is_no_loop(daemon: Daemon) -> None:
