@@ -71,7 +71,7 @@ def group() -> Iterator[Path]:
         path.rmdir()
         pytest.skip("Linux before 5.14")
     yield path
-    wait_for(lambda: remove(path) or not path.exists(), 5, "it is empty in the end")
+    wait_for(lambda: remove(path) or not path.exists(), what="it is empty in the end")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_what_gets_away_ends_with_its_step(daemon: Delegated) -> None:
                                               env={"OUT": str(daemon.data / "pid")})))
     assert by_hand(daemon, "p")["status"] == "completed"
     pid = escaped(daemon)
-    wait_for(lambda: not alive(pid), 2, "it is dead")
+    wait_for(lambda: not alive(pid), what="it is dead")
 
 
 def test_without_groups_it_gets_away(make_daemon: Callable[..., Any]) -> None:
@@ -151,7 +151,7 @@ def test_cancel_ends_all_of_it(daemon: Delegated) -> None:
     pid = escaped(daemon)
     daemon.post(f"/api/v1/runs/{run['id']}/cancel")
     assert finished(daemon, run["id"])["status"] == "cancelled"
-    wait_for(lambda: not alive(pid), 2, "it is dead")
+    wait_for(lambda: not alive(pid), what="it is dead")
 
 
 def test_what_an_earlier_life_left_is_ended(daemon: Delegated) -> None:
@@ -172,7 +172,7 @@ def test_groups_in_a_group_are_removed(daemon: Delegated) -> None:
                                               "until grep -q . a/b/cgroup.procs; do sleep 0.01; done",
                                               env={"GROUP": str(daemon.group)}, limits={"cpu_seconds": 100})))
     assert by_hand(daemon, "p")["status"] == "completed"
-    wait_for(lambda: not daemon.steps, 5, "with limits it was of this attempt alone")
+    wait_for(lambda: not daemon.steps, what="with limits it was of this attempt alone")
 
 
 def test_cpu_time_is_that_of_all_its_processes(daemon: Delegated) -> None:
@@ -194,7 +194,7 @@ def test_memory_is_that_of_all_its_processes(daemon: Delegated) -> None:
     assert run["status"] == "failed"
     assert f"killed by SIGKILL, out of memory (limits.memory_bytes is {100 << 20})" in run["error_message"], run
     assert by_hand(daemon, "q")["outputs"] == {"out": 1}, "address space is no memory"
-    wait_for(lambda: not members(daemon), 5, "half of a step is no step")
+    wait_for(lambda: not members(daemon), what="half of a step is no step")
 
 
 def test_processes_are_those_of_the_step(daemon: Delegated) -> None:
@@ -216,11 +216,11 @@ def test_a_worker_has_one(daemon: Delegated) -> None:
     inside = members(daemon)
     assert len(inside) == 2
     daemon.put("m.yaml", pipeline("p", script("true")))
-    wait_for(lambda: not any(alive(p) for p in inside), 10, "both went with the edit")
+    wait_for(lambda: not any(alive(p) for p in inside), what="both went with the edit")
 
 
 def test_nothing_is_left_behind(daemon: Delegated) -> None:
     stranger = "setsid env -i sh -c '(trap \"\" TERM HUP; exec sleep 300) &' </dev/null >/dev/null 2>&1; echo 1"
     check_nothing_is_left(daemon, {"stranger": (100, stranger)})
-    wait_for(lambda: not members(daemon), 5, "nor what nothing else would find")
+    wait_for(lambda: not members(daemon), what="nor what nothing else would find")
     assert len(daemon.steps) <= 64

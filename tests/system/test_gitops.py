@@ -288,7 +288,7 @@ def test_a_broken_repository_does_no_harm(make_daemon: Callable[..., Daemon], ha
             wait_for(lambda: "no commit is shown: " in daemon.output(), what="why not")
     daemon.put("t.yaml", custom("t", cooldown_seconds=0.5))  # goes on as ever
     assert not (daemon.root / "ran").exists()
-    daemon.stop(timeout=10)
+    daemon.stop(timeout=20)
 
 
 def test_a_repository_that_hangs_holds_up_nothing(daemon: Daemon, git: Git) -> None:
@@ -305,7 +305,7 @@ def test_a_repository_that_hangs_holds_up_nothing(daemon: Daemon, git: Git) -> N
     assert source(daemon, "t")["commit"] == head and daemon.out("t") is not None
     daemon.http("PUT", "/api/v1/triggers/t", {"cooldown_seconds": 0.4}).ok()
     assert daemon.trigger("t")["cooldown_seconds"] == 0.4
-    daemon.stop(timeout=10)
+    daemon.stop(timeout=20)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files away")
@@ -474,13 +474,13 @@ def test_a_writer_that_never_closes_is_read_after_ten_seconds(daemon: Daemon) ->
         f.write("name: [half\n")
         f.flush()
         never(daemon.errors, 8)
-        wait_for(daemon.errors, 6)
+        wait_for(daemon.errors)
         assert daemon.trigger("t")["cooldown_seconds"] == 1
         f.seek(0)
         f.truncate()
         f.write(documents(custom("t", cooldown_seconds=2)))
         f.flush()
-        wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2, 14)
+        wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2, 30)
     assert daemon.errors() == []
 
 
@@ -540,7 +540,7 @@ def test_a_config_map_is_swapped(daemon: Daemon) -> None:
     assert daemon.trigger("a")["cooldown_seconds"] == 0.2, "one step"
     assert daemon.trigger("b") == b and daemon.errors() == []
     publish("three", p=ECHO, b=custom("b"), c=custom("c"))
-    wait_for(lambda: not daemon.exists("a"), 6)
+    wait_for(lambda: not daemon.exists("a"))
     assert daemon.trigger("b") == b and daemon.errors() == []
     line(daemon, 'trigger "a" deleted')
 
@@ -572,7 +572,7 @@ def test_git_sync_swaps_the_directory(make_daemon: Callable[..., Daemon], which:
     wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 0.2)
     at(daemon, "t", second)
     third = sync(0.3)
-    wait_for(lambda: not daemon.exists("more"), 8)
+    wait_for(lambda: not daemon.exists("more"))
     at(daemon, "t", third)
     origin("worktree", "remove", "--force", daemon.root / f"rev-{first}")
     shown = daemon.trigger("t")
@@ -595,9 +595,9 @@ def test_directories_that_move(daemon: Daemon) -> None:
     (daemon.manifests / "in").rename(daemon.manifests / "there")
     wait_for(lambda: "/there/" in source(daemon, "t0")["file"])
     assert daemon.trigger("t0")["trigger_count"] == 1 and daemon.trigger("t0")["created_at"] == shown["created_at"]
-    (daemon.manifests / "there").rename(daemon.root / "out")
     begin = time.monotonic()
-    wait_for(lambda: not daemon.exists("t0"), 8)
+    (daemon.manifests / "there").rename(daemon.root / "out")
+    wait_for(lambda: not daemon.exists("t0"))
     assert time.monotonic() - begin > 1.5
     assert daemon.get("/api/v1/triggers")["total"] == 0, "all at once"
 
@@ -627,7 +627,7 @@ def test_a_mount_over_the_directory(daemon: Daemon) -> None:
     wait_for(lambda: daemon.condition("u", "ManifestsReachable").get("status") == "True")
     assert daemon.trigger("t")["trigger_count"] == 1
     (daemon.manifests / "u.yaml").unlink()
-    wait_for(lambda: not daemon.exists("u"), 6)
+    wait_for(lambda: not daemon.exists("u"))
 
 
 def test_two_directories(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
@@ -648,7 +648,8 @@ def test_two_directories(make_daemon: Callable[..., Daemon], tmp_path: Path) -> 
     assert found[0].startswith("a.yaml:2:") and "already defined" in found[0], found
     assert daemon.trigger("a")["cooldown_seconds"] == 0
     (daemon.manifests / "a.yaml").unlink()
-    wait_for(lambda: source(daemon, "a")["file"] == str(second / "a.yaml"), 1.5)  # no wait: it moves
+    wait_for(lambda: source(daemon, "a")["file"] == str(second / "a.yaml"))
+    assert lines(daemon, 'trigger "a" moved from ') and not lines(daemon, " deleted")  # no wait: it moves
     assert daemon.trigger("a")["trigger_count"] == 1 and daemon.errors() == []
     at(daemon, "a", commit, dirty=True)
     second.rename(tmp_path / "away")
@@ -810,7 +811,7 @@ def test_a_walk(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     clone("pull", "-q", "--rebase")
     rebased = clone.head()
     assert clone("rev-parse", "HEAD~1") == v4
-    wait_for(lambda: not daemon.exists("b"), 8)
+    wait_for(lambda: not daemon.exists("b"))
     for id, file in (("a", "first.yaml"), ("c", "d.yaml"), ("d", "d.yaml"), ("e", "e.yaml")):
         at(daemon, id, rebased)
         assert Path(source(daemon, id)["file"]).name == file

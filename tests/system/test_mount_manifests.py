@@ -501,8 +501,10 @@ def test_nano(e: Mounted, file: Path) -> None:
         os.execvpe("nano", ["nano", "-I", str(file)], {**os.environ, "TERM": "xterm", "LC_ALL": "C"})
     shown = b""
     for keys in (b"\x1c", b"name: b\r", b"name: edited\r", b"a", b"\x0f", b"\r", b"\x18"):
-        while select.select([terminal], [], [], 0.4)[0]:  # until it waits for the next key
+        quiet = 20.0  # it shows something in any case, and then waits for the next key
+        while select.select([terminal], [], [], quiet)[0]:
             shown += os.read(terminal, 65536)
+            quiet = 0.4
         os.write(terminal, keys)
     with suppress(OSError):
         while select.select([terminal], [], [], 5)[0]:
@@ -571,11 +573,12 @@ def test_many_saves_lose_and_double_nothing(e: Mounted, file: Path) -> None:
 
 
 def test_inotify_tells_of_changes_made_here(e: Mounted) -> None:
-    watch = subprocess.Popen(["inotifywait", "-m", "-q", "--format", "%e %f", str(e.m / "manifests")],
+    watch = subprocess.Popen(["inotifywait", "-m", "--format", "%e %f", str(e.m / "manifests")],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert watch.stdout
-        time.sleep(0.5)
+        assert watch.stdout and watch.stderr
+        while "established" not in watch.stderr.readline():
+            assert watch.poll() is None
         (e.m / "manifests/b.yaml").write_text(text("b", "seen"))
         assert "b.yaml" in watch.stdout.readline()
     finally:
