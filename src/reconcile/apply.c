@@ -170,7 +170,11 @@ static void take_result(struct reconcile *r, struct read_job *job, int64_t now)
     struct file *f = job->file;
     struct resource *res;
     file_attend(r, f);
-    if (!result_counts(r, f, job, now) || job->status == READ_SAME)
+    if (!result_counts(r, f, job, now))
+        return;
+    if (job->traced)
+        links_set(r, f, job->leads, job->n_leads);
+    if (job->status == READ_SAME)
         return;
     /* In a directory that is gone everything is; when it is back, all in it is read again. */
     if (job->status == READ_GONE && f->dir && (!f->dir->here || f->dir->moved))

@@ -91,10 +91,12 @@ struct file {
     uint64_t hash;
     struct def *defs; /* one an entry */
     size_t n_defs;
-    struct resource *owned; /* a utlist by oprev, onext */
-    char *renamed_to;       /* absolute; NULL: not known to be renamed */
-    uint64_t reported;      /* digest of its errors as logged; 0: none */
-    bool present;           /* as last read, also in error */
+    struct resource *owned;     /* a utlist by oprev, onext */
+    char *renamed_to;           /* absolute; NULL: not known to be renamed */
+    struct link_target **leads; /* where it leads, as a link; changed by links_set() */
+    size_t n_leads;
+    uint64_t reported; /* digest of its errors as logged; 0: none */
+    bool present;      /* as last read, also in error */
     bool is_link;
     bool unclear;  /* holds documents of which it is not known which resource they are */
     bool stale;    /* errors between files are to be told anew */
@@ -162,6 +164,9 @@ struct read_job {
     char *text;
     struct manifest manifest; /* of TEXT and ERROR */
     bool is_link, read_only;
+    bool traced; /* `leads` are known: the names on the way, one after the other, a link each but the last */
+    char **leads;
+    size_t n_leads;
     struct git_job *git; /* asks git about it, where it changed; NULL: none */
     bool looked;
 };
@@ -238,6 +243,26 @@ struct git_job {
     struct git_job *prev, *next;
 };
 
+/* ---- links ---- */
+
+/* A directory that links lead into. */
+struct link_spot {
+    struct reconcile *r;
+    struct watch_tree *tree;
+    unsigned refs; /* targets */
+    UT_hash_handle hh;
+    char dir[]; /* absolute, as the links spell it */
+};
+
+/* One name on the way; it may be a link again. */
+struct link_target {
+    struct link_spot *spot;
+    struct file **files; /* that lead there */
+    size_t n_files;
+    UT_hash_handle hh;
+    char path[]; /* the spot's directory, a slash, the name */
+};
+
 struct put;
 struct put_set;
 
@@ -261,6 +286,8 @@ struct reconcile {
     size_t n_attended, attended_cap;
     struct file **broken; /* links that lead nowhere, and what else could not be read */
     size_t n_broken;
+    struct link_spot *link_spots;
+    struct link_target *link_targets;
     struct folder *folders; /* directories that came or went since the last pass */
     unsigned passes;
     uint64_t orders, marks;
@@ -286,6 +313,10 @@ struct reconcile {
 
 void reconcile_set_delays(struct reconcile *r, const struct reconcile_delays *delays);
 int64_t reconcile_now(const struct reconcile *r);
+
+/* links.c: `f` is read again when what is at one of `paths` (absolute) changes, comes or goes. Where that cannot be
+ * watched (out of watches, permission) it is not noticed. `n` 0: it is no link. */
+void links_set(struct reconcile *r, struct file *f, char *const *paths, size_t n);
 
 /* watch.c */
 int watch_open(struct reconcile *r, struct error *err);

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LINKS_MAX 40 /* as many as the kernel follows */
 
 /* Can a file be put beside it? */
 static bool is_read_only(const char *path)
@@ -31,6 +34,27 @@ int read_all(int fd, struct buf *ret)
     }
 }
 
+/* The names that a link leads to, and those that they lead to if they are links. */
+static void trace(struct read_job *job)
+{
+    char target[PATH_MAX];
+    const char *at = job->path;
+    struct stat st = {.st_mode = S_IFLNK};
+    while (S_ISLNK(st.st_mode) && job->n_leads < LINKS_MAX) {
+        ssize_t n = readlink(at, target, sizeof(target) - 1);
+        while (n > 1 && target[n - 1] == '/')
+            n--;
+        if (n <= 0 || (n == 1 && target[0] == '/'))
+            return;
+        target[n] = '\0';
+        int parent = target[0] == '/' ? 0 : (int)(strrchr(at, '/') - at) + 1;
+        job->leads = xreallocarray(job->leads, job->n_leads + 1, sizeof(char *));
+        at = job->leads[job->n_leads++] = xasprintf("%.*s%s", parent, at, target);
+        if (lstat(at, &st) < 0)
+            return;
+    }
+}
+
 /* Nothing but a regular file is opened, and what came in its place since is not waited for. 0 with *ret_fd -1: there is
  * nothing to be read. */
 static int open_regular(struct read_job *job, int *ret_fd)
@@ -40,6 +64,8 @@ static int open_regular(struct read_job *job, int *ret_fd)
     if (lstat(job->path, &st) < 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
     job->is_link = S_ISLNK(st.st_mode);
+    if (job->is_link)
+        trace(job);
     if (job->is_link && stat(job->path, &st) < 0)
         return -errno; /* what it leads to may come back: no deletion */
     if (!S_ISREG(st.st_mode))
@@ -59,6 +85,7 @@ void read_job_run(struct read_job *job)
 {
     _cleanup_(closep) int fd = -1;
     struct buf text = {0};
+    job->traced = true;
     int rc = open_regular(job, &fd);
     if (rc == 0 && fd < 0) {
         job->status = READ_GONE;
@@ -93,6 +120,11 @@ void read_job_fini(struct read_job *job)
     free(job->text);
     manifest_fini(&job->manifest);
     job->text = NULL;
+    for (size_t i = 0; i < job->n_leads; i++)
+        free(job->leads[i]);
+    free(job->leads);
+    job->leads = NULL;
+    job->n_leads = 0;
 }
 
 void dir_look_run(struct dir_look *look)

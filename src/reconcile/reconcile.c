@@ -70,6 +70,7 @@ static void file_free(struct reconcile *r, struct file *f)
 {
     file_clean(r, f);
     file_forget_manifest(r, f);
+    links_set(r, f, NULL, 0);
     HASH_DELETE(hh, r->files, f);
     free(f->renamed_to);
     origin_unref(f->origin);

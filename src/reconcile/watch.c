@@ -159,8 +159,8 @@ static bool is_ready(const struct reconcile *r, const struct file *f, int64_t no
            (!f->writing || f->created || now >= f->dirty_ms + r->delays.writer_ms);
 }
 
-/* What a link leads to may lie where nobody watches, and a directory whose mode changed says nothing of what is in it:
- * what could not be read is tried again with every pass. */
+/* A directory whose mode changed says nothing of what is in it, nor does everything that a link may lead to: what could
+ * not be read is tried again with every pass. */
 static void broken_again(struct reconcile *r)
 {
     for (size_t i = 0; i < r->n_broken; i++)

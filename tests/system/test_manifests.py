@@ -298,8 +298,19 @@ def test_a_link_without_target_is_read_when_it_has_one(daemon: Daemon) -> None:
     (daemon.manifests / "t.yaml").symlink_to(daemon.data / "target.yaml")
     never(lambda: daemon.exists("good"), 0.5)
     write_atomic(daemon.data / "target.yaml", GOOD)
-    daemon.write("p.yaml", ECHO)  # the target lies elsewhere: seen when the directory changes
     wait_for(lambda: daemon.exists("good"))
+
+
+def test_what_a_link_leads_to_is_followed(daemon: Daemon) -> None:
+    target = daemon.data / "t.yaml"
+    write_atomic(target, documents(custom("t", cooldown_seconds=1)))
+    (daemon.manifests / "t.yaml").symlink_to(target)
+    wait_for(lambda: daemon.exists("t"))
+    target.write_text(documents(custom("t", cooldown_seconds=2)))  # in place
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 2)
+    write_atomic(target, documents(custom("t", cooldown_seconds=3)))  # by a rename
+    wait_for(lambda: daemon.trigger("t")["cooldown_seconds"] == 3)
+    assert daemon.trigger("t")["generation"] == 3 and daemon.errors() == []
 
 
 def test_a_folder_that_may_not_be_entered_for_a_while() -> None:

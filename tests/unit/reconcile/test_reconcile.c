@@ -352,15 +352,58 @@ static void test_swap_of_data_link(void **state)
     fixture_free(f);
 }
 
+/* What a link leads to is the manifest: written, replaced, gone and back, by way of other links, and another one. */
+static void test_what_links_lead_to(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *b = path_in(f->dir, "b.yaml");
+    _cleanup_(freep) char *way = path_in(f->top, "way"), *next = path_in(f->top, "next");
+    make_dir(f->top, "one");
+    make_dir(f->top, "two");
+    write_trigger(f->top, "one/text", "a", "");
+    write_trigger(f->top, "two/text", "a", "description: two\n");
+    assert_int_equal(symlink("one", way), 0);
+    assert_int_equal(symlink("../way/text", a), 0);
+    assert_int_equal(symlink("../two/late", b), 0);
+    start(f);
+    write_trigger(f->top, "one/text", "a", "description: written\n");
+    WAIT(f, streq(description_of(f, "a"), "written"));
+    write_trigger(f->top, "one/new", "a", "description: replaced\n");
+    move(f->top, "one/new", "one/text");
+    WAIT(f, streq(description_of(f, "a"), "replaced"));
+    delete_file(f->top, "one/text");
+    WAIT(f, logged(f, "a.yaml: the link leads nowhere"));
+    assert_true(has(f, "a"));
+    write_trigger(f->top, "one/text", "a", "description: back\n");
+    WAIT(f, streq(description_of(f, "a"), "back"));
+    write_trigger(f->top, "two/late", "b", "");
+    WAIT(f, has(f, "b"));
+    assert_int_equal(symlink("two", next), 0);
+    assert_int_equal(rename(next, way), 0);
+    WAIT(f, streq(description_of(f, "a"), "two"));
+    write_trigger(f->top, "two/text", "a", "description: \"two, written\"\n");
+    WAIT(f, streq(description_of(f, "a"), "two, written"));
+    assert_int_equal(symlink("../one/text", next), 0);
+    assert_int_equal(rename(next, a), 0);
+    WAIT(f, streq(description_of(f, "a"), "back"));
+    assert_int_equal(HASH_COUNT(f->r->link_targets), 2); /* where it led before is left alone */
+    assert_int_equal(HASH_COUNT(f->r->link_spots), 2);
+    delete_file(f->dir, "b.yaml");
+    WAIT(f, HASH_COUNT(f->r->link_spots) == 1);
+    stop(f);
+    fixture_free(f);
+}
+
 static void test_reload(void **state)
 {
     (void)state;
     struct fixture *f = fixture_new(1);
     write_trigger(f->top, "target", "a", "");
-    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml");
-    assert_int_equal(symlink("../target", a), 0);
+    _cleanup_(freep) char *a = path_in(f->dir, "a.yaml"), *target = path_in(f->top, "target");
+    assert_int_equal(link(target, a), 0);
     start(f);
-    write_trigger(f->top, "target", "a", "description: new\n"); /* outside: no event */
+    write_trigger(f->top, "target", "a", "description: new\n"); /* by a name that lies outside: no event */
     HOLDS(f, description_of(f, "a")[0] == '\0', 200);
     reconcile_reload(f->r);
     WAIT(f, streq(description_of(f, "a"), "new"));
@@ -422,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_endless_writes_starve_nobody),
         cmocka_unit_test(test_a_burst_is_one_pass),
         cmocka_unit_test(test_swap_of_data_link),
+        cmocka_unit_test(test_what_links_lead_to),
         cmocka_unit_test(test_reload),
         cmocka_unit_test(test_ten_thousand_files),
     };
