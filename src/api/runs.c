@@ -172,7 +172,7 @@ void api_list_runs(struct api *a, const struct api_list *f, struct api_call call
 }
 
 /* The run that an event waits for, as it would be recorded now; its texts are borrowed. */
-static void render_waiting(struct buf *b, struct api *a, const struct event *e, enum run_status status, const char *why)
+static void render_waiting(struct buf *b, struct api *a, const struct event *e)
 {
     struct live_pipeline *p = engine_find_pipeline(a->engine, e->pipeline_id);
     struct pipeline_view view = {0};
@@ -180,11 +180,9 @@ static void render_waiting(struct buf *b, struct api *a, const struct event *e, 
     struct run_row row = {.pipeline_id = e->pipeline_id,
                           .trigger_id = e->trigger_id,
                           .inputs = e->resolved_inputs,
-                          .error_message = (char *)why,
-                          .status = status,
+                          .status = RUN_PENDING,
                           .attempt = e->attempt,
-                          .created_ms = e->occurred_ms,
-                          .completed_ms = status == RUN_PENDING ? 0 : clock_realtime_ms(a->clock)};
+                          .created_ms = e->occurred_ms};
     memcpy(row.id, e->run_id, sizeof(row.id));
     memcpy(row.event_id, e->id, sizeof(row.event_id));
     if (p)
@@ -205,7 +203,7 @@ static void run_read(struct store_read *r, int result)
     const struct event *waits = result == -ENOENT ? engine_waiting_run(q->api->engine, r->id) : NULL;
     if (waits) {
         struct buf b = {0};
-        render_waiting(&b, q->api, waits, RUN_PENDING, NULL);
+        render_waiting(&b, q->api, waits);
         api_answer_text(q->call, 200, &b);
     } else if (result == -ENOENT) {
         api_problem(q->call, 404, "there is no run \"%s\"", r->id);
@@ -226,20 +224,27 @@ void api_get_run(struct api *a, const char *id, struct api_call call)
     reading_begin(reading_new(a, call, NULL), STORE_READ_RUN, id, run_read);
 }
 
+static void cancelled(void *ctx, int result)
+{
+    struct reading *q = ctx;
+    if (result < 0)
+        api_problem(q->call, 503, "the end of run \"%s\" was not recorded", q->id);
+    else
+        api_get_run(q->api, q->id, q->call);
+    reading_free(q);
+}
+
 void api_cancel_run(struct api *a, const char *id, struct api_call call)
 {
-    static const char why[] = "cancelled by request";
-    const struct event *waits = engine_waiting_run(a->engine, id); /* there is no run to be read afterwards */
-    struct buf b = {0};
-    if (waits)
-        render_waiting(&b, a, waits, RUN_CANCELLED, why);
-    int r = engine_cancel_run(a->engine, id, why);
+    struct reading *q = reading_new(a, call, id);
+    int r = engine_cancel_run(a->engine, id, "cancelled by request", cancelled, q);
+    if (r > 0)
+        return;
     if (r < 0)
         api_problem(call, id_valid(id, "run_") ? 409 : 404, "there is no run \"%s\" under way", id);
-    else if (waits)
-        api_answer_text(call, 200, &b);
     else
         api_get_run(a, id, call);
+    reading_free(q);
 }
 
 struct output_reading {
@@ -307,6 +312,10 @@ SHAPE(RunRequest, "A run to start", {"inputs", "-object", "The pipeline's inputs
 
 void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent, struct api_call call)
 {
+    if (inputs && !cJSON_IsObject(inputs)) {
+        api_problem_at(call, 422, "inputs", "inputs: expected an object, got %s", value_type_name(inputs));
+        return;
+    }
     cJSON *copy = inputs ? cJSON_Duplicate(inputs, true) : cJSON_CreateObject();
     struct reading *q = reading_new(a, call, NULL);
     int r = engine_run_pipeline(a->engine, id, copy, traceparent, run_started, q);

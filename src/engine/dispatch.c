@@ -306,35 +306,94 @@ static void ended_recorded(struct batch *b, int result)
     trigger_reap(t);
 }
 
-void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
+/* It leaves its queue and is as it will be recorded. True: it fires, and fails at once. */
+static bool end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *why)
 {
     struct live_trigger *t = ev->trigger;
-    struct engine *e = t->engine;
     if (ev->lane)
         lane_remove(ev);
     else
         t->n_pending--; /* the latest of a cooldown */
-    char text[ERROR_MESSAGE_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    bool fires = ev->rec.status == EVENT_PENDING && d == DECISION_FIRED; /* and fails at once */
+    bool fires = ev->rec.status == EVENT_PENDING && d == DECISION_FIRED;
     ev->rec.status = status;
     ev->rec.decision = d;
-    ev->rec.completed_ms = engine_wall(e);
+    ev->rec.completed_ms = engine_wall(t->engine);
     free(ev->rec.reason);
-    ev->rec.reason = xstrdup(text);
+    ev->rec.reason = xstrdup(why);
     if (status == EVENT_FAILED) {
         free(ev->rec.error_message);
-        ev->rec.error_message = xstrdup(text);
+        ev->rec.error_message = xstrdup(why);
     }
     trigger_decided(t, d);
     t->n_recording++;
-    struct batch *b = batch_new(e, STORE_LAZY | STORE_KEEP, ended_recorded, ev);
+    return fires;
+}
+
+void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
+{
+    struct live_trigger *t = ev->trigger;
+    char why[ERROR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    bool fires = end_pending(ev, status, d, why);
+    struct batch *b = batch_new(t->engine, STORE_LAZY | STORE_KEEP, ended_recorded, ev);
     batch_event_update(b, ev, false);
     if (fires)
         batch_fired(b, t, ev->rec.completed_ms);
+    batch_submit(b);
+}
+
+/* A run that ended before it began, on its way to the store with its event. */
+struct unbegun {
+    struct live_event *ev;
+    struct run_row row;    /* owns its `inputs` and `error_message` */
+    struct pipeline *spec; /* whose text it borrows; NULL: there is no such pipeline */
+    engine_done_fn *done;
+    void *ctx;
+};
+
+static void unbegun_recorded(struct batch *b, int result)
+{
+    struct unbegun *u = b->ctx;
+    change_tell(b->engine, WATCHED_RUN, u->row.id);
+    change_tell(b->engine, WATCHED_PIPELINE, u->row.pipeline_id);
+    u->done(u->ctx, result);
+    b->ctx = u->ev;
+    free(u->row.inputs);
+    free(u->row.error_message);
+    pipeline_unref(u->spec);
+    free(u);
+    ended_recorded(b, result);
+}
+
+void event_cancel_pending(struct live_event *ev, const char *why, engine_done_fn *done, void *ctx)
+{
+    struct engine *e = ev->trigger->engine;
+    const struct live_pipeline *p = engine_find_pipeline(e, ev->rec.pipeline_id);
+    latest_unlink(ev);
+    end_pending(ev, EVENT_CANCELLED, ev->rec.decision, why);
+    struct unbegun *u = xcalloc(1, sizeof(*u));
+    *u = (struct unbegun){.ev = ev, .spec = p ? pipeline_ref(p->spec) : NULL, .done = done, .ctx = ctx};
+    u->row = (struct run_row){
+        .seq = e->store->next_seq(e->store),
+        .status = RUN_CANCELLED,
+        .attempt = ev->rec.attempt,
+        .created_ms = ev->rec.occurred_ms,
+        .completed_ms = ev->rec.completed_ms,
+        .pipeline_id = ev->rec.pipeline_id,
+        .trigger_id = ev->rec.trigger_id,
+        .traceparent = ev->rec.traceparent,
+        .pipeline_text = u->spec ? u->spec->text : NULL,
+        .inputs = xstrdup0(ev->rec.resolved_inputs),
+        .error_message = xstrdup(why),
+    };
+    memcpy(u->row.id, ev->rec.run_id, sizeof(u->row.id));
+    memcpy(u->row.event_id, ev->rec.id, sizeof(u->row.event_id));
+    struct batch *b = batch_new(e, STORE_KEEP, unbegun_recorded, u);
+    batch_event_update(b, ev, false);
+    store_add_run_insert(&b->group, &u->row);
     batch_submit(b);
 }
 

@@ -116,8 +116,9 @@ int engine_resume(struct engine *e, const char *trigger_id, bool discard, engine
 typedef void engine_run_fn(void *ctx, int result, const char *run_id, const char *message);
 int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs, const char *traceparent,
                         engine_run_fn *done, void *ctx);
-/* A run under way, or an event that waits for its run. -ENOENT: neither is there. */
-int engine_cancel_run(struct engine *e, const char *run_id, const char *why);
+/* 0: a run under way, which is being ended. 1: an event that waits for its run; `done` hears when both are recorded as
+ * cancelled. -ENOENT: neither is there. */
+int engine_cancel_run(struct engine *e, const char *run_id, const char *why, engine_done_fn *done, void *ctx);
 
 /* ---- looking: everything here is borrowed until the loop goes on ---- */
 

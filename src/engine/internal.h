@@ -542,6 +542,8 @@ int64_t cooldown_left(const struct live_trigger *t);
 /* A pending event ends without a run. Takes it out of its lane, records, frees. */
 void event_end_pending(struct live_event *ev, enum event_status status, enum decision d, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same of one that was cancelled by the id of the run that it waits for: that run is recorded too, as cancelled. */
+void event_cancel_pending(struct live_event *ev, const char *why, engine_done_fn *done, void *ctx);
 void event_free(struct live_event *ev);
 /* Sources that want to know how it ends: one more; all are told. */
 void event_watch(struct live_event *ev, uint64_t epoch, uint64_t token);

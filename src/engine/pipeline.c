@@ -259,15 +259,14 @@ int engine_run_pipeline(struct engine *e, const char *pipeline_id, cJSON *inputs
     return 0;
 }
 
-int engine_cancel_run(struct engine *e, const char *run_id, const char *why)
+int engine_cancel_run(struct engine *e, const char *run_id, const char *why, engine_done_fn *done, void *ctx)
 {
     struct live_run *run = NULL;
     HASH_FIND_STR(e->runs, run_id, run);
     struct live_event *waiting = run ? NULL : find_waiting_run(e, run_id);
     if (waiting) {
-        latest_unlink(waiting);
-        event_end_pending(waiting, EVENT_CANCELLED, waiting->rec.decision, "%s", why);
-        return 0;
+        event_cancel_pending(waiting, why, done, ctx);
+        return 1;
     }
     if (!run || run->finished)
         return -ENOENT;

@@ -437,6 +437,12 @@ static void run_by_hand(struct sim *sim, const struct want_pipeline *p)
         free(a);
 }
 
+static void cancel_recorded(void *ctx, int result)
+{
+    (void)ctx;
+    (void)result;
+}
+
 static void cancel(struct sim *sim)
 {
     struct model_run *open[64], *run, *tmp;
@@ -448,7 +454,7 @@ static void cancel(struct sim *sim)
     if (n == 0)
         return;
     run = open[pick(sim, n)];
-    int r = engine_cancel_run(sim->life->engine, run->id, "cancelled by the simulator");
+    int r = engine_cancel_run(sim->life->engine, run->id, "cancelled by the simulator", cancel_recorded, NULL);
     run->cancelled = r == 0;
     sim->stats->cancels++;
     sim_trace(sim, "cancel %s: %d", run->id, r);

@@ -243,6 +243,25 @@ def test_the_count_does_not_drift(daemon: Daemon) -> None:
     assert daemon.fire("t", {"n": 3})["status"] == "completed"
 
 
+def test_what_waits_is_cancelled_by_its_run(daemon: Daemon) -> None:
+    """The answer, the event and the run agree at once, and still after a restart."""
+    gate = Gate(daemon.data)
+    daemon.put("m.yaml", pipeline("p", gate.step()), custom("t", cooldown_policy="queue"))
+    first, waits = daemon.emit1("t", {"n": 0}), daemon.emit1("t", {"n": 1})
+    run = waits["run_id"]
+    assert daemon.run(run)["status"] == "pending"
+    told = daemon.post(f"/api/v1/runs/{run}/cancel")
+    assert daemon.event(waits["id"])["status"] == "cancelled" and daemon.run(run) == told
+    assert told["status"] == "cancelled" and told["inputs"] == waits["resolved_inputs"] and told["started_at"] is None
+    assert [step["status"] for step in told["steps"]] == ["pending"] and told["error_message"] == "cancelled by request"
+    assert [r["id"] for r in daemon.get("/api/v1/runs?status=cancelled")["runs"]] == [run]
+    daemon.http("POST", f"/api/v1/runs/{run}/cancel").problem(409)
+    gate.open()
+    daemon.wait_event(first["id"], "completed")
+    daemon.restart()
+    assert daemon.run(run) == told and len(gate.lines("start")) == 1
+
+
 def test_a_missing_pipeline(daemon: Daemon) -> None:
     daemon.put("t.yaml", custom("t", pipeline="nowhere"))
     event = daemon.wait_event(daemon.emit1("t")["id"], "failed")

@@ -129,6 +129,8 @@ def test_verbs(d: Mounted) -> None:
     event = json.loads(ask(ctl, 'test {"n": 12345678901234567890}\n'))
     assert event["event_type"] == "test"
     assert "12345678901234567890" in (d.m / f"events/{event['id']}.json").read_text()
+    for inputs in ("[1]", "null", "7", '"a"'):
+        fails(errno.EINVAL, d.m / "pipelines/p/ctl", f"run {inputs}\n")
     run = json.loads(ask(d.m / "pipelines/p/ctl", 'run {"a": 1}\n'))
     assert run["pipeline_id"] == "p" and run["inputs"] == {"a": 1}
     for bad in ("fly\n", "f", "pause now\n", "test {\n", "test {]", "resume --x"):
