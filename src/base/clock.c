@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <time.h>
 
 #define MS_PER_DAY 86400000LL
@@ -286,6 +287,10 @@ int duration_parse(const char *text, int64_t *ret_ms)
 int time_parse_since(const char *text, int64_t now_ms, int64_t *ret_ms)
 {
     if (time_parse(text, ret_ms) == 0)
+        return 0;
+    char in_utc[sizeof("2026-01-02T03:04:05.678901234Z")];
+    int n = snprintf(in_utc, sizeof(in_utc), "%sZ", text);
+    if (n < (int)sizeof(in_utc) && time_parse(in_utc, ret_ms) == 0)
         return 0;
     int64_t ago;
     int r = duration_parse(text, &ago);

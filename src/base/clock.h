@@ -54,7 +54,8 @@ int time_parse(const char *text, int64_t *ret_ms);
  * -EINVAL: anything else (a bare number too); -ERANGE: more than 1000 years. */
 int duration_parse(const char *text, int64_t *ret_ms);
 
-/* `--since`: a time as time_parse() takes it, or a duration before `now_ms`. */
+/* `--since`: a time as time_parse() takes it, or one without an offset (in UTC, as a date alone is), or a duration before
+ * `now_ms`. */
 int time_parse_since(const char *text, int64_t now_ms, int64_t *ret_ms);
 
 #endif

@@ -190,59 +190,41 @@ static void take_before(struct typed *t, const char *const *words, size_t n)
 
 /* ---- what there is ---- */
 
-/* Ids of a list, page by page. */
-static void offer_list(const struct typed *t, const char *path, const char *member, const char *id, const char *about)
+/* The list at `path`, one page after the other, `page` from 1; NULL: no answer. Owned by the caller. */
+static cJSON *list_page(const struct typed *t, const char *path, bool paged, int page)
 {
     struct error err = ERROR_INIT;
     struct ctl *c = t->ctl;
-    bool bounded = streq(member, "events") || streq(member, "runs"); /* the newest will do */
+    struct client_reply reply = {0};
+    cJSON *answer = NULL;
     if (!c->client && client_create(c->socket, &c->client, &err) < 0)
-        return;
+        return NULL;
     client_hurry(c->client, HURRY_MS);
+    _cleanup_(freep) char *url = paged ? xasprintf("%s?page_size=100&page=%d", path, page) : xstrdup(path);
+    if (client_request(c->client, &(struct client_request){.method = "GET", .path = url}, &reply, &err) == 0 &&
+        reply.status == 200)
+        value_parse(reply.body, reply.len, &answer, NULL);
+    free(reply.body);
+    return answer;
+}
+
+/* What each of a list says: at `id` of its member `in` (NULL: of itself), and at `about` what that is (NULL: nothing). */
+static void offer_list(const struct typed *t, const char *path, const char *member, const char *in, const char *id,
+                       const char *about)
+{
+    bool bounded = streq(member, "events") || streq(member, "runs"); /* the newest will do */
+    bool paged = !streq(member, "manifests");
     for (int page = 1; page <= IDS_MAX / 100; page++) {
-        struct client_reply reply = {0};
-        cJSON *answer = NULL;
-        const cJSON *item;
-        _cleanup_(freep) char *url =
-            streq(member, "manifests") ? xstrdup(path) : xasprintf("%s?page_size=100&page=%d", path, page);
-        if (client_request(c->client, &(struct client_request){.method = "GET", .path = url}, &reply, &err) == 0 &&
-            reply.status == 200)
-            value_parse(reply.body, reply.len, &answer, NULL);
-        free(reply.body);
-        cJSON_ArrayForEach (item, value_get(answer, member)) {
-            const char *word = value_get_string(item, id);
+        _cleanup_(cjson_deletep) cJSON *answer = list_page(t, path, paged, page);
+        const cJSON *list = value_get(answer, member), *item;
+        cJSON_ArrayForEach (item, list) {
+            const char *word = value_get_string(in ? value_get(item, in) : item, id);
             if (word)
                 offer(t, word, about ? value_get_string(item, about) : NULL);
         }
-        int n = cJSON_GetArraySize(value_get(answer, member));
-        cJSON_Delete(answer);
-        if (n < 100 || bounded)
+        if (cJSON_GetArraySize(list) < 100 || bounded || !paged)
             break;
     }
-}
-
-static void offer_endpoints(const struct typed *t)
-{
-    struct error err = ERROR_INIT;
-    struct client_reply reply = {0};
-    struct ctl *c = t->ctl;
-    cJSON *answer = NULL;
-    const cJSON *item;
-    if (!c->client && client_create(c->socket, &c->client, &err) < 0)
-        return;
-    client_hurry(c->client, HURRY_MS);
-    if (client_request(c->client,
-                       &(struct client_request){.method = "GET", .path = "/api/v1/triggers/type/custom?page_size=100"},
-                       &reply, &err) == 0 &&
-        reply.status == 200)
-        value_parse(reply.body, reply.len, &answer, NULL);
-    cJSON_ArrayForEach (item, value_get(answer, "triggers")) {
-        const char *endpoint = value_get_string(value_get(item, "config"), "endpoint");
-        if (endpoint)
-            offer(t, endpoint, value_get_string(item, "name"));
-    }
-    free(reply.body);
-    cJSON_Delete(answer);
 }
 
 /* Of a path that has a dot: what may stand after the last one. */
@@ -261,17 +243,17 @@ static void offer_fields(const struct typed *t)
 static void offer_ids(const struct typed *t, const char *kind)
 {
     if (strncmp(kind, "trigger", 7) == 0)
-        offer_list(t, "/api/v1/triggers", "triggers", "id", "name");
+        offer_list(t, "/api/v1/triggers", "triggers", NULL, "id", "name");
     else if (strncmp(kind, "pipeline", 8) == 0)
-        offer_list(t, "/api/v1/pipelines", "pipelines", "id", "name");
+        offer_list(t, "/api/v1/pipelines", "pipelines", NULL, "id", "name");
     else if (strncmp(kind, "mcp_server", 10) == 0)
-        offer_list(t, "/api/v1/mcp_servers", "mcp_servers", "name", "message");
+        offer_list(t, "/api/v1/mcp_servers", "mcp_servers", NULL, "name", "message");
     else if (strncmp(kind, "run", 3) == 0)
-        offer_list(t, "/api/v1/runs", "runs", "id", "pipeline_id");
+        offer_list(t, "/api/v1/runs", "runs", NULL, "id", "pipeline_id");
     else if (strncmp(kind, "event", 5) == 0)
-        offer_list(t, "/api/v1/triggers/events", "events", "id", "trigger_id");
+        offer_list(t, "/api/v1/triggers/events", "events", NULL, "id", "trigger_id");
     else if (strncmp(kind, "manifest", 8) == 0)
-        offer_list(t, "/api/v1/manifests", "manifests", "file", NULL);
+        offer_list(t, "/api/v1/manifests", "manifests", NULL, "file", NULL);
 }
 
 static void offer_steps(const struct typed *t)
@@ -357,7 +339,7 @@ static void offer_some(const struct typed *t, enum complete what)
             offer_ids(t, "mcp_server");
         break;
     case COMPLETE_ENDPOINT:
-        offer_endpoints(t);
+        offer_list(t, "/api/v1/triggers/type/custom", "triggers", "config", "endpoint", "name");
         break;
     case COMPLETE_TYPE:
         offer_kinds(t, manifest_source_kinds());

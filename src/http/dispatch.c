@@ -105,7 +105,7 @@ static const struct route *find_route(const char *method, const struct segments 
         pattern = r->pattern;
         if (streq(r->method, head ? "GET" : method))
             return r;
-        buf_printf(ret_allow, "%s%s", ret_allow->len ? ", " : "", r->method);
+        buf_printf(ret_allow, "%s%s", ret_allow->len ? ", " : "", streq(r->method, "GET") ? "GET, HEAD" : r->method);
     }
     return NULL;
 }
@@ -173,9 +173,9 @@ const struct param http_params[] = {
     {"kind", PARAM_TEXT, AT(kind), 0, 0, NULL, "Of this kind of resource; all, if it is left out"},
     {"id", PARAM_TEXT, AT(id), 0, 0, NULL, "Of the resource with this id"},
     {"since", PARAM_TIME, AT(list.since_ms), 0, 0, "a time (2024-01-01T00:00:00Z) or a duration (15m)",
-     "Not before this time, or this long ago"},
+     "Not before this time (UTC where it names no zone), or this long ago"},
     {"until", PARAM_TIME, AT(list.until_ms), 0, 0, "a time (2024-01-01T00:00:00Z) or a duration (15m)",
-     "Before this time, or this long ago"},
+     "Before this time (UTC where it names no zone), or this long ago"},
     {"page", PARAM_COUNT, AT(list.page), 1, 1000000000, "a number from 1", "The page, from 1"},
     {"page_size", PARAM_COUNT, AT(list.page_size), 1, 100, "a number from 1 to 100", "How many a page"},
     {"offset", PARAM_COUNT, AT(offset), 0, INT64_MAX, "a number of bytes", "From this byte on"},

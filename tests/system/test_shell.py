@@ -157,3 +157,9 @@ def test_they_are_installed(tmp_path: Path) -> None:
             "share/man/man5/triggerd-manifest.5", "share/bash-completion/completions/triggerctl",
             "share/zsh/site-functions/_triggerctl", "share/fish/vendor_completions.d/triggerctl.fish"} <= files
     assert (tmp_path / "share/man/man1/triggerctl.1").read_text() == page("triggerctl.1")
+
+
+def test_endpoints_past_the_first_page(daemon: Daemon) -> None:
+    daemon.put("m.yaml", ECHO, *(custom(f"t{n}", endpoint=f"at-{n}") for n in range(205)))
+    done = daemon.ctl("__complete", "emit", "at-")
+    assert len({line.split("\t")[0] for line in done.stdout.splitlines()}) == 205, done.stdout

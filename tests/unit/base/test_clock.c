@@ -176,7 +176,14 @@ static void since_takes_both(void **state)
     assert_int_equal(time_parse_since("1970-01-02", 5, &ms), 0);
     assert_int_equal(ms, 86400000);
     assert_int_equal(time_parse_since("yesterday", 5, &ms), -EINVAL);
+    assert_int_equal(time_parse_since("1970-01-02Z", 5, &ms), -EINVAL);
     assert_int_equal(ms, 86400000);
+    assert_int_equal(time_parse_since("1970-01-01T00:00:01.5", 5, &ms), 0);
+    assert_int_equal(ms, 1500);
+    assert_int_equal(time_parse("1970-01-01T00:00:01.5", &ms), -EINVAL);
+    assert_int_equal(time_parse_since("1970-01-01T00:00:01.123456789", 5, &ms), 0);
+    assert_int_equal(ms, 1123);
+    assert_int_equal(time_parse_since("1970-01-01T00:00:01.1234567890", 5, &ms), -EINVAL);
 }
 
 static void clocks(void **state)
