@@ -341,7 +341,7 @@ class Daemon:
         code = self.wait(timeout)
         self.check_output()
         assert code == 0, f"exit {code}:\n{self.output()[-4000:]}"
-        wait_for(lambda: not self._children(node), 2, "no process left behind")
+        wait_for(lambda: not self._children(node), 10, "no process left behind")
 
     def kill9(self) -> None:
         assert self.process is not None

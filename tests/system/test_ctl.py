@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import time
 from typing import Any
@@ -161,7 +162,7 @@ def test_wait_tells_by_its_exit_code(daemon: Daemon) -> None:
     gate.open()
     assert daemon.ctl("wait", "event", daemon.events("t")[0]["id"], "--timeout", "20").returncode == 0
     assert daemon.ctl("wait", "event", daemon.emit1("u")["id"], "--timeout", "20").returncode != 0
-    good(daemon.ctl("wait", "trigger", "t", "--for", "active", "--timeout", "5"))
+    good(daemon.ctl("wait", "trigger", "t", "--for", "active", "--timeout", "20"))
 
 
 def test_run(daemon: Daemon) -> None:
@@ -228,14 +229,16 @@ def test_following(daemon: Daemon) -> None:
         try:
             assert tail.stdout
             ids = set()
-            for _ in range(50):  # until it listens
+
+            def shown() -> bool:  # from when on it listens
                 ids.add(daemon.emit1("t")["id"])
-                time.sleep(0.1)
-                if len(ids) > 3:
-                    break
+                return bool(select.select([tail.stdout], [], [], 0.1)[0])
+
+            wait_for(shown, what="an event")
             seen = ""
             while not any(i in seen for i in ids):
-                seen += tail.stdout.readline()
+                assert (line := tail.stdout.readline()), seen
+                seen += line
         finally:
             tail.terminate()
 

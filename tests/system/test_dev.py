@@ -27,7 +27,7 @@ def test_a_look_within_a_minute(tmp_path: Path) -> None:
     try:
         told = wait_for(lambda: re.search(r"socket +export TRIGGERD_SOCKET=(\S+)\n", out.read_text()) and out.read_text())
         page, socket = re.findall(r"(http://127\.0\.0\.1:\d+/)\n.*TRIGGERD_SOCKET=(\S+)", told, re.S)[0]
-        assert b"<html" in urllib.request.urlopen(page, timeout=10).read().lower()
+        assert b"<html" in urllib.request.urlopen(page, timeout=20).read().lower()
         root = Path(socket).parent
         if os.access("/dev/fuse", os.W_OK):
             wait_for(lambda: (root / "mount" / "triggers" / "well").is_dir())

@@ -181,7 +181,7 @@ def test_a_child_keeps_the_output_open(daemon: Daemon) -> None:
     done = run(daemon, script("setsid sh -c 'trap \"\" TERM HUP; sleep 300' & echo '\"first\"'; echo last >&2"))
     assert done["status"] == "completed" and done["outputs"]["out"] == "first"
     assert printed(daemon, done, stream="stderr") == b"last\n"
-    wait_for(lambda: not daemon.children(), 10)
+    wait_for(lambda: not daemon.children())
 
 
 # ---- the graph ----
@@ -354,7 +354,7 @@ def test_how_a_step_in_a_sandbox_ends(daemon: Daemon) -> None:
     assert done["status"] == "failed" and "/nowhere/there" in done["error_message"]
     done = run(daemon, script("exec sleep 300", sandbox="strict", timeout_seconds=0.5))
     assert done["status"] == "timed_out"
-    wait_for(lambda: not daemon.children(), 10)
+    wait_for(lambda: not daemon.children())
 
 
 @SANDBOX
@@ -369,7 +369,7 @@ def test_a_step_in_a_sandbox_has_time_to_end(daemon: Daemon) -> None:
     daemon.post(f"/api/v1/runs/{id}/cancel")
     assert finished(daemon, id)["status"] == "cancelled"
     assert said.read_text() == "bye\n"
-    wait_for(lambda: not daemon.children(), 10)
+    wait_for(lambda: not daemon.children())
 
 
 @SANDBOX
@@ -377,7 +377,7 @@ def test_what_forks_away_in_a_sandbox_ends_with_it(daemon: Daemon) -> None:
     done = run(daemon, script("setsid sh -c 'trap \"\" TERM; (env -i sleep 300 &) ; sleep 300' >/dev/null 2>&1 & echo 1",
                               sandbox="strict"))
     assert done["outputs"]["out"] == 1
-    wait_for(lambda: not daemon.children(), 10)
+    wait_for(lambda: not daemon.children())
 
 
 @SANDBOX
@@ -394,7 +394,7 @@ def test_a_sandbox_and_the_end_of_the_daemon(make_daemon: Any, tmp_path: Path, e
     assert len(d.children()) >= 2
     if end == "kill":
         d.kill9()
-        wait_for(lambda: not d.children(), 10)
+        wait_for(lambda: not d.children())
     else:
         d.stop()
         assert not d.children()

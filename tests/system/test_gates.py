@@ -110,10 +110,10 @@ def test_allowed_loops_end_at_the_depth(daemon: Daemon) -> None:
 
 
 def test_cooldown_skip(daemon: Daemon) -> None:
-    daemon.put("m.yaml", ECHO, custom("t", cooldown_seconds=1))
+    daemon.put("m.yaml", ECHO, custom("t", cooldown_seconds=4))
     daemon.fire("t")
     held_back(daemon.event(daemon.emit1("t")["id"]), "cooldown")
-    wait_for(lambda: daemon.emit("t")["triggered_count"] == 1, 5)
+    wait_for(lambda: daemon.emit("t")["triggered_count"] == 1)
     assert decisions(daemon).count("fired") == 2
 
 
@@ -126,7 +126,7 @@ def test_cooldown_survives_a_restart(daemon: Daemon) -> None:
 
 
 def test_cooldown_latest(daemon: Daemon) -> None:
-    gate = gated(daemon, cooldown_seconds=1, cooldown_policy="latest")
+    gate = gated(daemon, cooldown_seconds=4, cooldown_policy="latest")
     gate.open()
     ids = [daemon.emit1("t", {"n": n})["id"] for n in range(4)]
     daemon.wait_event(ids[3], "completed")
@@ -310,5 +310,5 @@ def test_switched_off(make_daemon: Any) -> None:
 def test_switched_off_wrongly(make_daemon: Any) -> None:
     d: Daemon = make_daemon(env={"FLOWMASON_TRIGGERS_ENABLED": "maybe"})
     d.spawn()
-    assert d.wait(10) != 0
+    assert d.wait(20) != 0
     assert "FLOWMASON_TRIGGERS_ENABLED" in d.output() and "maybe" in d.output()

@@ -187,7 +187,7 @@ def test_a_silent_broker_is_found(daemon: Daemon, tmp_path: Path) -> None:
             daemon.wait_events(5, "t", SLOW)
             wait_for(lambda: connected(daemon, "t"), SLOW)
             proxy.hold()
-            wait_for(lambda: reason(daemon, "t"), 14, "the silence is told")
+            wait_for(lambda: reason(daemon, "t"), 20, "the silence is told")
             proxy.cut()
             proxy.flow()
             wait_for(lambda: connected(daemon, "t"), SLOW)

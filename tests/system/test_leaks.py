@@ -91,9 +91,9 @@ def check_nothing_is_left(daemon: Daemon, more: dict[str, tuple[int, str]]) -> N
             time.sleep(0.1)
     wait_for(lambda: open_runs(daemon) == 0, 60 + RUNS / 5, f"all of {emitted} ended")
     assert daemon.get("/api/v1/runs?page_size=1")["total"] == RUNS + 1
-    wait_for(lambda: not daemon.children(), 15, "no process is left")
-    wait_for(lambda: not zombies(daemon), 5, "no zombie is left")
-    assert descriptors(daemon) == before
+    wait_for(lambda: not daemon.children(), what="no process is left")
+    wait_for(lambda: not zombies(daemon), what="no zombie is left")
+    wait_for(lambda: descriptors(daemon) == before, what=f"the descriptors that were there: {before}")
     assert daemon.fire("t", {"way": "plain", "n": 1})["status"] == "completed"
 
 

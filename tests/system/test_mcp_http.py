@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,8 +104,8 @@ def test_an_answer_whose_stream_breaks_off_is_fetched(daemon: Daemon, peer: Http
             return well(h, m)
         asked.append(m)
         h.stream()
-        h.event(None, id="r-1", retry=300)
         began.append(time.monotonic())
+        h.event(None, id="r-1", retry=300)
 
     def listen(h: Handler) -> None:
         if h.headers["Last-Event-ID"] != "r-1":
@@ -191,7 +192,7 @@ def test_an_exchange_that_breaks_off_ends_no_session(daemon: Daemon, peer: HttpS
 
 @pytest.mark.parametrize(("status", "reason", "words"), [
     (500, "InitializeFailed", "notifications/initialized: HTTP 500: not yet"),
-    (0, "InitializeTimeout", "notifications/initialized: no answer within 0.5 s"),
+    (0, "InitializeTimeout", "notifications/initialized: no answer within 2 s"),
 ])
 def test_a_server_that_does_not_take_initialized(daemon: Daemon, peer: HttpServer, put: Callable[..., None], status: int,
                                                  reason: str, words: str) -> None:
@@ -201,11 +202,13 @@ def test_a_server_that_does_not_take_initialized(daemon: Daemon, peer: HttpServe
         elif status:
             h.reply(status, b"not yet", "text/plain")
         else:
-            time.sleep(2)
+            told.wait(20)
 
+    told = threading.Event()
     peer.answer = answer
-    put(listener(), timeout_seconds=0.5)
+    put(listener(), timeout_seconds=2)
     assert words in failed(daemon, reason=reason)["message"]
+    told.set()
     assert not peer.gets, "it is not listened to before"
     peer.answer = well
     connected(daemon)
@@ -380,20 +383,22 @@ def test_an_edit_gives_the_session_back(daemon: Daemon, peer: HttpServer, put: C
     [session] = peer.sessions
     put(listener(), headers={"X-New": "yes"})
     wait_for(lambda: peer.methods().count("initialize") == 2)
-    assert [d["Mcp-Session-Id"] for d in peer.deletes] == [session]
+    wait_for(lambda: [d["Mcp-Session-Id"] for d in peer.deletes] == [session])
     connected(daemon)
 
 
 def test_a_timeout_is_told(daemon: Daemon, peer: HttpServer, put: Callable[..., None]) -> None:
     def answer(h: Handler, m: Message) -> None:
         if m.get("method") == "tools/call":
-            time.sleep(3)
+            told.wait(20)
         well(h, m)
 
+    told = threading.Event()
     peer.answer = answer
-    put(CALL, timeout_seconds=0.5)
+    put(CALL, timeout_seconds=2)
     done = finished(daemon, run(daemon, "t"))
-    assert "no answer within 0.5 s" in done["error_message"]
+    told.set()
+    assert "no answer within 2 s" in done["error_message"]
     wait_for(lambda: "notifications/cancelled" in peer.methods())
 
 

@@ -468,7 +468,9 @@ VIM = "vim -es -u NONE -c 'set backupcopy={} writebackup' -c '%s/name: .*/name: 
     editor("cp-p", "sed 's/name: .*/name: edited/' FILE > DATA/x && cp -p DATA/x FILE"),
     editor("mv", "sed 's/name: .*/name: edited/' FILE > DATA/x && mv DATA/x FILE"),
     editor("install", "sed 's/name: .*/name: edited/' FILE > DATA/x && install -m 644 DATA/x FILE"),
-    editor("rsync", "sed 's/name: .*/name: edited/' FILE > DATA/x && rsync -a DATA/x FILE && rsync -ain --no-perms DATA/x FILE"),
+    # (the time of triggers/ID/manifest.yaml is that of the resource)
+    editor("rsync", "sed 's/name: .*/name: edited/' FILE > DATA/x && touch -d @1000000000 DATA/x && rsync -a DATA/x FILE && "
+           "case FILE in */triggers/b/*) rsync -ainc --no-perms --no-times DATA/x FILE;; *) rsync -ain --no-perms DATA/x FILE;; esac"),
     editor("rsync-inplace", "sed 's/name: .*/name: edited/' FILE > DATA/x && rsync --inplace DATA/x FILE"),
     editor("jq-tee", "sed 's/name: .*/name: edited/' FILE | tee DATA/x > /dev/null; tee FILE < DATA/x > /dev/null"),
     editor("dd", "sed 's/name: .*/name: edited/' FILE > DATA/x && dd if=DATA/x of=FILE bs=7 status=none"),

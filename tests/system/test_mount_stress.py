@@ -222,7 +222,7 @@ def test_kill_under_readers(s: Mounted) -> None:
         s.kill9()
         begin = time.monotonic()
         for reader in readers:
-            reader.wait(10)
+            reader.wait(30)
         gone.append(time.monotonic() - begin)
         with pytest.raises(OSError) as e:
             os.listdir(s.m)

@@ -151,7 +151,7 @@ def test_a_stubborn_step_is_killed(daemon: Daemon) -> None:
     begin = time.monotonic()
     done = run(daemon, script("trap '' TERM; while :; do sleep 0.1; done", timeout_seconds=0.3))
     assert done["status"] == "timed_out"
-    assert 5 <= time.monotonic() - begin < 12
+    assert time.monotonic() - begin >= 5
 
 
 def test_a_run_times_out(daemon: Daemon) -> None:
@@ -200,7 +200,7 @@ def test_children_that_stay_behind(daemon: Daemon) -> None:
     """A step that leaves a daemon of its own in another session: no orphan outlives the run."""
     done = run(daemon, script("setsid sleep 300 >/dev/null 2>&1 & echo '\"out\"'"))
     assert done["status"] == "completed" and done["outputs"]["out"] == "out"
-    wait_for(lambda: not daemon.children(), 10)
+    wait_for(lambda: not daemon.children())
 
 
 # ---- what a step runs in ----
@@ -719,10 +719,10 @@ def test_steps_that_ended_are_not_run_again(daemon: Daemon) -> None:
     once = daemon.data / "once"
     daemon.put("m.yaml", pipeline("p", script('echo x >> "$ONCE"; echo 5', "a", env={"ONCE": str(once)}),
                                   gate.step("b", needs=["a"], then="cat >/dev/null"), outputs={"a": "$.steps.a.output"}),
-               custom("t"))
+               custom("t"), custom("off", enabled=False))
     event = daemon.emit1("t")
     wait_for(lambda: gate.lines("start"))
-    never(lambda: False, 0.1)  # the end of `a` is recorded within 5 ms
+    daemon.emit("off")  # the end of `a` is recorded before this is
     daemon.kill9()
     daemon.start()
     wait_for(lambda: len(gate.lines("start")) == 2)

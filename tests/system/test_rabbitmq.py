@@ -122,7 +122,7 @@ def test_declare_bind(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queu
     assert event["event_data"]["key"] == "order.new" and event["event_data"]["queue"] == queue
     with pytest.raises(AmqpError, match="x-max-length"):
         broker.call("declare", queue)
-    missing = broken(daemon, "late", 10, "QueueNotFound")
+    missing = broken(daemon, "late", 20, "QueueNotFound")
     assert f"'{queue}.late'" in missing["message"]
     broker.call("declare", queue + ".late")
     broker.call("publish", queue + ".late", b"2")
@@ -130,7 +130,7 @@ def test_declare_bind(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queu
     connected(daemon, "late")
     # It is deleted under us.
     broker.call("delete", queue + ".late")
-    broken(daemon, "late", 10, "QueueNotFound")
+    broken(daemon, "late", 20, "QueueNotFound")
     broker.call("delete", queue)
     connected(daemon, "t")
     broker.call("publish", "order.old", b"3", exchange="orders")
@@ -140,7 +140,7 @@ def test_declare_bind(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queu
 def test_other_arguments(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queue: str) -> None:
     broker.call("declare", queue, {"x-max-length": 5})
     daemon = start(make_daemon, reading("t", broker.port, queue, config={"declare": True}), ECHO)
-    found = broken(daemon, "t", 10, "PreconditionFailed")
+    found = broken(daemon, "t", 20, "PreconditionFailed")
     assert "x-max-length" in found["message"]
 
 
@@ -249,7 +249,7 @@ def test_identity(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queue: s
 def test_batches(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queue: str) -> None:
     broker.call("declare", queue)
     broker.call("publish", queue, *[str(i) for i in range(25)])
-    daemon = start(make_daemon, reading("t", broker.port, queue, config={"batch_size": 10, "batch_timeout_seconds": 0.3}), ECHO)
+    daemon = start(make_daemon, reading("t", broker.port, queue, config={"batch_size": 10, "batch_timeout_seconds": 2}), ECHO)
     events = daemon.wait_events(3, "t")
     assert [e["event_data"]["body"] for e in events] == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
     assert events[0]["event_data"]["messages"][3]["key"] == queue
@@ -304,18 +304,18 @@ def test_restarts(own: RabbitMQ, make_daemon: Callable[..., Daemon], queue: str)
     own.call("publish", queue, b"1")
     daemon.wait_events(1, "t")
     own.kill()
-    broken(daemon, "t", 3)
-    refused = broken(daemon, "t", 10, "ConnectionRefused")
+    broken(daemon, "t", 20)
+    refused = broken(daemon, "t", 20, "ConnectionRefused")
     assert f"127.0.0.1:{own.port}" in refused["message"]
     own.start()
-    connected(daemon, "t", 15)
+    connected(daemon, "t")
     own.call("publish", queue, b"2")
     wait_for(lambda: any(e["event_data"]["body"] == 2 for e in daemon.events("t")), what="goes on")
     own.stop()
-    broken(daemon, "t", 3)
+    broken(daemon, "t", 20)
     own.wipe()
     own.start()
-    connected(daemon, "t", 15)
+    connected(daemon, "t")
     own.call("publish", queue, b"3")
     wait_for(lambda: any(e["event_data"]["body"] == 3 for e in daemon.events("t")), what="goes on without data")
     told = [line for line in daemon.output().splitlines() if "ConnectionRefused" in line]
@@ -330,17 +330,17 @@ def test_half_open(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queue: 
         connected(daemon, "t")
         began = time.monotonic()
         proxy.hold()
-        found = broken(daemon, "t", 14)
-        assert time.monotonic() - began < 12, "10 s, and 2 to show it"
+        found = broken(daemon, "t", 30)
+        assert time.monotonic() - began < 16, "10 s, and some more to show it on a busy machine"
         assert found["reason"] in ("ConnectionLost", "NoProgress", "ConnectionTimedOut")
         proxy.flow()
-        connected(daemon, "t", 20)
+        connected(daemon, "t")
         began = time.monotonic()
         proxy.refuse()
-        broken(daemon, "t", 3)
-        assert time.monotonic() - began < 3
+        broken(daemon, "t", 8)
+        assert time.monotonic() - began < 8
         proxy.accept()
-        connected(daemon, "t", 20)
+        connected(daemon, "t")
         broker.call("publish", queue, b"1")
         daemon.wait_events(1, "t")
 
@@ -357,7 +357,7 @@ def test_wrong_password(broker: RabbitMQ, make_daemon: Callable[..., Daemon], qu
     daemon.write("m.yaml", reading("t", broker.port, queue, "q"), literal, custom("c", "q"), pipeline("q", step), ECHO)
     daemon.start()
     for id in "tu":
-        broken(daemon, id, 15, "AuthenticationFailed")
+        broken(daemon, id, 30, "AuthenticationFailed")
     event = daemon.wait_event(daemon.emit1("c")["id"], "failed")
     assert queue in event["error_message"]
     shown = [json.dumps(daemon.get(f"/api/v1/{path}")) for path in
@@ -373,7 +373,7 @@ def test_no_such_vhost(broker: RabbitMQ, make_daemon: Callable[..., Daemon], que
     t = reading("t", broker.port, queue)
     t["config"]["connection_url"] += "/nowhere"
     daemon = start(make_daemon, t, ECHO)
-    found = broken(daemon, "t", 10, "NotAllowed")
+    found = broken(daemon, "t", 20, "NotAllowed")
     assert "nowhere" in found["message"]
 
 
@@ -399,8 +399,8 @@ def test_no_rabbitmq(make_daemon: Callable[..., Daemon], queue: str) -> None:
         threading.Thread(target=answer, daemon=True).start()
         daemon = start(make_daemon, reading("o", other.getsockname()[1], queue), reading("s", silent.getsockname()[1], queue),
                        ECHO)
-        broken(daemon, "o", 10, ("ProtocolError", "ConnectionLost"))
-        broken(daemon, "s", 14, "ConnectionTimedOut")
+        broken(daemon, "o", 20, ("ProtocolError", "ConnectionLost"))
+        broken(daemon, "s", 30, "ConnectionTimedOut")
         daemon.stop()
 
 

@@ -193,12 +193,12 @@ def test_refused_and_back(daemon: Daemon, redis: Redis) -> None:
     redis.call("RPUSH", "jobs", 1)
     daemon.wait_events(1, "t")
     redis.kill()
-    wait_for(lambda: state(daemon) == ("error", "ConnectionRefused"), 4)
+    wait_for(lambda: state(daemon) == ("error", "ConnectionRefused"))
     assert f"{redis.port}" in daemon.trigger("t")["error_message"]
     time.sleep(1.5)  # some attempts
     redis.start()
     redis.call("RPUSH", "jobs", 2)
-    wait_for(lambda: state(daemon)[0] == "active", 12)
+    wait_for(lambda: state(daemon)[0] == "active", 30)
     daemon.wait_events(2, "t")
     assert len(changes(daemon)) <= 4, changes(daemon)
 
@@ -232,11 +232,11 @@ def test_half_open(daemon: Daemon, proxy: Proxy, redis: Redis, mode: str) -> Non
     start(daemon, ECHO, queue("t", proxy.port, redis_mode=mode))
     proxy.hold()
     begun = time.monotonic()
-    wait_for(lambda: state(daemon)[0] == "error", 14)
-    assert time.monotonic() - begun < 12.5  # and 2 s to tell it
+    wait_for(lambda: state(daemon)[0] == "error", 30)
+    assert time.monotonic() - begun < 16  # and some more to tell it on a busy machine
     proxy.cut()
     proxy.flow()
-    wait_for(lambda: state(daemon)[0] == "active", 12)
+    wait_for(lambda: state(daemon)[0] == "active", 30)
     push = {"list": ("RPUSH", "jobs", 1), "stream": ("XADD", "jobs", "*", "body", 1), "pubsub": ("PUBLISH", "jobs", 1)}
     redis.call(*push[mode])
     assert bodies(daemon.wait_events(1, "t")) == [1]
@@ -405,7 +405,7 @@ def test_two_daemons_one_killed(make_daemon: Callable[..., Daemon], redis: Redis
     a.start()
     wait_for(lambda: set(seen("t")) == set(range(400)) == set(seen("s")), what="every message somewhere")
     for d in (a, b):
-        assert redis.call("EXISTS", processing(d)) == 0
+        wait_for(lambda d=d: redis.call("EXISTS", processing(d)) == 0, what="acknowledged")
 
 
 def test_a_clean_stop_leaves_nothing(make_daemon: Callable[..., Daemon], redis: Redis) -> None:

@@ -77,10 +77,10 @@ def test_a_run_keeps_its_message(daemon: Daemon, sqs: Sqs, tmp_path: Path) -> No
     for i in range(4):
         sqs.send(url, str(i))
     start(daemon, pipeline("p", gate.step()), queue("t", sqs.url, ack_mode="manual", prefetch=2, max_concurrent=2,
-                                                    visibility_timeout_seconds=1))
+                                                    visibility_timeout_seconds=3))
     daemon.wait_events(2, "t", status="executing")
     begun = time.monotonic()
-    while time.monotonic() - begun < 3:  # three time-outs
+    while time.monotonic() - begun < 7:  # two time-outs
         assert sqs.count(url) == (2, 2)
         time.sleep(0.1)
     gate.open()

@@ -346,15 +346,13 @@ def following(daemon: Daemon, *args: str) -> Iterator[Following]:
 
 def test_events_follow(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, custom("t"), custom("u"))
-    before = sockets(daemon)
     with following(daemon, "events", "-f", "t", "-o", "json") as f:
-        wait_for(lambda: sockets(daemon) > before)
-        time.sleep(0.2)
+        wait_for(lambda: daemon.fire("t") and f.lines(), what="it listens")
         daemon.fire("u")
         id = daemon.emit1("t")["id"]
-        f.has('"completed"')
+        wait_for(lambda: f.lines() and json.loads(f.lines()[-1])["id"] == id and '"completed"' in f.lines()[-1])
         shown = [json.loads(line) for line in f.lines()]
-        assert {e["id"] for e in shown} == {id} and shown[-1] == daemon.event(id)
+        assert {e["trigger_id"] for e in shown} == {"t"} and shown[-1] == daemon.event(id)
     assert daemon.ctl("events", "-f", "none").returncode == 1, "a name that is misspelt is told at once"
     daemon.stop()
     assert daemon.ctl("events", "-f").returncode == 3
