@@ -234,6 +234,13 @@ struct queue_setup *queue_setup_ref(struct queue_setup *s)
     return s;
 }
 
+void queue_setup_replace(struct queue_setup **slot, struct queue_setup *s)
+{
+    struct queue_setup *old = *slot;
+    *slot = queue_setup_ref(s);
+    queue_setup_unref(old);
+}
+
 void queue_setup_unref(struct queue_setup *s)
 {
     if (!s || --s->refs > 0)

@@ -134,6 +134,7 @@ struct queue_setup {
     struct mask *mask; /* of all secrets in it, the URL's own included: no error text without it. NULL: nothing */
 };
 struct queue_setup *queue_setup_ref(struct queue_setup *s);
+void queue_setup_replace(struct queue_setup **slot, struct queue_setup *s); /* by a reference to `s` */
 void queue_setup_unref(struct queue_setup *s); /* wipes with the last one; NULL is allowed */
 
 /* The URL of a config, its references still text. Pure. -EINVAL: what is wrong; never a password in it. */

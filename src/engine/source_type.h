@@ -92,8 +92,9 @@ struct source_type {
     void (*stop)(struct source *s, void (*done)(void *ctx), void *ctx);
     void (*pause)(struct source *s);  /* take nothing more in; what is reported is still settled */
     void (*resume)(struct source *s); /* also: try to connect at once */
-    /* The trigger was edited without CHANGE_SOURCE: take over what changed. `trigger` lives until the next update. */
-    void (*update)(struct source *s, const struct trigger *trigger);
+    /* The trigger was edited without CHANGE_SOURCE: take over what changed. `trigger` lives until the next update. False:
+     * that cannot be done now, and it is stopped and made anew. */
+    bool (*update)(struct source *s, const struct trigger *trigger);
     void (*ack)(struct source *s, uint64_t token);
     void (*nack)(struct source *s, uint64_t token, const char *why);
     /* Of occurrences with until_end, once, after ack(), not after stop(): its event has ended (that is on disk), as

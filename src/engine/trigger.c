@@ -503,8 +503,8 @@ static void edit(struct live_trigger *t, struct trigger *spec)
     t->type = type_of(e, spec->kind);
     if (t->type->channels)
         channel_join(t);
-    if (t->source && t->type->update)
-        t->type->update(t->source, t->spec);
+    if (t->source && t->type->update && !t->type->update(t->source, t->spec))
+        trigger_source_stop(t);
     slots_pass_on(e, before);
     trigger_unref(old);
 }
@@ -543,10 +543,12 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, struct origin *o
         t->program = compile(spec);
         if (t->type->channels)
             channel_join(t);
+        set_origin(&t->origin, origin);
     } else {
         changed = changed || !trigger_equal(t->spec, spec);
         if (t->removed)
             revive(t);
+        set_origin(&t->origin, origin);
         if (changed) {
             edit(t, spec);
             char *content = spec_hash(spec);
@@ -557,7 +559,6 @@ void engine_put_trigger(struct engine *e, struct trigger *spec, struct origin *o
         }
         t->observed_generation = t->generation;
     }
-    set_origin(&t->origin, origin);
     t->line = line;
     set(t, "Accepted", true, "Valid", NULL);
     if (created)

@@ -4,7 +4,7 @@
  *     queue_consumer      one for all triggers with an equal queue_connection_key(): its host
  *       broker            one connection and what it reads: broker_redis.c, broker_rabbitmq.c, …
  *
- * Life of a broker: create → start → (pause ⇄ resume)* → stop → done. It connects, and connects again, by itself
+ * Life of a broker: create → start → (pause ⇄ resume | update)* → stop → done. It connects, and connects again, by itself
  * (queue_backoff_next()), and says how it stands with queue_state(). Calls come on the loop thread; what it calls of its
  * host never calls into it from inside. After stop() it says and delivers nothing more, but what was settled before is
  * still sent (within 2 s, where the server takes it); `done` comes once, never from inside; then it has freed itself, and
@@ -65,6 +65,9 @@ struct broker_type {
     void (*stop)(struct broker *b, void (*done)(void *ctx), void *ctx);
     void (*pause)(struct broker *b);
     void (*resume)(struct broker *b); /* also: connect now, if it waits to */
+    /* From now on this one, which is referenced: it differs from the one before in keys of reading alone (`prefetch`, …),
+     * and what is connected or in flight stays as it is. In every state from create() to stop(). */
+    void (*update)(struct broker *b, struct queue_setup *setup);
     void (*settle)(struct broker *b, uint64_t tag, enum queue_settlement how);
     /* Messages that wait on the server; -1: it does not tell. Kept up to date as far as that is free. NULL: never. */
     int64_t (*lag)(const struct broker *b);

@@ -769,6 +769,14 @@ static void kafka_resume(struct broker *b)
         kafka_kick(b);
 }
 
+static void kafka_update(struct broker *b, struct queue_setup *setup)
+{
+    queue_setup_replace(&b->setup, setup);
+    b->topic = b->setup->config.queue_name;
+    if (b->phase == PHASE_OPEN)
+        kafka_kick(b); /* there may be more room */
+}
+
 static void kafka_validate(const struct queue_config *c, const cJSON *node, const char *path, struct issues *issues)
 {
     kafka_options_validate(c, node, path, issues);
@@ -782,6 +790,7 @@ const struct broker_type broker_kafka = {
     .stop = kafka_stop,
     .pause = kafka_pause,
     .resume = kafka_resume,
+    .update = kafka_update,
     .settle = kafka_settle,
     .lag = kafka_lag,
 };

@@ -7,7 +7,8 @@
  * All that sets the channel up is sent in one go; the answer to its last request means that all of it worked.
  *
  * Back-pressure: the server sends no more than `prefetch` (basic.qos). Pausing cancels the consumer. What is unsettled
- * then does not count against the next one, so that one may have only the rest; it is made anew when it can have more.
+ * then does not count against the next one, so that one may have only the rest; it is made anew when it can have more,
+ * and when an edit lets it have less. The connection and its channel stay, and with them what is unsettled.
  */
 #include "base/loop.h"
 #include "base/util.h"
@@ -130,13 +131,18 @@ static bool too_narrow(const struct broker *b)
     return b->limit < prefetch && room > b->limit && (b->unsettled == 0 || room >= 2 * b->limit);
 }
 
+static bool too_wide(const struct broker *b)
+{
+    return b->limit > b->setup->config.prefetch;
+}
+
 static void look_at_consumer(struct broker *b)
 {
     if (b->phase != READY)
         return;
     if (b->consumer == NONE && !b->paused)
         consume(b);
-    else if (b->consumer == CONSUMING && (b->paused || too_narrow(b)))
+    else if (b->consumer == CONSUMING && (b->paused || too_narrow(b) || too_wide(b)))
         cancel(b);
 }
 
@@ -439,6 +445,16 @@ static void rabbitmq_resume(struct broker *b)
     look_at_consumer(b);
 }
 
+static void rabbitmq_update(struct broker *b, struct queue_setup *setup)
+{
+    bool more = setup->config.prefetch > b->setup->config.prefetch;
+    queue_setup_replace(&b->setup, setup);
+    if (more && b->phase == READY && b->consumer == CONSUMING && setup->config.prefetch > b->unsettled)
+        cancel(b); /* and then all that there is room for */
+    else
+        look_at_consumer(b);
+}
+
 static int64_t rabbitmq_lag(const struct broker *b)
 {
     return b->lag;
@@ -459,6 +475,15 @@ static void rabbitmq_validate(const struct queue_config *c, const cJSON *node, c
     free(memory);
 }
 
-const struct broker_type broker_rabbitmq = {QUEUE_RABBITMQ,  rabbitmq_validate, rabbitmq_create,
-                                            rabbitmq_start,  rabbitmq_stop,     rabbitmq_pause,
-                                            rabbitmq_resume, rabbitmq_settle,   rabbitmq_lag};
+const struct broker_type broker_rabbitmq = {
+    .type = QUEUE_RABBITMQ,
+    .validate = rabbitmq_validate,
+    .create = rabbitmq_create,
+    .start = rabbitmq_start,
+    .stop = rabbitmq_stop,
+    .pause = rabbitmq_pause,
+    .resume = rabbitmq_resume,
+    .update = rabbitmq_update,
+    .settle = rabbitmq_settle,
+    .lag = rabbitmq_lag,
+};

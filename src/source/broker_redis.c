@@ -244,6 +244,16 @@ static void redis_resume(struct broker *b)
     broker_pump(b);
 }
 
+static void redis_update(struct broker *b, struct queue_setup *setup)
+{
+    struct queue_setup *before = queue_setup_ref(b->setup);
+    queue_setup_replace(&b->setup, setup);
+    if (b->ops->update)
+        b->ops->update(b, before);
+    queue_setup_unref(before);
+    broker_pump(b);
+}
+
 static void redis_settle(struct broker *b, uint64_t tag, enum queue_settlement how)
 {
     b->ops->settle(b, tag, how);
@@ -263,6 +273,7 @@ const struct broker_type broker_redis = {
     .stop = redis_stop,
     .pause = redis_pause,
     .resume = redis_resume,
+    .update = redis_update,
     .settle = redis_settle,
     .lag = redis_lag,
 };

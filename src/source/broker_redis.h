@@ -47,6 +47,8 @@ struct redis_mode_ops {
     void (*lost)(struct broker *b);      /* no answer will come any more */
     void (*pump)(struct broker *b);      /* take what may be taken; while up and not paused */
     void (*pause)(struct broker *b);
+    /* `setup` is another than `before`, which is still there. */
+    void (*update)(struct broker *b, const struct queue_setup *before);
     void (*settle)(struct broker *b, uint64_t tag, enum queue_settlement how);
     void (*stop)(struct broker *b); /* … broker_stopped() later; while up */
 };
@@ -60,6 +62,7 @@ struct delivery {
     uint64_t hash;
     enum { DELIVERY_HELD, DELIVERY_DECIDED, DELIVERY_SENT } state;
     enum queue_settlement how;
+    bool right; /* lists: the end at which it was taken */
     /* streams */
     char *id;
     int64_t deliveries;

@@ -56,12 +56,12 @@ static void forget_twin(struct redis_list *l, uint64_t hash)
             l->last[i] = 0;
 }
 
-/* Takes the body over, which is at the right end of the processing list now. */
-static void deliver(struct broker *b, redisReply *body)
+/* Takes the body over, which is at the right end of the processing list now. `right`: of which end of the queue it was. */
+static void deliver(struct broker *b, redisReply *body, bool right)
 {
     struct redis_list *l = &b->list;
     struct delivery *d = xcalloc(1, sizeof(*d));
-    *d = (struct delivery){.reply = body, .hash = hash_of(body)};
+    *d = (struct delivery){.reply = body, .hash = hash_of(body), .right = right};
     l->last[l->n_last++ % ARRAY_SIZE(l->last)] = d->hash;
     DL_APPEND(l->known, d);
     l->n_known++;
@@ -131,7 +131,7 @@ static void send_removal(struct broker *b, struct delivery *d)
     } else if (d->how == QUEUE_DEAD_LETTER) {
         send_move(b, d, "RPUSH", b->setup->dead_letter);
     } else {
-        send_move(b, d, pops_right(b) ? "RPUSH" : "LPUSH", queue_of(b));
+        send_move(b, d, d->right ? "RPUSH" : "LPUSH", queue_of(b));
     }
     d->state = DELIVERY_SENT;
     d->sent_next = NULL;
@@ -276,7 +276,7 @@ static void reconcile(struct broker *b, redisReply *list)
     free(room);
     for (size_t i = 0; i < list->elements; i++)
         if (left[i])
-            deliver(b, steal(&list->element[i]));
+            deliver(b, steal(&list->element[i]), pops_right(b));
     free(left);
     l->asked_when_lost = 0;
 }
@@ -336,9 +336,8 @@ static void on_length(void *ctx, redisReply **reply)
         b->list.lag = (*reply)->integer;
 }
 
-static void on_moved(void *ctx, redisReply **reply)
+static void moved(struct broker *b, redisReply **reply, bool right)
 {
-    struct broker *b = ctx;
     struct redis_list *l = &b->list;
     if (redis_is_error(*reply)) {
         redis_fail(b->reader, *reply, queue_of(b));
@@ -349,7 +348,7 @@ static void on_moved(void *ctx, redisReply **reply)
         if (l->blocking)
             l->burst = 1;
         l->empty = false;
-        deliver(b, steal(reply));
+        deliver(b, steal(reply), right);
     } else {
         l->empty = true;
         l->lag = 0;
@@ -363,13 +362,23 @@ static void on_moved(void *ctx, redisReply **reply)
         broker_pump(b);
 }
 
+static void on_moved_left(void *ctx, redisReply **reply)
+{
+    moved(ctx, reply, false);
+}
+
+static void on_moved_right(void *ctx, redisReply **reply)
+{
+    moved(ctx, reply, true);
+}
+
 static void ask(struct broker *b, const char *command, int64_t patience_ms, bool wait)
 {
     const char *from = pops_right(b) ? "RIGHT" : "LEFT";
     const struct redis_arg args[] = {REDIS_ARG(command), REDIS_ARG(queue_of(b)), REDIS_ARG(b->list.processing),
                                      REDIS_ARG(from),    REDIS_ARG("RIGHT"),     REDIS_ARG(REDIS_BLOCK_SECONDS)};
     b->list.asked++;
-    redis_command(b->reader, on_moved, b, patience_ms, wait ? 6 : 5, args);
+    redis_command(b->reader, pops_right(b) ? on_moved_right : on_moved_left, b, patience_ms, wait ? 6 : 5, args);
 }
 
 /* At most `prefetch` are held; settled ones that are not confirmed may be as many again, so that taking does not wait for
@@ -411,6 +420,13 @@ static void list_pump(struct broker *b)
 static void list_pause(struct broker *b)
 {
     if (b->list.blocking)
+        broker_unblock(b);
+}
+
+/* What waits at the old end of the queue waits no more. */
+static void list_update(struct broker *b, const struct queue_setup *before)
+{
+    if (b->list.blocking && before->config.pop != b->setup->config.pop)
         broker_unblock(b);
 }
 
@@ -619,6 +635,7 @@ const struct redis_mode_ops redis_list_ops = {
     .lost = list_lost,
     .pump = list_pump,
     .pause = list_pause,
+    .update = list_update,
     .settle = list_settle,
     .stop = list_stop,
 };

@@ -92,6 +92,12 @@ static void pubsub_lost(struct broker *b)
     loop_timer_stop(b->env.loop, &b->pubsub.tick);
 }
 
+static void pubsub_update(struct broker *b, const struct queue_setup *before)
+{
+    (void)before;
+    hold(b);
+}
+
 static void pubsub_init(struct broker *b)
 {
     timer_init(&b->pubsub.tick, on_tick, b);
@@ -109,6 +115,7 @@ const struct redis_mode_ops redis_pubsub_ops = {
     .lost = pubsub_lost,
     .pump = hold,
     .pause = hold,
+    .update = pubsub_update,
     .settle = pubsub_settle,
     .stop = broker_stopped,
 };

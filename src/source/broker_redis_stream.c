@@ -698,6 +698,17 @@ static void stream_connected(struct broker *b)
 
 /* ---- life ---- */
 
+/* What is held was kept from others by the old time: it is told anew at once. */
+static void stream_update(struct broker *b, const struct queue_setup *before)
+{
+    struct redis_stream *s = &b->stream;
+    if ((int64_t)(before->config.claim_idle_seconds * 1000) == claim_idle_ms(b))
+        return;
+    s->claim_due_ms = MIN(s->claim_due_ms, loop_now_ms(b->env.loop) + MAX(claim_idle_ms(b) / 2, CLAIM_MIN_MS));
+    if (timer_active(&s->fresh))
+        loop_timer_start(b->env.loop, &s->fresh, 0);
+}
+
 static void stream_pump(struct broker *b)
 {
     struct redis_stream *s = &b->stream;
@@ -794,6 +805,7 @@ const struct redis_mode_ops redis_stream_ops = {
     .lost = stream_lost,
     .pump = stream_pump,
     .pause = stream_pause,
+    .update = stream_update,
     .settle = stream_settle,
     .stop = stream_stop,
 };

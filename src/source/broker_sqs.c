@@ -7,7 +7,7 @@
  * 5 s: that tells what waits, and whether somebody is there at all.
  *
  * A message is ours for the queue's visibility time-out, or visibility_timeout_seconds, which is extended while it is
- * not settled. Settled are ten at a time: deleted, or made visible again. What could not be sent is sent after the next
+ * not settled; at once where it came under another one than is in force now. Settled are ten at a time: deleted, or made visible again. What could not be sent is sent after the next
  * connect. A dead letter is left to the queue's redrive policy (it is visible again and counts), or deleted where there
  * is none. */
 #include "source/broker.h"
@@ -46,6 +46,7 @@ struct poll {
     struct broker *broker;
     struct sqs_call *call;
     int64_t asked; /* so many may come */
+    int64_t visibility_s;
     struct poll *prev, *next;
 };
 
@@ -65,7 +66,9 @@ struct broker {
     struct queue_setup *setup;
     char *url; /* of the queue; NULL: not known */
     bool redrives, reading, paused, stopping;
-    int64_t visibility_s, lag;
+    int64_t queue_visibility_s; /* 0: not known yet */
+    int64_t visibility_s;       /* in force */
+    int64_t lag;
     struct held *messages; /* by tag */
     struct held *settled;  /* that wait to be sent; a utlist */
     size_t n_settled, n_changes;
@@ -255,6 +258,15 @@ static void extend(struct timer *timer, void *ctx)
         change_send(x);
 }
 
+/* The time for which messages are ours from now on, and also those that are ours already. */
+static void take_visibility(struct broker *b, int64_t visibility_s)
+{
+    bool other = b->visibility_s != visibility_s;
+    b->visibility_s = visibility_s;
+    if (other && timer_active(&b->extend))
+        extend(&b->extend, b);
+}
+
 /* ---- reading ---- */
 
 static cJSON *headers_of(const cJSON *message)
@@ -300,6 +312,7 @@ static void polled(void *ctx, int result, const cJSON *answer, const char *reaso
     struct broker *b = p->broker;
     const cJSON *item, *list = value_get(answer, "Messages");
     int64_t n = cJSON_GetArraySize(list);
+    bool other = p->visibility_s != b->visibility_s;
     b->asked -= p->asked;
     b->n_polls--;
     DL_DELETE(b->polls, p);
@@ -313,6 +326,8 @@ static void polled(void *ctx, int result, const cJSON *answer, const char *reaso
     cJSON_ArrayForEach (item, list) {
         take(b, item);
     }
+    if (other && n > 0)
+        extend(&b->extend, b);
     read_on(b);
 }
 
@@ -326,6 +341,7 @@ static void read_on(struct broker *b)
         cJSON *body = request(b);
         p->broker = b;
         p->asked = MIN(room, SQS_BATCH);
+        p->visibility_s = b->visibility_s;
         cJSON_AddNumberToObject(body, "MaxNumberOfMessages", (double)p->asked);
         cJSON_AddNumberToObject(body, "WaitTimeSeconds", POLL_S);
         if (b->setup->config.visibility_timeout_seconds > 0)
@@ -355,6 +371,12 @@ static void stop_reading(struct broker *b)
 
 /* ---- connecting ---- */
 
+static int64_t visibility_wanted(const struct broker *b)
+{
+    double wanted = b->setup->config.visibility_timeout_seconds;
+    return wanted > 0 ? MAX((int64_t)(wanted + 0.5), 1) : b->queue_visibility_s;
+}
+
 static void fail(struct broker *b, const char *reason, const char *message)
 {
     if (b->stopping || (!b->reading && timer_active(&b->again)))
@@ -378,9 +400,8 @@ static void looked(void *ctx, int result, const cJSON *answer, const char *reaso
     }
     b->lag = number(attributes, "ApproximateNumberOfMessages", -1);
     b->redrives = value_get(attributes, "RedrivePolicy") != NULL;
-    double wanted = b->setup->config.visibility_timeout_seconds;
-    b->visibility_s = wanted > 0 ? MAX((int64_t)(wanted + 0.5), 1)
-                                 : MAX(number(attributes, "VisibilityTimeout", VISIBILITY_DEFAULT_S), 1);
+    b->queue_visibility_s = MAX(number(attributes, "VisibilityTimeout", VISIBILITY_DEFAULT_S), 1);
+    take_visibility(b, visibility_wanted(b));
     loop_timer_start(b->env->loop, &b->look, LOOK_MS);
     if (b->reading)
         return;
@@ -541,6 +562,14 @@ static void resume(struct broker *b)
     read_on(b);
 }
 
+static void update(struct broker *b, struct queue_setup *setup)
+{
+    queue_setup_replace(&b->setup, setup);
+    if (b->queue_visibility_s > 0)
+        take_visibility(b, visibility_wanted(b));
+    read_on(b);
+}
+
 static int64_t lag(const struct broker *b)
 {
     return b->lag;
@@ -553,6 +582,7 @@ const struct broker_type broker_sqs = {
     .stop = stop,
     .pause = hold,
     .resume = resume,
+    .update = update,
     .settle = settle,
     .lag = lag,
 };

@@ -497,9 +497,10 @@ static void resume(struct source *s)
         retry_now(s);
 }
 
-static void update(struct source *s, const struct trigger *trigger)
+static bool update(struct source *s, const struct trigger *trigger)
 {
     take_config(s, trigger->config);
+    return true;
 }
 
 static void forget(struct store_group *g, const char *trigger_id)

@@ -12,6 +12,8 @@
  * queue, a store that fails) the others are held, and it is tried again at resume() or after a while. So what is in
  * memory is bounded by `prefetch`, for the broker hands out no more.
  *
+ * An edit of how messages are read leaves the consumer as it is, and the reports too: each ends as what it was told as.
+ *
  * stop() waits until what the engine was told is settled: an event that is recorded just then would be delivered again,
  * and most brokers have no identity by which that would be noticed. */
 #include "source/message_queue.h"
@@ -43,7 +45,9 @@ struct report {
     size_t bytes;
     struct queue_delivery **messages;
     size_t n, cap;
-    size_t shown; /* of n; behind them are those that came twice in it */
+    size_t shown;   /* of n; behind them are those that came twice in it */
+    bool batch;     /* it is a list of messages, though there be one */
+    bool until_end; /* its messages are settled when its event has ended */
     bool looked, claimed;
     struct report *prev, *next;
 };
@@ -63,6 +67,7 @@ struct source {
     struct report *reports;     /* oldest first */
     size_t held, looking, told; /* how many are at these stages */
     struct claim *claims;
+    bool claiming; /* there are batches, or were: identities are claimed by everything */
     bool paused, stopping, going;
     struct queue_backoff backoff;
     struct timer full;  /* closes the one that is being filled */
@@ -166,11 +171,6 @@ static void report_settle(struct source *s, struct report *r, enum queue_settlem
     report_free(s, r);
 }
 
-static bool is_batch(const struct source *s, const struct report *r)
-{
-    return s->config.batch_size > 1 && !r->failed;
-}
-
 static cJSON *report_data(const struct report *r)
 {
     _cleanup_(freep) const cJSON **list = xcalloc(r->shown, sizeof(const cJSON *));
@@ -181,7 +181,7 @@ static cJSON *report_data(const struct report *r)
 
 static void report_tell(struct source *s, struct report *r)
 {
-    bool batch = is_batch(s, r);
+    bool batch = r->batch;
     const struct queue_delivery *first = r->messages[0];
     cJSON *data = batch ? report_data(r) : first->data;
     _cleanup_(freep) const char **identities = batch ? xcalloc(r->shown, sizeof(const char *)) : NULL;
@@ -197,6 +197,7 @@ static void report_tell(struct source *s, struct report *r)
                            .traceparent = r->shown == 1 ? first->traceparent : NULL,
                            .until_end = s->config.ack_mode == ACK_MANUAL && !r->failed,
                            .failed = r->failed};
+    r->until_end = o.until_end;
     s->held -= r->stage == HELD;
     r->stage = TOLD;
     s->told++;
@@ -207,9 +208,9 @@ static void report_tell(struct source *s, struct report *r)
 
 /* ---- what is known already ---- */
 
-static bool to_look_up(const struct source *s, const struct report *r)
+static bool to_look_up(const struct report *r)
 {
-    return !r->looked && is_batch(s, r) && has_identity(r);
+    return !r->looked && r->batch && has_identity(r);
 }
 
 static void look_up(struct source *s, struct report *r)
@@ -238,9 +239,9 @@ static void go_on(struct source *s)
         if (r->stage != HELD)
             continue;
         left--;
-        if (s->config.batch_size > 1 && !claim(s, r))
+        if (s->claiming && !claim(s, r))
             break;
-        if (to_look_up(s, r)) {
+        if (to_look_up(r)) {
             look_up(s, r);
             behind = true;
         } else if (!behind) {
@@ -266,6 +267,7 @@ static void settle_known(struct source *s, struct queue_delivery *d, const struc
     struct report *r = report_new(1);
     r->messages[r->n++] = d;
     r->shown = 1;
+    r->until_end = true;
     r->stage = RECORDED;
     DL_PREPEND(s->reports, r); /* the last one may be filling */
     source_watch(s->host, known, (uint64_t)(uintptr_t)r);
@@ -303,7 +305,7 @@ static void report_close(struct source *s, struct report *r)
     r->shown = r->n;
     r->stage = HELD;
     s->held++;
-    if (s->held == 1 && s->config.batch_size == 1 && !s->stopping)
+    if (s->held == 1 && !s->claiming && !s->stopping)
         report_tell(s, r);
     else
         go_on(s);
@@ -343,6 +345,11 @@ static char *why_failed(const struct source *s, const struct queue_delivery *d)
     return NULL;
 }
 
+static void wait_for_more(struct source *s)
+{
+    loop_timer_start(s->env->loop, &s->full, (int64_t)(s->config.batch_timeout_seconds * 1000 + 0.5));
+}
+
 static void delivered(void *ctx, struct queue_delivery *d)
 {
     struct source *s = ctx;
@@ -357,8 +364,9 @@ static void delivered(void *ctx, struct queue_delivery *d)
         r = report_new(size);
         DL_APPEND(s->reports, r);
         r->failed = failed;
-        if (size > 1)
-            loop_timer_start(s->env->loop, &s->full, (int64_t)(s->config.batch_timeout_seconds * 1000 + 0.5));
+        r->batch = size > 1;
+        if (r->batch)
+            wait_for_more(s);
     }
     r->messages[r->n++] = d;
     r->bytes += d->bytes;
@@ -394,6 +402,7 @@ static int create(struct source_host *host, const struct source_env *env, const 
     s->host = host;
     s->env = env;
     queue_config_copy(c, &s->config);
+    s->claiming = c->batch_size > 1;
     s->event_type = xasprintf("message_%s", queue_type_words[c->queue_type]);
     timer_init(&s->full, time_is_up, s);
     timer_init(&s->again, try_again, s);
@@ -476,6 +485,52 @@ static void resume(struct source *s)
     queue_member_resume(s->member);
 }
 
+/* There are batches from now on: what is on its way has its identities too. */
+static void claim_all(struct source *s)
+{
+    struct report *r;
+    s->claiming = true;
+    DL_FOREACH (s->reports, r) {
+        if (r->stage == TOLD)
+            claim(s, r);
+    }
+}
+
+/* The batch that is being filled goes by the new size and, from now on, the new time. */
+static void refill(struct source *s, bool other_time)
+{
+    struct report *r = being_filled(s);
+    size_t size = (size_t)s->config.batch_size;
+    if (!r)
+        return;
+    if (r->n >= size) {
+        report_close(s, r);
+        return;
+    }
+    r->messages = xreallocarray(r->messages, size, sizeof(struct queue_delivery *));
+    r->cap = size;
+    if (other_time)
+        wait_for_more(s);
+}
+
+static bool update(struct source *s, const struct trigger *trigger)
+{
+    const struct queue_config *c = trigger->config;
+    _cleanup_(freep) char *dir = source_manifest_dir(s->host);
+    if (fields_equal(&queue_source_fields, c, &s->config))
+        return true;
+    if (!queue_member_update(s->member, c, dir))
+        return false;
+    bool other_time = c->batch_timeout_seconds < s->config.batch_timeout_seconds ||
+                      c->batch_timeout_seconds > s->config.batch_timeout_seconds;
+    fields_fini(&queue_source_fields, &s->config);
+    queue_config_copy(c, &s->config);
+    if (c->batch_size > 1 && !s->claiming)
+        claim_all(s);
+    refill(s, other_time);
+    return true;
+}
+
 static void ack(struct source *s, uint64_t token)
 {
     struct report *r = (struct report *)(uintptr_t)token;
@@ -490,7 +545,7 @@ static void ack(struct source *s, uint64_t token)
                       s->config.ack_mode == ACK_MANUAL && s->config.on_failure == FAILURE_DROP ? QUEUE_DONE
                       : s->config.ack_mode == ACK_MANUAL || r->messages[0]->too_large          ? QUEUE_DEAD_LETTER
                                                                                                : QUEUE_DONE);
-    else if (s->config.ack_mode == ACK_AUTO)
+    else if (!r->until_end)
         report_settle(s, r, QUEUE_DONE);
     if (s->held > 0)
         go_on(s);
@@ -560,6 +615,7 @@ const struct source_type source_message_queue = {
     .stop = stop,
     .pause = hold,
     .resume = resume,
+    .update = update,
     .ack = ack,
     .nack = nack,
     .ended = ended,

@@ -324,6 +324,17 @@ static void open_again(struct queue_consumer *c)
     loop_timer_start(c->hub->env.loop, &c->again, queue_backoff_next(&c->backoff, c->hub->env.random));
 }
 
+static void reading_end(struct queue_consumer *c)
+{
+    if (c->reading)
+        secret_read_abandon(steal(&c->reading));
+}
+
+static int make_setup(struct queue_consumer *c, struct queue_setup **ret, struct error *err)
+{
+    return queue_setup_create(&c->config, c->secrets, c->dir, c->owner, c->hub->node_id, ret, err);
+}
+
 static void opened(void *ctx)
 {
     struct queue_consumer *c = ctx;
@@ -332,7 +343,7 @@ static void opened(void *ctx)
     c->reading = NULL;
     queue_setup_unref(c->setup);
     c->setup = NULL;
-    int r = queue_setup_create(&c->config, c->secrets, c->dir, c->owner, c->hub->node_id, &c->setup, &err);
+    int r = make_setup(c, &c->setup, &err);
     if (r == -ENOENT)
         reason = "SecretUnreadable";
     else if (r == -EACCES)
@@ -463,6 +474,7 @@ static void broker_gone(void *ctx)
 static void consumer_close(struct queue_consumer *c)
 {
     c->phase = CLOSING;
+    reading_end(c);
     loop_timer_stop(c->hub->env.loop, &c->again);
     c->type->stop(c->broker, broker_gone, c);
 }
@@ -474,8 +486,7 @@ static void consumer_look(struct queue_consumer *c)
     if (c->phase == CLOSED && want && !timer_active(&c->again)) {
         consumer_open(c);
     } else if (!want && c->phase == OPENING) {
-        if (c->reading)
-            secret_read_abandon(steal(&c->reading));
+        reading_end(c);
         free(steal(&c->owner));
         c->phase = CLOSED;
     }
@@ -499,6 +510,41 @@ static void look_soon(void *ctx)
     struct queue_consumer *c = ctx;
     give_back(c);
     consumer_look(c);
+}
+
+/* What an edit added is read. Where that cannot be used it is opened anew, which tells why. */
+static void updated(void *ctx)
+{
+    struct queue_consumer *c = ctx;
+    struct queue_setup *setup = NULL;
+    c->reading = NULL;
+    if (make_setup(c, &setup, NULL) < 0) {
+        consumer_close(c);
+        return;
+    }
+    queue_setup_unref(c->setup);
+    c->setup = setup;
+    c->type->update(c->broker, setup);
+}
+
+/* Its config is another: also in what it has. The secrets that were read stay as they are, for the connection does. */
+static void consumer_update(struct queue_consumer *c)
+{
+    if (c->phase == OPEN) {
+        reading_end(c);
+        queue_config_want(&c->config, c->secrets, c->dir);
+        c->reading = secret_read_start(c->hub->env.loop, c->hub->dirs, c->secrets, updated, c);
+        if (!c->reading)
+            updated(c);
+    } else if (c->phase == OPENING) {
+        reading_end(c);
+        free(steal(&c->owner));
+        c->phase = CLOSED;
+    }
+    if (c->phase == CLOSED) {
+        loop_timer_stop(c->hub->env.loop, &c->again);
+        loop_defer(c->hub->env.loop, &c->soon);
+    }
 }
 
 /* Time to open; or to try with secrets read anew. */
@@ -548,13 +594,18 @@ bool queue_owner_in_use(const struct queue_consumer *c, const char *name)
 
 /* ---- members ---- */
 
-static struct queue_consumer *consumer_of(struct queue_hub *hub, const struct queue_config *config, const char *dir,
-                                          const char *trigger_id)
+static char *key_of(const struct queue_config *config, const char *dir, const char *trigger_id)
 {
     bool grouped =
         config->queue_type == QUEUE_KAFKA || (config->queue_type == QUEUE_REDIS && config->redis_mode == REDIS_STREAM);
     _cleanup_(freep) char *group = grouped && !config->consumer_group ? xasprintf("triggerd-%s", trigger_id) : NULL;
-    char *key = queue_connection_key(config, dir, group, true);
+    return queue_connection_key(config, dir, group, true);
+}
+
+static struct queue_consumer *consumer_of(struct queue_hub *hub, const struct queue_config *config, const char *dir,
+                                          const char *trigger_id)
+{
+    char *key = key_of(config, dir, trigger_id);
     struct queue_consumer *c = NULL;
     HASH_FIND_STR(hub->consumers, key, c);
     if (c) {
@@ -612,6 +663,28 @@ bool queue_member_alone(const struct queue_member *m)
         if (other != m && !other->retired)
             return false;
     }
+    return true;
+}
+
+bool queue_member_update(struct queue_member *m, const struct queue_config *config, const char *dir)
+{
+    struct queue_consumer *c = m->consumer, *other = NULL;
+    struct queue_hub *hub = c->hub;
+    char *key = key_of(config, dir, m->id);
+    HASH_FIND_STR(hub->consumers, key, other);
+    if (other || !queue_member_alone(m)) {
+        secret_free(key);
+        return other == c;
+    }
+    HASH_DEL(hub->consumers, c);
+    secret_free(c->key);
+    c->key = key;
+    HASH_ADD_KEYPTR(hh, hub->consumers, c->key, strlen(c->key), c);
+    free(c->dir);
+    c->dir = xstrdup0(dir);
+    fields_fini(&queue_source_fields, &c->config);
+    queue_config_copy(config, &c->config);
+    consumer_update(c);
     return true;
 }
 

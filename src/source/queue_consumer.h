@@ -7,6 +7,7 @@
  *
  * A consumer opens when the first member joins and closes when the last has left; who joins meanwhile waits for the end
  * of that, and so does a consumer whose name another is just giving up. While all members are paused it takes nothing.
+ * Where its only member comes to read in another way it gets another key and goes on as it is (queue_member_update()).
  *
  * Thread: the loop's.
  */
@@ -58,6 +59,10 @@ struct queue_member *queue_join(struct queue_hub *hub, const char *trigger_id, c
 void queue_member_tell(struct queue_member *m);
 void queue_member_pause(struct queue_member *m);
 void queue_member_resume(struct queue_member *m); /* also: connect now */
+/* Its trigger was edited in nothing but keys of reading: it has these from now on, on the connection there is, and keeps
+ * what it was delivered. False, and nothing has changed: others read here as before, or a consumer reads that way already;
+ * leave, and join anew. */
+bool queue_member_update(struct queue_member *m, const struct queue_config *config, const char *dir);
 /* Nothing more is delivered to it; then, when it has settled what it wants to, queue_leave(): `done` comes once, from the
  * loop, when it no longer counts: the last one waits for the broker's end, and what it left open is the server's. */
 void queue_member_retire(struct queue_member *m);

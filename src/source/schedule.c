@@ -525,11 +525,12 @@ static void forget(struct store_group *g, const char *trigger_id)
     store_add_kv_delete(g, "schedule", trigger_id, strlen(trigger_id));
 }
 
-static void update(struct source *s, const struct trigger *trigger)
+static bool update(struct source *s, const struct trigger *trigger)
 {
     take_config(s, trigger->config);
     s->next = 0;
     look_soon(s, 0);
+    return true;
 }
 
 const struct source_type source_schedule = {

@@ -146,10 +146,11 @@ static void resume_source(struct source *s)
     again(s, 0);
 }
 
-static void update(struct source *s, const struct trigger *trigger)
+static bool update(struct source *s, const struct trigger *trigger)
 {
     CHECK(s->life->sim, !s->stopped, "a source is updated after its stop");
     CHECK(s->life->sim, streq(trigger->id, source_trigger_id(s->host)), "a source is updated for another trigger");
+    return true;
 }
 
 static void settle(struct source *s, uint64_t token, bool ack)

@@ -569,6 +569,22 @@ class _Message(ctypes.Structure):
                 ("private", ctypes.c_void_p)]
 
 
+class _Member(ctypes.Structure):
+    _fields_ = [("id", ctypes.c_char_p), ("client", ctypes.c_char_p), ("host", ctypes.c_char_p),
+                ("metadata", ctypes.c_void_p), ("metadata_size", ctypes.c_int),
+                ("assignment", ctypes.c_void_p), ("assignment_size", ctypes.c_int)]
+
+
+class _Group(ctypes.Structure):
+    _fields_ = [("broker", ctypes.c_int32), ("host", ctypes.c_char_p), ("port", ctypes.c_int), ("name", ctypes.c_char_p),
+                ("err", ctypes.c_int), ("state", ctypes.c_char_p), ("protocol_type", ctypes.c_char_p),
+                ("protocol", ctypes.c_char_p), ("members", ctypes.POINTER(_Member)), ("n", ctypes.c_int)]
+
+
+class _Groups(ctypes.Structure):
+    _fields_ = [("groups", ctypes.POINTER(_Group)), ("n", ctypes.c_int)]
+
+
 class KafkaRecord(NamedTuple):
     partition: int
     offset: int
@@ -677,6 +693,16 @@ class KafkaClient:
             return int(parts.contents.elems[0].offset)
         finally:
             self.lib.rd_kafka_topic_partition_list_destroy(parts)
+
+    def members(self, group: str) -> list[str]:
+        """The ids that the members of a group have; who joins anew gets another."""
+        found = ctypes.POINTER(_Groups)()
+        self.check(self.lib.rd_kafka_list_groups(self.handle(0), group.encode(), ctypes.byref(found), 30000))
+        try:
+            one = found.contents.groups[0] if found.contents.n == 1 else None
+            return sorted(one.members[i].id.decode() for i in range(one.n)) if one else []
+        finally:
+            self.lib.rd_kafka_group_list_destroy(found)
 
     def _headers(self, message: Any) -> list[tuple[str, bytes]]:
         found, headers = [], ctypes.c_void_p()

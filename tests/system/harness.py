@@ -505,6 +505,10 @@ class Daemon:
     def condition(self, id: str, type: str) -> dict[str, Any]:
         return next((c for c in self.trigger(id)["conditions"] if c["type"] == type), {})
 
+    def source_log(self, id: str) -> list[str]:
+        """The log's lines about changes of a trigger's source."""
+        return [line for line in self.output().splitlines() if f"trigger={id}" in line and "source " in line]
+
     def emit(self, endpoint: str, data: Any = None, **headers: str) -> Any:
         return self.post("/api/v1/triggers/emit", {"endpoint": endpoint, "data": {} if data is None else data}, **headers)
 

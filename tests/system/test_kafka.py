@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from brokers import Kafka, Proxy, serve
-from harness import Daemon, never, pipeline, script, wait_for
+from harness import Daemon, Gate, never, pipeline, script, wait_for
 from kafka_faults import through_faults
 
 SLOW = 60.0
@@ -241,6 +241,34 @@ def test_a_paused_trigger_stays_in_its_group(daemon: Daemon, kafka: Kafka, topic
     never(lambda: daemon.events("t"), 3)
     daemon.post("/api/v1/triggers/t/resume")
     daemon.wait_events(20, "t", SLOW)
+
+
+def test_an_edit_of_how_it_is_read_does_not_rejoin(daemon: Daemon, kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    """Its member of the group stays, and with it what is in flight."""
+    def put(**config: Any) -> None:
+        start(daemon, trigger("t", topic, kafka.port, {"dead_letter_queue": f"{topic}.dead", **config}, max_concurrent=20),
+              steps=(gate.step(),))
+
+    c, gate = kafka.client(), Gate(tmp_path)
+    put(ack_mode="manual", prefetch=2)
+    wait_for(lambda: connected(daemon, "t"), SLOW)
+    fill(kafka, topic, 0, 10, 0)
+    daemon.wait_events(2, "t", SLOW, status="executing")
+    before, said = c.members("triggerd-t"), daemon.source_log("t")
+    assert len(before) == 1
+    put(ack_mode="manual", prefetch=4, max_deliveries=9, on_failure="dead_letter", start="latest")
+    daemon.wait_events(4, "t", SLOW, status="executing")
+    never(lambda: len(daemon.events("t")) != 4, 0.5)
+    put(ack_mode="auto", prefetch=100, batch_size=3, batch_timeout_seconds=0.1)
+    daemon.wait_events(6, "t", SLOW, status="executing")
+    gate.open()
+    taken: list[int] = []
+    for event in daemon.settle("t", SLOW):
+        body = event["event_data"]["body"]
+        taken += body if isinstance(body, list) else [body]
+    assert sorted(taken) == list(range(10)) and len(daemon.events("t")) == 6
+    wait_for(lambda: daemon.metric("triggerd_source_lag", trigger="t") == 0, SLOW)
+    assert c.members("triggerd-t") == before and daemon.source_log("t") == said
 
 
 def certificate(root: Path) -> tuple[Path, Path]:

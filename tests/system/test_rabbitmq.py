@@ -179,6 +179,46 @@ def test_manual_and_prefetch(broker: RabbitMQ, make_daemon: Callable[..., Daemon
     assert broker.call("count", queue) == 0
 
 
+def test_an_edit_of_how_it_is_read_does_not_reconnect(broker: RabbitMQ, make_daemon: Callable[..., Daemon], queue: str,
+                                                      tmp_path: Path) -> None:
+    """The connection and its channel stay, and what is unacknowledged on it: nothing is delivered twice."""
+    def connections() -> list[str]:
+        return [line for line in broker.ctl("list_connections", "pid", "client_properties").splitlines()
+                if "triggerd consume t " in line]
+
+    def channels() -> list[str]:
+        return broker.ctl("list_channels", "pid").splitlines()
+
+    def put(**config: Any) -> None:
+        daemon.put("m.yaml", reading("t", broker.port, queue, config=config, max_concurrent=20), pipeline("p", gate.step()))
+
+    gate = Gate(tmp_path)
+    broker.call("declare", queue)
+    daemon = start(make_daemon, reading("t", broker.port, queue, config={"ack_mode": "manual", "prefetch": 5}, max_concurrent=20),
+                   pipeline("p", gate.step()))
+    connected(daemon, "t")
+    before, there, said = connections(), channels(), daemon.source_log("t")
+    assert len(before) == 1
+    broker.call("publish", queue, *[str(i) for i in range(20)])
+    daemon.wait_events(5, "t", status="executing")
+    put(ack_mode="manual", prefetch=11, max_deliveries=2, on_failure="drop")
+    wait_for(lambda: broker.call("count", queue) == 9, what="eleven taken")
+    put(ack_mode="manual", prefetch=2)
+    never(lambda: broker.call("count", queue) != 9, 0.5)
+    put(ack_mode="auto", prefetch=13, batch_size=2, batch_timeout_seconds=0.05)
+    wait_for(lambda: broker.call("count", queue) == 0, what="all taken, for what is recorded is acknowledged")
+    wait_for(lambda: broker.ctl("list_queues", "name", "messages_unacknowledged").count(f"{queue}\t11") == 1,
+             what="what was told as manual is not")
+    gate.open()
+    wait_for(lambda: broker.ctl("list_queues", "name", "messages_unacknowledged").count(f"{queue}\t0") == 1)
+    taken: list[int] = []
+    for event in daemon.settle("t"):
+        body = event["event_data"]["body"]
+        taken += body if isinstance(body, list) else [body]
+    assert sorted(taken) == list(range(20))
+    assert connections() == before and channels() == there and daemon.source_log("t") == said
+
+
 def dead_letters(broker: RabbitMQ, queue: str, **arguments: Any) -> str:
     """A queue whose rejected messages go to the one that is named, by the routing key that they had."""
     exchange, dead = queue + ".dlx", queue + ".rejected"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,6 +175,81 @@ def test_an_edit_does_not_reconnect(daemon: Daemon, proxy: Proxy) -> None:
     assert connected(daemon, "t") and proxy.accepted == before
     daemon.put("m.yaml", ECHO, queue("t", proxy.port, "others"))
     wait_for(lambda: proxy.accepted > before)
+
+
+READER = re.compile(r"\bid=(\d+) .*?\bname=triggerd:\S+:(read|write):")
+
+
+@pytest.mark.parametrize("mode", ["list", "stream"])
+def test_an_edit_of_how_it_is_read_does_not_reconnect(daemon: Daemon, redis: Redis, tmp_path: Path, mode: str) -> None:
+    """Its connections stay, and what is in flight stays in flight and is what it was told as."""
+    def clients() -> set[tuple[str, str]]:
+        return set(READER.findall(redis.call("CLIENT", "LIST").decode()))
+
+    def pending() -> int:
+        return int(redis.call("LLEN", processing(daemon)) if mode == "list" else redis.call("XPENDING", "jobs", "triggerd-t")[0])
+
+    def put(**config: Any) -> None:
+        daemon.put("m.yaml", pipeline("p", gate.step()), queue("t", redis.port, trigger=more, redis_mode=mode, **config))
+
+    gate, more = Gate(tmp_path), {"max_concurrent": 10}
+    own = {"pop": "right"} if mode == "list" else {"claim_idle_seconds": 0.5, "start": "earliest"}
+    put(ack_mode="manual", prefetch=2)
+    wait_for(lambda: connected(daemon, "t"))
+    before, said = clients(), daemon.source_log("t")
+    since = daemon.condition("t", "Connected")["last_transition_time"]
+    assert len(before) == 2
+    for i in range(5):
+        redis.call(*(("RPUSH", "jobs", i) if mode == "list" else ("XADD", "jobs", "*", "body", i)))
+    daemon.wait_events(2, "t", status="executing")
+    put(ack_mode="manual", prefetch=3, max_deliveries=9, on_failure="drop", dead_letter_queue="graves", **own)
+    daemon.wait_events(3, "t", status="executing")
+    assert pending() == 3
+    if mode == "stream":  # kept from others by the new time
+        never(lambda: any(int(entry[2]) > 500 for entry in redis.call("XPENDING", "jobs", "triggerd-t", "-", "+", "9")), 1.5)
+    put(ack_mode="auto", prefetch=10, batch_size=2, batch_timeout_seconds=0.05, **own)
+    daemon.wait_events(4, "t", status="executing")
+    assert pending() == 3  # which were told as manual; what was recorded since is acknowledged
+    gate.open()
+    events = daemon.wait_events(4, "t", status="completed")
+    wait_for(lambda: pending() == 0)
+    taken = [4, 3] if mode == "list" else [3, 4]
+    if mode == "list":
+        assert bodies(events)[:2] == [0, 1] and bodies(events)[2:] == [4, [3, 2]], bodies(events)
+    else:
+        assert bodies(events) == [0, 1, 2, taken]
+    assert redis.call("EXISTS", "graves") == 0
+    assert clients() == before and daemon.source_log("t") == said
+    assert daemon.condition("t", "Connected")["last_transition_time"] == since
+
+
+def test_an_edit_of_a_channel_does_not_reconnect(daemon: Daemon, redis: Redis) -> None:
+    doc = queue("t", redis.port, "news", redis_mode="pubsub")
+    start(daemon, ECHO, doc)
+    before = READER.findall(redis.call("CLIENT", "LIST").decode())
+    daemon.put("m.yaml", ECHO, {**doc, "config": {**doc["config"], "batch_size": 2, "prefetch": 7}})
+    assert redis.call("PUBLISH", "news", "a") == redis.call("PUBLISH", "news", "b") == 1
+    assert bodies(daemon.wait_events(1, "t")) == [["a", "b"]]
+    assert READER.findall(redis.call("CLIENT", "LIST").decode()) == before and len(before) == 1
+
+
+def test_an_edit_ends_and_begins_sharing(daemon: Daemon, redis: Redis) -> None:
+    """Who comes to read in another way than those that it shares with gets a consumer of its own, and joins those that
+    read as it does; the others keep theirs."""
+    def readers() -> set[str]:
+        return {id for id, role in READER.findall(redis.call("CLIENT", "LIST").decode()) if role == "read"}
+
+    both = {"redis_mode": "stream", "consumer_group": "g"}
+    start(daemon, ECHO, *(queue(id, redis.port, **both) for id in ("t", "u")))
+    shared = readers()
+    assert len(shared) == 1
+    start(daemon, ECHO, queue("t", redis.port, **both, prefetch=5), queue("u", redis.port, **both))
+    wait_for(lambda: len(readers()) == 2)
+    assert shared < readers()
+    start(daemon, ECHO, *(queue(id, redis.port, **both) for id in ("t", "u")))
+    wait_for(lambda: readers() == shared)
+    redis.call("XADD", "jobs", "*", "body", "x")
+    assert bodies(daemon.wait_events(1, "t")) == bodies(daemon.wait_events(1, "u")) == ["x"]
 
 
 # ---- failures ----

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from brokers import Proxy, Sqs, serve
-from harness import ECHO, Daemon, Gate, pipeline, script, wait_for
+from harness import ECHO, Daemon, Gate, never, pipeline, script, wait_for
 from sqs_faults import through_faults
 
 SECRET = "s3cr/et+key=of9"
@@ -183,6 +183,35 @@ def test_a_stop_gives_back_at_once(daemon: Daemon, sqs: Sqs, tmp_path: Path) -> 
     wait_for(lambda: sqs.count(url) == (0, 3), what="taken")
     daemon.put("m.yaml", pipeline("p", gate.step()), {**doc, "enabled": False})
     wait_for(lambda: sqs.count(url) == (3, 0), what="given back")
+
+
+def test_an_edit_of_how_it_is_read_gives_nothing_back(daemon: Daemon, sqs: Sqs, tmp_path: Path) -> None:
+    """What is in flight stays hidden, by the new time from then on, and is deleted when its run has ended."""
+    def put(**config: Any) -> None:
+        daemon.put("m.yaml", pipeline("p", gate.step()), queue("t", sqs.url, max_concurrent=10, **config))
+
+    url, gate = sqs.queue("jobs"), Gate(tmp_path)
+    put(ack_mode="manual", prefetch=2, visibility_timeout_seconds=600)
+    wait_for(lambda: connected(daemon))
+    said, since = daemon.source_log("t"), daemon.condition("t", "Connected")["last_transition_time"]
+    for i in range(6):
+        sqs.send(url, str(i))
+    daemon.wait_events(2, "t", status="executing")
+    put(ack_mode="manual", prefetch=3, visibility_timeout_seconds=1, on_failure="drop")
+    daemon.wait_events(3, "t", status="executing")
+    never(lambda: sqs.count(url) != (3, 3), 3)
+    put(ack_mode="auto", prefetch=20, batch_size=3, batch_timeout_seconds=60)
+    daemon.wait_events(4, "t", status="executing")
+    wait_for(lambda: sqs.count(url) == (0, 3), what="what was recorded since is deleted, what was told as manual is not")
+    gate.open()
+    events = daemon.wait_events(4, "t", status="completed")
+    wait_for(lambda: sqs.count(url) == (0, 0), what="deleted")
+    taken: list[int] = []
+    for event in events:
+        body = event["event_data"]["body"]
+        taken += body if isinstance(body, list) else [body]
+    assert sorted(taken) == list(range(6)) and len(daemon.events("t")) == 4
+    assert daemon.source_log("t") == said and daemon.condition("t", "Connected")["last_transition_time"] == since
 
 
 @pytest.mark.parametrize("ack", ["auto", "manual"])

@@ -23,7 +23,7 @@ struct broker {
     struct queue_setup *setup;
     char owner[64];
     bool started, stopping, paused, held_up; /* held_up: stop() does not end before the test says so */
-    unsigned resumed;
+    unsigned resumed, updated;
     char log[2048]; /* ` tag:how` for each settlement */
     struct loop *loop;
     struct loop_task gone;
@@ -93,6 +93,13 @@ static void fake_resume(struct broker *b)
     b->resumed++;
 }
 
+static void fake_update(struct broker *b, struct queue_setup *setup)
+{
+    assert_true(b->started && !b->stopping);
+    queue_setup_replace(&b->setup, setup);
+    b->updated++;
+}
+
 static void fake_settle(struct broker *b, uint64_t tag, enum queue_settlement how)
 {
     static const char *const words[] = {"done", "again", "dead", "back"};
@@ -114,6 +121,7 @@ static const struct broker_type fake = {
     .stop = fake_stop,
     .pause = fake_pause,
     .resume = fake_resume,
+    .update = fake_update,
     .settle = fake_settle,
     .lag = get_lag,
 };
@@ -359,23 +367,41 @@ static void turn(struct rig *r)
         uv_run(&r->loop.uv, UV_RUN_NOWAIT);
 }
 
-static struct source_host *start(struct rig *r, const char *id, const char *more)
+static void configure(struct source_host *h, const char *more)
 {
-    struct source_host *h = &r->hosts[r->n_hosts++];
     _cleanup_(freep) char *json = xasprintf("{\"queue_type\":\"redis\",\"connection_url\":\"redis://h\","
                                             "\"queue_name\":\"q\"%s%s}",
                                             *more ? "," : "", more);
     cJSON *v = NULL;
     struct issues issues = ISSUES_INIT;
     struct error err = ERROR_INIT;
-    *h = (struct source_host){.lag = -1};
-    snprintf(h->id, sizeof(h->id), "%s", id);
     assert_int_equal(value_parse(json, strlen(json), &v, &err), 0);
     h->trigger.config = xcalloc(1, queue_source_fields.size);
     if (!fields_parse(&queue_source_fields, v, NULL, h->trigger.config, "config", &issues))
         fail_msg("%s: %s", issues.items[0].path, issues.items[0].message);
     cJSON_Delete(v);
     issues_fini(&issues);
+}
+
+/* As the engine does with an edit that costs no restart: did the source take it over? */
+static bool edit(struct source_host *h, const char *more)
+{
+    struct queue_config *old = h->trigger.config;
+    configure(h, more);
+    enum field_change cost = fields_compare(&queue_source_fields, old, h->trigger.config, NULL, NULL, 0, NULL);
+    assert_int_equal(cost, CHANGE_NONE);
+    fields_fini(&queue_source_fields, old);
+    free(old);
+    return source_message_queue.update(h->source, &h->trigger);
+}
+
+static struct source_host *start(struct rig *r, const char *id, const char *more)
+{
+    struct source_host *h = &r->hosts[r->n_hosts++];
+    struct error err = ERROR_INIT;
+    *h = (struct source_host){.lag = -1};
+    snprintf(h->id, sizeof(h->id), "%s", id);
+    configure(h, more);
     if (source_message_queue.create(h, &r->env, &h->trigger, &h->source, &err) < 0)
         fail_msg("%s", err.message);
     source_message_queue.start(h->source);
@@ -1082,6 +1108,140 @@ static void what_has_not_started_is_withdrawn(void **state)
 
 /* ---- what cannot connect ---- */
 
+/* ---- edits of how messages are read ---- */
+
+static void an_edit_keeps_the_broker_and_what_is_in_flight(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", "");
+    UNTIL(brokers);
+    struct broker *b = brokers;
+    deliver(b, 1, "1");
+    deliver(b, 2, "2");
+    assert_true(edit(h, "\"prefetch\":7,\"ack_mode\":\"manual\",\"dead_letter_queue\":\"graves\""));
+    assert_int_equal(b->setup->config.prefetch, 7);
+    assert_string_equal(b->setup->dead_letter, "graves");
+    ack(h, 0); /* it was told as auto */
+    assert_log(b, " 1:done");
+    deliver(b, 3, "3");
+    assert_true(h->told[1].until_end);
+    assert_true(edit(h, "\"max_deliveries\":1"));
+    ack(h, 0);
+    ack(h, 0);
+    assert_log(b, " 1:done 2:done"); /* the third was told as manual, and ends as that */
+    end(h, 0, EVENT_FAILED);
+    assert_log(b, " 1:done 2:done 3:dead"); /* by the bound that is in force by then */
+    assert_true(edit(h, "\"max_deliveries\":1"));
+    turn(r);
+    assert_int_equal(b->updated, 2); /* the last was none */
+    assert_int_equal(n_created, 1);
+    assert_ptr_equal(brokers, b);
+    assert_int_equal(h->reports, 1); /* that it connects, at the start */
+}
+
+static void an_edit_while_it_opens_or_waits_counts(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", "");
+    assert_true(edit(h, "\"prefetch\":7"));
+    UNTIL(brokers);
+    assert_int_equal(brokers->setup->config.prefetch, 7);
+    turn(r);
+    assert_int_equal(n_created, 1);
+}
+
+static void a_batch_that_is_being_filled_goes_by_the_new_size(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", "\"batch_size\":3,\"batch_timeout_seconds\":3600");
+    UNTIL(brokers);
+    deliver(brokers, 1, "1");
+    assert_true(edit(h, "\"batch_size\":4,\"batch_timeout_seconds\":3600"));
+    for (uint64_t i = 2; i <= 4; i++) {
+        assert_int_equal(h->n_told, 0);
+        deliver(brokers, i, "2");
+    }
+    assert_int_equal(h->n_told, 1);
+    deliver(brokers, 5, "5");
+    deliver(brokers, 6, "6");
+    assert_int_equal(h->n_told, 1);
+    assert_true(edit(h, "\"batch_size\":2,\"batch_timeout_seconds\":3600"));
+    assert_int_equal(h->n_told, 2);
+    assert_string_equal(h->told[1].text, "{\"body\":[5,6],\"messages\":[{\"body\":5},{\"body\":6}]}");
+    deliver(brokers, 7, "7");
+    assert_true(edit(h, "\"batch_size\":2,\"batch_timeout_seconds\":0.01"));
+    UNTIL(h->n_told == 3);
+    assert_true(edit(h, ""));
+    deliver(brokers, 8, "8");
+    assert_string_equal(h->told[3].text, "{\"body\":8}");
+    while (h->n_told > 0)
+        ack(h, 0);
+    assert_log(brokers, " 1:done 2:done 3:done 4:done 5:done 6:done 7:done 8:done");
+    assert_int_equal(n_created, 1);
+}
+
+static void identities_are_one_over_a_change_of_the_size(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *h = start(r, "t", "");
+    UNTIL(brokers);
+    deliver_named(brokers, NAMED(1));
+    assert_true(edit(h, "\"batch_size\":2"));
+    deliver_named(brokers, NAMED(101, 2)); /* the first again */
+    assert_int_equal(h->n_asks, 0);        /* it is just being recorded */
+    ack(h, 0);
+    assert_int_equal(h->n_asks, 1);
+    assert_string_equal(h->asks[0].identities, "i1 i2");
+    assert_true(edit(h, ""));
+    deliver_named(brokers, NAMED(102));
+    assert_int_equal(h->n_told, 0); /* the batch has it */
+    answer(h, 0, "c-");
+    assert_int_equal(h->n_told, 1);
+    ack(h, 0);
+    assert_string_equal(h->told[0].identity, "i2"); /* the engine sees that it is known */
+    ack(h, 0);
+    assert_log(brokers, " 1:done 101:done 2:done 102:done");
+}
+
+static void an_edit_that_ends_or_begins_sharing_is_not_taken_over(void **state)
+{
+    struct rig *r = *state;
+    struct source_host *a = start(r, "a", ""), *b = start(r, "b", ""), *c = start(r, "c", "\"prefetch\":5");
+    UNTIL(n_created == 2);
+    assert_false(edit(a, "\"prefetch\":9")); /* b reads as before */
+    assert_false(edit(c, ""));               /* a and b read so already */
+    assert_int_equal(brokers->updated + brokers->next->updated, 0);
+    stop(r, a);
+    assert_true(edit(b, "\"prefetch\":9"));
+    assert_int_equal(brokers->setup->config.prefetch, 9);
+    /* Who comes and reads as it does now shares it. */
+    start(r, "d", "\"prefetch\":9");
+    turn(r);
+    assert_int_equal(n_created, 2);
+}
+
+static void a_reference_that_an_edit_brings_is_read(void **state)
+{
+    struct rig *r = *state;
+    setenv("MQ_TEST_DEAD", "graves", 1);
+    unsetenv("MQ_TEST_NONE");
+    struct source_host *h = start(r, "t", "");
+    UNTIL(brokers);
+    assert_true(edit(h, "\"dead_letter_queue\":\"${env:MQ_TEST_DEAD}\""));
+    UNTIL(brokers->updated == 1);
+    assert_string_equal(brokers->setup->dead_letter, "graves");
+    assert_int_equal(n_created, 1);
+    /* One that cannot be read is told as if it had been there from the start. */
+    assert_true(edit(h, "\"dead_letter_queue\":\"${env:MQ_TEST_NONE}\""));
+    UNTIL(h->state == SOURCE_FAILED);
+    assert_string_equal(h->reason, "SecretUnreadable");
+    assert_null(brokers);
+    assert_true(edit(h, "")); /* it is tried at once */
+    turn(r);
+    assert_non_null(brokers);
+    unsetenv("MQ_TEST_DEAD");
+}
+
 static void secrets_are_read_and_masked(void **state)
 {
     struct rig *r = *state;
@@ -1142,6 +1302,12 @@ int main(void)
         TEST(the_next_waits_for_the_end_of_the_last),
         TEST(what_is_being_recorded_is_waited_for),
         TEST(what_has_not_started_is_withdrawn),
+        TEST(an_edit_keeps_the_broker_and_what_is_in_flight),
+        TEST(an_edit_while_it_opens_or_waits_counts),
+        TEST(a_batch_that_is_being_filled_goes_by_the_new_size),
+        TEST(identities_are_one_over_a_change_of_the_size),
+        TEST(an_edit_that_ends_or_begins_sharing_is_not_taken_over),
+        TEST(a_reference_that_an_edit_brings_is_read),
         TEST(secrets_are_read_and_masked),
         TEST(a_broker_that_is_not_there_is_an_error),
     };
