@@ -9,7 +9,7 @@
 struct intake {
     struct engine *engine;
     struct targets targets; /* pinned */
-    /* copies, for what happens after an asynchronous step */
+    /* for what happens after an asynchronous step: with copies of what does not stay */
     struct occurrence o;
     char *event_type, *identity, *traceparent, *root_event_id, *chain, *replay_of, *failed, *text;
     char *printed; /* the data as text, where we printed it: the last event takes it */
@@ -51,6 +51,17 @@ struct dedup_flight {
 static void intake_gate(struct intake *in, const struct occurrence *o, const char *text, struct batch *joined);
 static void intake_look_up(struct intake *in);
 static void look_up_next(struct engine *e);
+
+/* FIRST/SECOND */
+static char *join(const char *first, const char *second)
+{
+    size_t n = strlen(first), m = strlen(second);
+    char *out = xmalloc(n + 1 + m + 1);
+    memcpy(out, first, n);
+    out[n] = '/';
+    memcpy(out + n + 1, second, m + 1);
+    return out;
+}
 
 static void intake_free(struct intake *in)
 {
@@ -245,9 +256,16 @@ static void batch_done(struct batch *b, int result)
 static char *dedup_value(const struct intake *in)
 {
     struct buf b = {0};
-    buf_printf(&b, "{\"body\":\"%016" PRIx64 "\",\"events\":[", in->body_hash);
-    for (size_t i = 0; i < in->n_events; i++)
-        buf_printf(&b, "%s\"%s\"", i ? "," : "", in->events[i]->rec.id);
+    char hash[17];
+    snprintf(hash, sizeof(hash), "%016" PRIx64, in->body_hash);
+    buf_adds(&b, "{\"body\":\"");
+    buf_adds(&b, hash);
+    buf_adds(&b, "\",\"events\":[");
+    for (size_t i = 0; i < in->n_events; i++) {
+        buf_adds(&b, i ? ",\"" : "\"");
+        buf_adds(&b, in->events[i]->rec.id);
+        buf_addc(&b, '"');
+    }
     buf_adds(&b, "]}");
     return buf_steal(&b);
 }
@@ -315,8 +333,8 @@ static void add_identities(const struct intake *in, const struct occurrence *o, 
     _cleanup_(freep) char *value = dedup_value(in);
     int64_t until = engine_wall(in->engine) + (int64_t)(dedup_window(in) * 1000);
     if (in->scope)
-        store_add_dedup(g, in->scope, in->identity, value, until);
-    _cleanup_(freep) char *scope = o->n_identities > 0 ? xasprintf("trigger/%s", in->targets.list[0]->id) : NULL;
+        store_add_dedup(g, in->scope, o->identity, value, until);
+    _cleanup_(freep) char *scope = o->n_identities > 0 ? join("trigger", in->targets.list[0]->id) : NULL;
     for (size_t i = 0; i < o->n_identities; i++)
         store_add_dedup(g, scope, o->identities[i], value, until);
 }
@@ -397,7 +415,7 @@ static void first_read(struct store_read *r, int result)
         if (e->draining)
             refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
         else
-            intake_gate(in, &in->o, in->text, NULL);
+            intake_gate(in, &in->o, in->o.data_text, NULL);
     } else if (known && (status == EVENT_PENDING || status == EVENT_EXECUTING)) {
         free(steal(&in->duplicate_events));
         refuse(in, -EBUSY, "the first event of this message is just ending");
@@ -460,12 +478,12 @@ static void look_land(struct intake *in, const struct store_lookup *found, int r
         cJSON_Delete(entry);
         return;
     }
-    if (result < 0 && in->identity)
+    if (result < 0 && in->o.identity)
         refuse(in, -EIO, store_words(-EIO));
     else if (e->draining)
         refuse(in, -ESHUTDOWN, store_words(-ESHUTDOWN));
     else
-        intake_gate(in, &in->o, in->text, NULL);
+        intake_gate(in, &in->o, in->o.data_text, NULL);
 }
 
 static void looked_up(struct store_read *r, int result)
@@ -492,7 +510,7 @@ static void look_up_next(struct engine *e)
             cap = cap ? LOOK_UPS_MAX : 1; /* mostly it is one, or there are many */
             lookups = xreallocarray(lookups, cap, sizeof(*lookups));
         }
-        lookups[n++] = (struct store_lookup){.scope = in->scope, .key = in->identity, .ctx = in};
+        lookups[n++] = (struct store_lookup){.scope = in->scope, .key = in->o.identity, .ctx = in};
     }
     struct store_read *r = store_read_new(STORE_READ_DEDUP, looked_up, e);
     r->lookups = lookups;
@@ -505,7 +523,7 @@ static void look_up_next(struct engine *e)
 static void intake_look_up(struct intake *in)
 {
     struct engine *e = in->engine;
-    _cleanup_(freep) char *key = xasprintf("%s/%s", in->scope, in->identity);
+    _cleanup_(freep) char *key = join(in->scope, in->o.identity);
     struct dedup_flight *f = NULL;
     HASH_FIND_STR(e->flights, key, f);
     if (f) {
@@ -523,6 +541,12 @@ static void intake_look_up(struct intake *in)
 static void keep_copies(struct intake *in, const struct occurrence *o, const char *text)
 {
     assert(!o->record && o->n_identities == 0);
+    in->o = *o;
+    if (!in->printed)
+        in->text = xstrdup(text);
+    in->o.data_text = in->printed ? in->printed : in->text;
+    if (o->stays)
+        return;
     in->event_type = xstrdup(o->event_type);
     in->identity = xstrdup0(o->identity);
     in->traceparent = xstrdup0(o->traceparent);
@@ -530,9 +554,7 @@ static void keep_copies(struct intake *in, const struct occurrence *o, const cha
     in->chain = xstrdup0(o->chain);
     in->replay_of = xstrdup0(o->replay_of);
     in->failed = xstrdup0(o->failed);
-    in->text = xstrdup(text);
     in->data = cJSON_Duplicate(o->data, true);
-    in->o = *o;
     in->o.event_type = in->event_type;
     in->o.identity = in->identity;
     in->o.traceparent = in->traceparent;
@@ -540,7 +562,6 @@ static void keep_copies(struct intake *in, const struct occurrence *o, const cha
     in->o.chain = in->chain;
     in->o.replay_of = in->replay_of;
     in->o.failed = in->failed;
-    in->o.data_text = in->text;
     in->o.data = in->data;
 }
 
@@ -604,17 +625,18 @@ static int may_take(struct engine *e, bool internal, const char **ret_message)
     return 0;
 }
 
-static void intake_take(struct intake *in, const struct occurrence *o, const char *text, const char *scope)
+/* `scope` is taken over. */
+static void intake_take(struct intake *in, const struct occurrence *o, const char *text, char *scope)
 {
     const char *message = NULL;
     int r = may_take(in->engine, o->internal, &message);
+    in->scope = scope;
     if (r < 0) {
         refuse(in, r, message);
     } else if (in->targets.n == 0) {
         refuse(in, 0, NULL);
-    } else if (o->identity && scope) {
+    } else if (scope) {
         keep_copies(in, o, text);
-        in->scope = xstrdup(scope);
         in->body_hash = o->identity_alone ? 0 : hash_bytes(0, text, strlen(text));
         intake_look_up(in);
     } else if (in->redelivery && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
@@ -637,8 +659,7 @@ void engine_publish(struct engine *e, const char *type, const char *channel, con
     if (e->started && (!e->draining || o.internal) && e->options.firing)
         channel_match(e, type, channel, &o, text, &in->targets);
     intake_pin(in);
-    _cleanup_(freep) char *scope = o.identity ? xasprintf("%s/%s", type, channel) : NULL;
-    intake_take(in, &o, text, scope);
+    intake_take(in, &o, text, o.identity ? join(type, channel) : NULL);
 }
 
 int engine_occur(struct engine *e, const char *trigger_id, const struct occurrence *given, intake_done_fn *done,
@@ -652,8 +673,7 @@ int engine_occur(struct engine *e, const char *trigger_id, const struct occurren
         o.occurred_ms = engine_wall(e);
     struct intake *in = intake_for(e, t, done, ctx);
     const char *text = intake_text(in, &o);
-    _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
-    intake_take(in, &o, text, scope);
+    intake_take(in, &o, text, o.identity ? join("trigger", t->id) : NULL);
     return 0;
 }
 
@@ -686,8 +706,7 @@ void source_occurred(struct source_host *host, const struct occurrence *given, u
         refuse(in, 0, NULL);
         return;
     }
-    _cleanup_(freep) char *scope = o.identity ? xasprintf("trigger/%s", t->id) : NULL;
-    intake_take(in, &o, text, scope);
+    intake_take(in, &o, text, o.identity ? join("trigger", t->id) : NULL);
 }
 
 struct intake *intake_join(struct engine *e, const char *type, const char *channel, const struct occurrence *given,

@@ -2,24 +2,28 @@
  * _trigger_event. */
 #include "engine/internal.h"
 
+#define META_BYTES 256 /* about as much as there is of it beside the data */
+
 /* {"trigger_id": …, "data": …} as text; the data goes in as it came, digit for digit. */
 static void add_trigger_event(struct buf *b, const struct live_trigger *t, const struct occurrence *o, const char *text,
                               const char *event_id, int64_t occurred_ms)
 {
     char when[TIME_TEXT_SIZE];
+    size_t len = strlen(text);
     time_format(occurred_ms, when);
-    cJSON *meta = cJSON_CreateObject();
-    cJSON_AddStringToObject(meta, "trigger_id", t->id);
-    cJSON_AddStringToObject(meta, "trigger_name", t->spec->name);
-    cJSON_AddStringToObject(meta, "event_id", event_id);
-    cJSON_AddStringToObject(meta, "event_type", o->event_type);
-    cJSON_AddStringToObject(meta, "timestamp", when);
-    _cleanup_(freep) char *printed = value_print(meta);
-    cJSON_Delete(meta);
-    buf_adds(b, "\"_trigger_event\":");
-    buf_add(b, printed, strlen(printed) - 1);
+    buf_reserve(b, len + META_BYTES);
+    buf_adds(b, "\"_trigger_event\":{\"trigger_id\":");
+    value_print_string(b, t->id, SIZE_MAX);
+    buf_adds(b, ",\"trigger_name\":");
+    value_print_string(b, t->spec->name, SIZE_MAX);
+    buf_adds(b, ",\"event_id\":");
+    value_print_string(b, event_id, SIZE_MAX);
+    buf_adds(b, ",\"event_type\":");
+    value_print_string(b, o->event_type, SIZE_MAX);
+    buf_adds(b, ",\"timestamp\":");
+    value_print_string(b, when, SIZE_MAX);
     buf_adds(b, ",\"data\":");
-    buf_adds(b, text);
+    buf_add(b, text, len);
     buf_addc(b, '}');
 }
 
@@ -100,10 +104,13 @@ char *mapping_inputs(const struct live_trigger *t, const struct occurrence *o, c
     }
     cJSON_DeleteItemFromObjectCaseSensitive(inputs, "_trigger_event");
     struct buf b = {0};
-    _cleanup_(freep) char *printed = value_print(inputs);
-    buf_add(&b, printed, strlen(printed) - 1);
-    if (inputs->child)
+    if (inputs->child) {
+        _cleanup_(freep) char *printed = value_print(inputs);
+        buf_add(&b, printed, strlen(printed) - 1);
         buf_addc(&b, ',');
+    } else {
+        buf_addc(&b, '{');
+    }
     add_trigger_event(&b, t, o, text, event_id, o->occurred_ms ? o->occurred_ms : engine_wall(t->engine));
     buf_addc(&b, '}');
     cJSON_Delete(inputs);

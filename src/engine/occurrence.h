@@ -30,6 +30,7 @@ struct occurrence {
      * source has looked for them (source_look_up) and has none of them on its way twice. */
     const char *const *identities;
     size_t n_identities;
+    bool stays;     /* of an active source: the data and all texts stay as they are until it is settled */
     bool until_end; /* of an active source: after ack() it is also told how the event ended (source_type.ended) */
     bool unhurried; /* nobody waits for its record, and what it tells of is found again after a kill: while it waits
                        behind others its record may wait for company */

@@ -121,12 +121,14 @@ static void add_field(cJSON *object, const redisReply *name, const redisReply *v
 static void tell(struct broker *b, const struct delivery *d)
 {
     const redisReply *fields = d->reply, *body = NULL;
-    cJSON *object = cJSON_CreateObject();
+    cJSON *object = NULL;
     for (size_t i = 0; i + 1 < fields->elements; i += 2) {
-        if (streq(fields->element[i]->str, "body"))
+        if (streq(fields->element[i]->str, "body")) {
             body = fields->element[i + 1];
-        else
-            add_field(object, fields->element[i], fields->element[i + 1]);
+            continue;
+        }
+        object = object ? object : cJSON_CreateObject();
+        add_field(object, fields->element[i], fields->element[i + 1]);
     }
     struct queue_message m = {.queue = queue_of(b),
                               .message_id = d->id,
@@ -134,13 +136,11 @@ static void tell(struct broker *b, const struct delivery *d)
                               .deliveries = d->deliveries,
                               .timestamp_ms = (int64_t)id_parse(d->id).ms};
     if (!body) {
-        m.fields = object;
+        m.fields = object ? object : cJSON_CreateObject();
     } else {
         m.body = body->str;
         m.len = body->len;
-        m.headers = object->child ? object : NULL;
-        if (!object->child)
-            cJSON_Delete(object);
+        m.headers = object;
     }
     queue_delivered(b->host, (uintptr_t)d, &m);
 }

@@ -195,6 +195,7 @@ static void report_tell(struct source *s, struct report *r)
                            .identities = identities,
                            .n_identities = n_identities,
                            .traceparent = r->shown == 1 ? first->traceparent : NULL,
+                           .stays = !batch,
                            .until_end = s->config.ack_mode == ACK_MANUAL && !r->failed,
                            .failed = r->failed};
     r->until_end = o.until_end;

@@ -11,8 +11,12 @@
 static void add_bytes(cJSON *o, const char *name, const char *data, size_t len)
 {
     if (utf8_valid(data, len) && !memchr(data, '\0', len)) {
-        _cleanup_(freep) char *text = xstrndup(data, len);
-        cJSON_AddStringToObject(o, name, text);
+        cJSON *text = cJSON_CreateNull(); /* which has no text to copy: `data` may go on behind it */
+        text->type = cJSON_String;
+        text->valuestring = cJSON_malloc(len + 1);
+        memcpy(text->valuestring, data, len);
+        text->valuestring[len] = '\0';
+        cJSON_AddItemToObject(o, name, text);
         return;
     }
     _cleanup_(freep) char *key = xasprintf("%s_base64", name);
