@@ -646,6 +646,7 @@ static int open_views(struct daemon *d, struct error *err)
                                         .clock = clock_system(),
                                         .dirs = (const char *const *)d->config.manifests.items,
                                         .n_dirs = d->config.manifests.n,
+                                        .avoid = &d->self_mount,
                                         .first = first_reconcile,
                                         .changed = resources_changed,
                                         .ctx = d};

@@ -314,6 +314,7 @@ void manifest_unread(const char *file, int code, bool is_link, struct manifest *
 {
     _cleanup_(freep) char *message = code == -EFBIG ? xasprintf("larger than %zu bytes", DOCUMENT_TEXT_MAX)
                                      : code == -ENOENT && is_link ? xstrdup("the link leads nowhere")
+                                     : code == -EXDEV             ? xstrdup("lies in triggerd's own mount (SelfMount)")
                                                                   : xasprintf("cannot be read: %s", strerror(-code));
     manifest_unreadable(file, message, ret);
 }

@@ -55,7 +55,7 @@ bool manifest_name_ok(const char *name);
 int manifest_parse(const char *file, const char *text, size_t len, struct manifest *ret);
 /* A file that could not be read: one error of the file as a whole. */
 void manifest_unreadable(const char *file, const char *message, struct manifest *ret);
-/* … in the words that everybody uses for a negative errno (-EFBIG: over DOCUMENT_TEXT_MAX). `is_link`: the file is one,
+/* … in the words that everybody uses for a negative errno (-EFBIG: over DOCUMENT_TEXT_MAX; -EXDEV: in our own mount). `is_link`: the file is one,
  * so that -ENOENT is about where it leads. */
 void manifest_unread(const char *file, int code, bool is_link, struct manifest *ret);
 /* Let go of the resources of its entries. */

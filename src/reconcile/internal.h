@@ -155,6 +155,7 @@ struct read_job {
     struct file *file; /* the loop's */
     uint64_t epoch;
     const char *path;
+    const struct self_mount *avoid;
     bool known; /* hash and len are those of what was read last */
     uint64_t hash;
     size_t len;

@@ -499,7 +499,12 @@ static bool begin_look(struct put *p)
         if (!d || !d->here || !d->scanned || !watch_path_ok(path + d->path_len + 1))
             continue;
         struct file *f = file_get(r, path);
-        *job = (struct read_job){.file = f, .path = f->path, .known = f->text != NULL, .hash = f->hash, .len = f->len};
+        *job = (struct read_job){.file = f,
+                                 .path = f->path,
+                                 .avoid = r->options.avoid,
+                                 .known = f->text != NULL,
+                                 .hash = f->hash,
+                                 .len = f->len};
         f->busy++;
         any = true;
     }

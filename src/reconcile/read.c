@@ -1,4 +1,5 @@
 /* One file, on a thread of the pool: read it whole, and parse it where it is not what was known. */
+#include "base/self_mount.h"
 #include "reconcile/internal.h"
 
 #include <errno.h>
@@ -70,6 +71,8 @@ static int open_regular(struct read_job *job, int *ret_fd)
         return -errno; /* what it leads to may come back: no deletion */
     if (!S_ISREG(st.st_mode))
         return 0;
+    if (self_mount_is(job->avoid, st.st_dev))
+        return -EXDEV;
     int fd = open(job->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT && !job->is_link ? 0 : -errno;

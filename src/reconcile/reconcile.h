@@ -32,8 +32,9 @@ struct reconcile_options {
     struct clock *clock;
     const char *const *dirs; /* absolute; in order of precedence */
     size_t n_dirs;
-    void (*first)(void *ctx);   /* the first pass is applied: once */
-    void (*changed)(void *ctx); /* a pass is applied (the first too); NULL: nobody asks */
+    const struct self_mount *avoid; /* no link leads into it; NULL: there is none */
+    void (*first)(void *ctx);       /* the first pass is applied: once */
+    void (*changed)(void *ctx);     /* a pass is applied (the first too); NULL: nobody asks */
     void *ctx;
 };
 

@@ -242,6 +242,7 @@ static void pass_start(struct reconcile *r)
             .file = f,
             .epoch = f->epoch,
             .path = f->path,
+            .avoid = r->options.avoid,
             .known = f->text != NULL,
             .hash = f->hash,
             .len = f->len,
@@ -604,6 +605,7 @@ int watch_open(struct reconcile *r, struct error *err)
     int rc = watcher_create(r->loop, NULL, &r->watcher, err);
     if (rc < 0)
         return rc;
+    watcher_avoid(r->watcher, r->options.avoid);
     r->mounts_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
     if (r->mounts_fd >= 0 && (loop_poll_init(&r->group, &r->mounts, r->mounts_fd, on_mounts, r) < 0 ||
                               loop_poll_start(&r->mounts, UV_PRIORITIZED) < 0)) {

@@ -390,6 +390,13 @@ def test_what_triggerd_needs_itself_is_not_in_its_mount(make_mounted: Callable[.
         assert d.wait(20) == 1 and "(SelfMount)" in d.output()
 
 
+def test_no_manifest_is_a_link_into_the_mount(d: Mounted) -> None:
+    d.put("a.yaml", custom("a"))
+    (d.manifests / "b.yaml").symlink_to(d.m / "triggers/a/manifest.yaml")
+    wait_for(lambda: [e for e in d.errors() if "b.yaml" in e and "SelfMount" in e], what="refused")
+    assert d.exists("a")
+
+
 def test_no_step_is_started_in_the_mount(d: Mounted) -> None:
     tool = d.m / "manifests/tool.sh"
     tool.write_text("#!/bin/sh\necho ran\n")
