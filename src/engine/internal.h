@@ -62,7 +62,8 @@ struct trigger_program {
 
 struct output {
     char *key;
-    struct path *path;
+    struct path *path;         /* either this … */
+    struct template *template; /* … or this */
 };
 
 struct pipeline_program {

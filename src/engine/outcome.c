@@ -2,6 +2,15 @@
  * completion), so that no crash can come between; give back its slots; count. */
 #include "engine/internal.h"
 
+/* 1: found, 0: nothing there, which leaves the output out. */
+static int output_value(const struct output *o, const cJSON *root, cJSON **ret, struct error *err)
+{
+    if (o->path)
+        return path_value(o->path, root, ret, err);
+    int r = template_expand(o->template, root, ret, err);
+    return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
 /* The run's outputs as JSON text. False: an error text in *ret_error. */
 static bool make_outputs(struct live_run *run, char **ret_text, char **ret_error)
 {
@@ -14,7 +23,7 @@ static bool make_outputs(struct live_run *run, char **ret_text, char **ret_error
     for (size_t i = 0; i < p->n_outputs; i++) {
         cJSON *value = NULL;
         struct error err = ERROR_INIT;
-        int r = path_value(p->outputs[i].path, run_context(run), &value, &err);
+        int r = output_value(&p->outputs[i], run_context(run), &value, &err);
         if (r < 0) {
             *ret_error = xasprintf("outputs.%s: %s", p->outputs[i].key, err.message);
             cJSON_Delete(outputs);

@@ -13,6 +13,19 @@ static struct path *compile_path(const char *text, unsigned flags, const cJSON *
     return p;
 }
 
+/* `{{ path }}` alone, as in the strings of a step, is that path. NULL: it is not alone. */
+static char *path_in_braces(const char *text)
+{
+    const char *close = strstr(text, "}}");
+    if (strncmp(text, "{{", 2) != 0 || !close || close[2] != '\0')
+        return NULL;
+    for (text += 2; *text == ' '; text++)
+        ;
+    while (close > text && close[-1] == ' ')
+        close--;
+    return xstrndup(text, (size_t)(close - text));
+}
+
 /* A text that was printed from an object. */
 static cJSON *object_of(const char *text)
 {
@@ -173,6 +186,15 @@ static void check_reference(void *ctx, const char *text)
     issue_add(r->issues, r->path, r->node, "%s: there is no step \"%.*s\"", text, (int)n, rest);
 }
 
+static void compile_over_steps(const struct pipeline *spec, const char *text, const cJSON *node, const char *path,
+                               struct issues *issues, struct path **ret)
+{
+    struct step_reference ref = {spec, node, path, issues};
+    *ret = compile_path(text, PATH_MAPPING, node, path, issues);
+    if (*ret)
+        check_reference(&ref, text);
+}
+
 static const struct step_type *type_of(const struct step_type *const *types, const struct kind *kind)
 {
     for (size_t i = 0; types[i]; i++)
@@ -208,10 +230,8 @@ static void compile_step(const struct pipeline *spec, size_t i, const cJSON *nod
     if (s->condition) {
         const cJSON *at = node ? value_get(node, "if") : NULL;
         field_path(path, base, "if");
-        p->conditions[i] = compile_path(s->condition, PATH_MAPPING, at, path, issues);
-        struct step_reference ref = {spec, at, path, issues};
-        if (p->conditions[i])
-            check_reference(&ref, s->condition);
+        _cleanup_(freep) char *inner = path_in_braces(s->condition);
+        compile_over_steps(spec, inner ? inner : s->condition, at, path, issues, &p->conditions[i]);
     }
     const struct step_type *type = type_of(types, s->kind);
     if (!type || !type->compile || !s->sound)
@@ -244,10 +264,14 @@ static void compile_outputs(const struct pipeline *spec, const cJSON *doc, struc
             continue; /* an issue already */
         struct output *o = &p->outputs[p->n_outputs++];
         o->key = xstrdup(item->string);
-        o->path = compile_path(item->valuestring, PATH_MAPPING, item, path, issues);
+        if (!strstr(item->valuestring, "{{") || item->valuestring[0] == '$') {
+            compile_over_steps(spec, item->valuestring, item, path, issues, &o->path);
+            continue;
+        }
+        o->template = template_field(item->valuestring, 0, item, path, issues);
         struct step_reference ref = {spec, item, path, issues};
-        if (o->path)
-            check_reference(&ref, item->valuestring);
+        if (o->template)
+            template_each_path(o->template, path_tell, &(struct path_teller){check_reference, &ref});
     }
 }
 
@@ -304,6 +328,7 @@ void pipeline_program_unref(struct pipeline_program *p)
     for (size_t i = 0; i < p->n_outputs; i++) {
         free(p->outputs[i].key);
         path_destroy(p->outputs[i].path);
+        template_destroy(p->outputs[i].template);
     }
     free(p->outputs);
     schema_destroy(p->inputs);

@@ -463,7 +463,7 @@ static void set_variable(void *ctx, const char *name, const char *value)
     spawn_request_env(ctx, name, value);
 }
 
-/* `INPUT_` and the key in upper case, all but A–Z and 0–9 as `_`. */
+/* `INPUT_` and the key in upper case, each character but A–Z and 0–9 as `_`. */
 static void set_inputs(struct spawn_request *r, const cJSON *inputs)
 {
     const cJSON *item;
@@ -474,6 +474,8 @@ static void set_inputs(struct spawn_request *r, const cJSON *inputs)
         buf_adds(&name, "INPUT_");
         for (const char *p = item->string; *p; p++) {
             char c = *p;
+            if (((unsigned char)c & 0xc0) == 0x80) /* of a character that has its `_` */
+                continue;
             if (c >= 'a' && c <= 'z')
                 c = (char)(c - 'a' + 'A');
             buf_addc(&name, (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_');

@@ -61,6 +61,26 @@ def test_outputs_and_templates(daemon: Daemon) -> None:
                                        "false|}} stays|")
 
 
+def test_braces_around_paths_of_if_and_outputs(daemon: Daemon) -> None:
+    done = run(daemon, script("echo '{\"n\": 2.50, \"no\": false}'", "a"),
+               {**script("true", "on", needs=["a"]), "if": "{{ $.steps.a.output.n }}"},
+               {**script("true", "off", needs=["a"]), "if": "{{$.steps.a.output.no}}"},
+               outputs={"value": "{{ $.steps.a.output.n }}", "text": "{{ $.steps.a.output.n }} of {{ $.steps.a.output }}",
+                        "gone": "{{ $.steps.a.output.x }}", "part": "x is {{ $.steps.a.output.x }}"})
+    assert step_of(done, "on")["status"] == "completed" and step_of(done, "off")["status"] == "skipped"
+    assert done["outputs"] == {"value": 2.5, "text": '2.50 of {"n":2.50,"no":false}'}
+    daemon.write("bad.yaml", pipeline("bad", {**script("true", "a"), "if": "{{ $.steps.b }}"},
+                                      outputs={"x": "{{ $.steps.c }}", "y": "{{ $[ }}"}))
+    wait_for(lambda: len(daemon.errors()) == 3, what=f"{daemon.errors()}")
+    errors = " ".join(daemon.errors())
+    assert 'steps[0].if: $.steps.b: there is no step "b"' in errors and 'outputs.x: $.steps.c: there is no step "c"' in errors
+
+
+def test_names_of_input_variables(daemon: Daemon) -> None:
+    done = run(daemon, script('echo "$INPUT_A_B_C_|$INPUT____"'), inputs={"a-b.c\u00e9": "one", "\u65e5\u672c\U0001f600": "two"})
+    assert done["outputs"]["out"] == {"stdout": "one|two\n"}
+
+
 def test_output_is_json_or_text(daemon: Daemon) -> None:
     assert run(daemon, script("echo ' [1, 2.50] '"))["outputs"]["out"] == [1, 2.5]
     assert run(daemon, script("echo not json"))["outputs"]["out"] == {"stdout": "not json\n"}
