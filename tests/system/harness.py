@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FINAL = ("completed", "failed", "skipped", "cancelled")
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|: Assertion .* failed")
 # Under a sanitizer and on a busy machine everything takes longer; bounds of the contract are tested with their own numbers.
-PATIENCE = float(os.environ.get("TRIGGERD_TEST_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("TRIGGERD_TEST_PATIENCE", "60"))
 
 T = TypeVar("T")
 
@@ -402,7 +402,7 @@ class Daemon:
     # -- requests --
 
     def http(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, *,
-             tcp: bool = False, timeout: float = 30) -> Answer:
+             tcp: bool = False, timeout: float = 60) -> Answer:
         """One request. A body that is not bytes or str is sent as JSON; Content-Type is application/json unless given."""
         connection = (http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout) if tcp else
                       UnixConnection(self.socket, timeout))

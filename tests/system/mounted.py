@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Daemon, delayed
+from harness import PATIENCE, Daemon, delayed
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse here")
 
@@ -29,11 +29,11 @@ class Mounted(Daemon):
             while subprocess.run(["umount", "-l", str(self.m)], capture_output=True).returncode == 0:
                 pass
 
-    def sh(self, text: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    def sh(self, text: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """A shell in the mount."""
         return subprocess.run(["bash", "-c", text], cwd=self.m, capture_output=True, text=True, timeout=timeout)
 
-    def ok(self, text: str, timeout: float = 20) -> str:
+    def ok(self, text: str, timeout: float = PATIENCE) -> str:
         done = self.sh(text, timeout)
         assert done.returncode == 0, f"{text}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout

@@ -37,7 +37,8 @@ def test_create_and_get(daemon: Daemon) -> None:
                                      "max_concurrent": 3, "cooldown_seconds": 10, "default_inputs": {}})
     assert answer.status == 201 and answer.headers["Location"] == f"{T}/my-trigger"
     made = answer.json()
-    assert made == daemon.trigger("my-trigger")
+    shown = daemon.trigger("my-trigger")
+    assert {**made, "conditions": []} == {**shown, "conditions": []}  # (its source may have told of itself by now)
     assert {"id", "name", "description", "pipeline_id", "trigger_type", "config", "enabled", "max_concurrent",
             "cooldown_seconds", "default_inputs", "status", "last_triggered_at", "trigger_count", "error_message",
             "created_by", "created_at", "updated_at", "conditions", "generation", "observed_generation", "source"} <= made.keys()
@@ -928,5 +929,5 @@ def test_a_slow_reader_stops_nobody(daemon: Daemon) -> None:
         s.sendall(b"GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(200):  # some MiB that nobody reads
             daemon.emit1("t", "x" * 20000)
-        assert all(e["status"] == "completed" for e in daemon.settle(timeout=60))
+        assert all(e["status"] == "completed" for e in daemon.settle(timeout=120))
     never(lambda: daemon.http("GET", "/healthz").status != 200, 0.2)

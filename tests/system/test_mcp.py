@@ -171,9 +171,9 @@ def test_a_server_that_nobody_declared(daemon: Daemon, put: Any) -> None:
 
 def test_a_call_that_takes_too_long_is_cancelled(daemon: Daemon, put: Any) -> None:
     call = {"server": "database", "tool": "slow", "arguments": {"seconds": 60}}
-    put(server(daemon, timeout_seconds=0.5), pipeline("t", {"id": "s", "mcp": call}))
+    put(server(daemon, timeout_seconds=3), pipeline("t", {"id": "s", "mcp": call}))  # and for it to get up
     done = finished(daemon, run(daemon, "t"))
-    assert done["status"] == "failed" and "no answer within 0.5 s" in done["error_message"]
+    assert done["status"] == "failed" and "no answer within 3 s" in done["error_message"]
     [cancelled] = wait_for(lambda: got(daemon, "notifications/cancelled"))
     [asked] = got(daemon, "tools/call")
     assert cancelled["params"]["requestId"] == asked["id"]
@@ -223,7 +223,7 @@ def test_a_server_that_dies_comes_back(daemon: Daemon, put: Any) -> None:
     ("version=2023-01-01", "UnsupportedVersion", "the server speaks MCP 2023-01-01; triggerd speaks 2024-11-05,"),
 ])
 def test_a_server_that_does_not_get_up(daemon: Daemon, put: Any, behave: str, reason: str, words: str) -> None:
-    put(server(daemon, behave, timeout_seconds=0.6), listener())
+    put(server(daemon, behave, **({"timeout_seconds": 0.6} if behave == "hang" else {})), listener())
     condition = failed(daemon, reason=reason)
     assert words in condition["message"]
     wait_for(lambda: len(pids(daemon)) >= 3, what="it is tried again")

@@ -254,7 +254,7 @@ def test_what_was_received_before_a_reset_is_heard(daemon: Daemon, peer: HttpSer
 
     peer.listen = listen
     put(listener())
-    wait_for(lambda: daemon.trigger("orders")["trigger_count"] == 500)
+    wait_for(lambda: daemon.trigger("orders")["trigger_count"] == 500, 120)
     wait_for(lambda: peer.streams)
 
 

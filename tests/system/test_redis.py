@@ -479,7 +479,7 @@ def test_two_daemons_one_killed(make_daemon: Callable[..., Daemon], redis: Redis
 
     wait_for(lambda: redis.call("LLEN", "jobs") == 0 and redis.call("XPENDING", "log", "triggerd-s")[0] == 0)
     a.start()
-    wait_for(lambda: set(seen("t")) == set(range(400)) == set(seen("s")), what="every message somewhere")
+    wait_for(lambda: set(seen("t")) == set(range(400)) == set(seen("s")), 120, "every message somewhere")
     for d in (a, b):
         wait_for(lambda d=d: redis.call("EXISTS", processing(d)) == 0, what="acknowledged")
 
@@ -495,7 +495,7 @@ def test_a_clean_stop_leaves_nothing(make_daemon: Callable[..., Daemon], redis: 
     d.stop()
     assert redis.call("EXISTS", processing(d)) == 0
     d.start()
-    wait_for(lambda: set(bodies(d.events("t"))) == set(range(200)) == set(bodies(d.events("s"))), PATIENCE)
+    wait_for(lambda: set(bodies(d.events("t"))) == set(range(200)) == set(bodies(d.events("s"))), 120)
     assert len(d.events("t")) == 200 == len(d.events("s"))
 
 

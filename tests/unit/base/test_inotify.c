@@ -221,12 +221,12 @@ static void on_timeout(struct timer *timer, void *ctx)
     loop_stop(&w->loop);
 }
 
-/* Run until the condition, which is asked after every event, or until a minute has passed. */
+/* Run until the condition, which is asked after every event, or until minutes have passed. */
 static void run_until(struct world *w, bool (*until)(struct world *w))
 {
     w->until = until;
     w->timed_out = false;
-    loop_timer_start(&w->loop, &w->timer, 60000);
+    loop_timer_start(&w->loop, &w->timer, 300000);
     while (!w->timed_out && !until(w)) /* a stop lets the events go on that were read together */
         loop_run(&w->loop);
     loop_timer_stop(&w->loop, &w->timer);

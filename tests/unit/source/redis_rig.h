@@ -137,7 +137,7 @@ RIG void server_start(struct rig *r, const char *const *more)
         execv(RIG_SERVER, (char **)args);
         _exit(127);
     }
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 12000; i++) {
         r->redis = redisConnectUnix(r->path);
         if (r->redis && !r->redis->err)
             return;

@@ -354,7 +354,7 @@ static int setup(void **state)
 #define UNTIL(cond)                                                                                                    \
     do {                                                                                                               \
         for (int rounds_ = 0; !(cond); rounds_++) {                                                                    \
-            if (rounds_ > 5000)                                                                                        \
+            if (rounds_ > 60000)                                                                                       \
                 fail_msg("waited in vain for " #cond);                                                                 \
             uv_run(&r->loop.uv, UV_RUN_NOWAIT);                                                                        \
             uv_sleep(rounds_ > 100);                                                                                   \
