@@ -97,14 +97,28 @@ static bool find_mapping(const char *name, struct place *ret, struct names *name
     return true;
 }
 
-/* A word below a place: a field of its table; below `trigger.config` the name of a kind or what all have, below a kind
- * of trigger what its config has from all, below `pipeline.steps` what a step has, below `step` the name of a kind. */
+/* A key of a trigger's config that only one type has, without the type, as errors in manifests name it. */
+static bool find_only(const char *name, struct place *ret)
+{
+    unsigned found = 0;
+    for (size_t i = 0; manifest_source_kinds()[i]; i++) {
+        const struct kind *kind = manifest_source_kinds()[i];
+        const struct field *f = fields_find(kind->config, name);
+        if (f && ++found == 1)
+            *ret = (struct place){.table = kind->config, .field = f, .is_source = true};
+    }
+    return found == 1;
+}
+
+/* A word below a place: a field of its table; below `trigger.config` the name of a kind, what all have or one has
+ * alone, below a kind of trigger what its config has from all, below `pipeline.steps` what a step has, below `step` the name of a kind. */
 static bool find_below(const struct place *from, const char *name, struct place *ret, struct names *names)
 {
     const struct field_table *table = from->field ? from->field->sub : from->table;
     if (from->field && from->table == &trigger_fields && streq(from->field->name, "config"))
         return find_kind(manifest_source_kinds(), true, name, ret, names) ||
-               find_field(&trigger_filter_fields, name, ret, names) || find_mapping(name, ret, names);
+               find_field(&trigger_filter_fields, name, ret, names) || find_mapping(name, ret, names) ||
+               find_only(name, ret);
     if (from->field && from->table == &pipeline_fields && streq(from->field->name, "steps"))
         table = &step_fields;
     if (table && find_field(table, name, ret, names))

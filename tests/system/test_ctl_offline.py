@@ -413,6 +413,7 @@ def test_the_examples_are_valid() -> None:
     ("retry.factor", ["default:     2"]), ("exec.limits", ["memory_bytes"]), ("custom", ["endpoint", "filter"]),
     ("trigger.config.custom.endpoint", ["reconnects"]), ("pipeline_completed.status", ["success, failed, any"]),
     ("custom.filter", ["event pattern", "type:        object"]), ("trigger.config.filter", ["event pattern"]),
+    ("trigger.config.debounce_seconds", ["default:     1", "takes effect"]), ("trigger.config.tls.ca_file", ["string"]),
     ("schedule.input_mapping", ["here or in config"]), ("trigger.config.input_mapping", ["here or in config"])])
 def test_explain(path: str, words: list[str]) -> None:
     text = good("explain", path)
@@ -425,7 +426,7 @@ def test_explain(path: str, words: list[str]) -> None:
                                         ("endpoint", '"custom.endpoint" or'), ("exec.retry", '"step.retry"?'),
                                         ("file_watch.cooldown_seconds", '"trigger.cooldown_seconds"?'),
                                         ("custom.memory_bytes", '"exec.limits.memory_bytes" or'),
-                                        (".", "did you mean"), ("step.exek", "exec")])
+                                        (".", "did you mean"), ("step.exek", "exec"), ("trigger.config.path", '"file_watch.path" or "webhook.path"')])
 def test_explain_what_is_not_there(path: str, near: str) -> None:
     done = ctl("explain", path)
     assert done.returncode == 1 and near in done.stderr and not done.stdout
