@@ -30,8 +30,9 @@ struct file_check {
 
 bool file_stamp_same(const struct file_stamp *a, const struct file_stamp *b)
 {
-    return a->ino == b->ino && a->is_dir == b->is_dir &&
-           (a->is_dir || (a->size == b->size && a->mtime_ns == b->mtime_ns));
+    if (a->is_dir || b->is_dir)
+        return a->is_dir == b->is_dir; /* what is in it speaks for itself */
+    return a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
 static int64_t nanoseconds(const struct statx_timestamp *t)
