@@ -494,8 +494,8 @@ static size_t pump(struct lane *l)
         struct live_event *ev = l->pending;
         if (!e->started || e->draining)
             break;
-        if (rounds_suspect(t, &ev->round))
-            rounds_hold(t);
+        if (rounds_suspect(t, &ev->round, ev->path))
+            rounds_hold(t, &ev->round, ev->path);
         int64_t left = MAX(cooldown_left(t), rounds_left(t));
         if (left > 0) { /* whatever its policy made of later ones: two fires are never closer */
             timer_start(e->timers, &t->cooldown, engine_now(e) + left);

@@ -87,7 +87,7 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                t->engine->max_chain_depth, chain_words(o->chain, t->id, words));
         return true;
     }
-    if (rounds_proved(t, &o->round)) {
+    if (o->round.proved) {
         decide(v, OUTCOME_SKIP, DECISION_LOOP_BLOCKED, ROUNDS_REASON, ROUNDS_MAX);
         return true;
     }
@@ -96,7 +96,8 @@ static bool gate_loop(const struct live_trigger *t, const struct occurrence *o, 
                chain_words(o->chain, t->id, words));
         return true;
     }
-    if (v->outcome == OUTCOME_RUN && (rounds_left(t) > 0 || rounds_suspect(t, &o->round)))
+    if (v->outcome == OUTCOME_RUN &&
+        (rounds_left(t) > 0 || rounds_suspect(t, &o->round, value_get_string(o->data, "path"))))
         decide(v, OUTCOME_WAIT, DECISION_LOOP_BLOCKED,
                "waits: each of the last runs seems to have written the next file of its own trigger; whether it is a "
                "loop is found out by runs that go alone");

@@ -498,11 +498,9 @@ void verdict_fini(struct verdict *v);
 struct round rounds_count(struct live_trigger *t, const struct occurrence *o);
 void rounds_run_started(struct live_trigger *t, const struct live_run *run, struct live_event *ev); /* takes ev->path */
 void rounds_run_ended(struct live_trigger *t, const struct live_run *run);
-/* Is an event of that round a loop's? */
-bool rounds_proved(const struct live_trigger *t, const struct round *round);
-/* Is it to wait until it is known who wrote it? Then rounds_hold(), when it is its turn. */
-bool rounds_suspect(const struct live_trigger *t, const struct round *round);
-void rounds_hold(struct live_trigger *t);
+/* Is it, of a file of this path, to wait until it is known who wrote it? Then rounds_hold(), when it is its turn. */
+bool rounds_suspect(const struct live_trigger *t, const struct round *round, const char *path);
+void rounds_hold(struct live_trigger *t, const struct round *round, const char *path);
 /* For how long nothing may start yet, in milliseconds; 0: the next one may. */
 int64_t rounds_left(const struct live_trigger *t);
 /* The time of standing still may be over. */

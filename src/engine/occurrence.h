@@ -10,7 +10,8 @@ struct store_group;
 /* How many runs in a row seem to have caused the next event of their own trigger. */
 struct round {
     int n;            /* 0: none did */
-    bool suspected;   /* by circumstance alone */
+    bool suspected;   /* by their time alone, and not by names */
+    bool proved;      /* of a loop that was found when it was already written */
     int64_t since_ms; /* the first of them; wall clock */
 };
 

@@ -231,6 +231,18 @@ def test_a_directory_moved_in_and_out(daemon: Daemon) -> None:
     never(lambda: "in/b.txt" in names(daemon), 0.5)
 
 
+def test_a_directory_is_never_modified(daemon: Daemon) -> None:
+    """... not even one that is removed and made again within the debounce; what is in it is another file."""
+    folder = daemon.data / "d"
+    folder.mkdir()
+    (folder / "a").write_text("x")
+    watch(daemon, daemon.data / "**", debounce_seconds=1)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "a").write_text("y")
+    wait_told(daemon, ("modified", "d/a"))
+
+
 def test_moves(daemon: Daemon) -> None:
     (daemon.data / "a").write_text("x")
     watch(daemon, daemon.data / "*")
@@ -409,10 +421,45 @@ def test_what_each_run_seems_to_write_is_a_loop(paced: Paced) -> None:
     paced.stands(6, ("skipped", "loop_blocked"))
 
 
-def test_a_pipeline_that_writes_more_than_it_reads_is_a_loop(daemon: Daemon) -> None:
-    new = f"{daemon.data}/$TRIGGERD_RUN_ID"
-    daemon.put("m.yaml", pipeline("p", script(f'cp "$INPUT_PATH" {new}-a; cp "$INPUT_PATH" {new}-b')),
-               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0, "input_mapping": {"path": "$.path"}},
+def test_a_log_that_others_append_to_is_no_loop(daemon: Daemon) -> None:
+    """... though it is written again while each of the runs for it lasts."""
+    starts, log = daemon.root / "starts", daemon.data / "log"
+    (daemon.root / "go").mkdir()
+    daemon.put("m.yaml", pipeline("p", script(f"""
+               echo >> {starts}
+               n=$(wc -l < {starts})
+               until [ -e {daemon.root}/go/$n ]; do sleep 0.02; done""")),
+               file_watch("w", daemon.data / "*", config={"debounce_seconds": 0}))
+
+    def append() -> None:
+        with log.open("a") as f:
+            f.write("line\n")
+
+    def started() -> int:
+        return len(starts.read_bytes()) if starts.exists() else 0
+
+    append()
+    for n in range(1, 9):
+        wait_for(lambda n=n: started() == n, what=f"run {n}")
+        append()
+        wait_for(lambda: any(e["status"] == "pending" for e in daemon.events("w")), what="the next one waits")
+        (daemon.root / "go" / str(n)).touch()
+        wait_for(lambda n=n: started() > n or any(e["status"] == "pending" and e["decision"] == "loop_blocked"
+                                                  for e in daemon.events("w")))
+        while started() == n:
+            append()
+            time.sleep(0.05)
+    for n in range(9, 200):
+        (daemon.root / "go" / str(n)).touch()
+    assert {e["status"] for e in daemon.settle("w", 60)} == {"completed"}
+
+
+@pytest.mark.parametrize("debounce, copies", [(0, 2), (0.3, 5)])
+def test_a_pipeline_that_writes_more_than_it_reads_is_a_loop(daemon: Daemon, debounce: float, copies: int) -> None:
+    copy = "; ".join(f'cp "$INPUT_PATH" {daemon.data}/$TRIGGERD_RUN_ID-{n}' for n in range(copies))
+    daemon.put("m.yaml", pipeline("p", script(copy)),
+               file_watch("w", daemon.data / "*",
+                          config={"debounce_seconds": debounce, "input_mapping": {"path": "$.path"}},
                           max_concurrent=4, queue_limit=1000000))
     (daemon.data / "a").write_text("x")
     wait_for(lambda: any(e["status"] == "skipped" for e in daemon.events("w")), 60, "found")

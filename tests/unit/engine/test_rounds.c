@@ -45,7 +45,7 @@ static int most_rounds(int64_t every_ms, int64_t lasts_ms, bool *ret_suspect)
         struct occurrence o = {.occurred_ms = now, .written_ms = now / 4 * 4};
         struct live_event ev = {.round = rounds_count(&r.t, &o)};
         most = MAX(most, ev.round.n);
-        *ret_suspect = *ret_suspect || rounds_suspect(&r.t, &ev.round);
+        *ret_suspect = *ret_suspect || rounds_suspect(&r.t, &ev.round, NULL);
         if (lasts_ms == every_ms)
             rounds_run_ended(&r.t, &run);
         run.row.started_ms = now;
@@ -96,7 +96,7 @@ static void many_at_once_are_of_others(void **state)
             continue;
         if (begun > 0)
             rounds_run_ended(&r.t, &run);
-        assert_false(rounds_suspect(&r.t, &rounds[begun]));
+        assert_false(rounds_suspect(&r.t, &rounds[begun], NULL));
         struct live_event ev = {.round = rounds[begun++]};
         run.row.started_ms = r.clock.realtime_ms;
         rounds_run_started(&r.t, &run, &ev);
@@ -106,12 +106,103 @@ static void many_at_once_are_of_others(void **state)
     rounds_free(r.t.rounds);
 }
 
+/* Runs of 1 ms, one after the other, more than are kept apart; what the first of them wrote is told of late. */
+static void what_is_told_late_is_found_among_many_runs(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    struct live_run run = {0};
+    int64_t first = r.clock.realtime_ms;
+    for (int i = 0; i < 2000; i++) {
+        struct live_event ev = {.round = {.n = 1, .since_ms = first, .suspected = true}};
+        run.row.started_ms = r.clock.realtime_ms;
+        rounds_run_started(&r.t, &run, &ev);
+        clock_manual_advance(&r.clock, 1);
+        rounds_run_ended(&r.t, &run);
+    }
+    struct occurrence o = {.occurred_ms = r.clock.realtime_ms, .written_ms = first + 20};
+    assert_int_equal(rounds_count(&r.t, &o).n, 2);
+    clock_manual_advance(&r.clock, 1000);
+    o = (struct occurrence){.occurred_ms = r.clock.realtime_ms, .written_ms = r.clock.realtime_ms};
+    assert_int_equal(rounds_count(&r.t, &o).n, 0);
+    timers_fini(&r.timers);
+    rounds_free(r.t.rounds);
+}
+
+/* Time goes on until the trigger does not stand still any more; a file that came so long after it began was of others. */
+static void stand_still(struct rig *r, cJSON *data, int64_t others_after_ms)
+{
+    int64_t begun = r->clock.realtime_ms;
+    for (; rounds_left(&r->t) > 0; rounds_judge(&r->t)) {
+        clock_manual_advance(&r->clock, 1);
+        int64_t now = r->clock.realtime_ms;
+        struct occurrence o = {.data = data, .occurred_ms = now, .written_ms = now};
+        if (others_after_ms > 0 && now == begun + others_after_ms)
+            assert_int_equal(rounds_count(&r->t, &o).n, 0);
+    }
+}
+
+/* One file; while each run for it lasts, it is written again. Returns how many ran before it was known whose it is. */
+static int runs_for_one_file(int64_t others_after_ms, bool *ret_proved)
+{
+    struct rig r;
+    rig_init(&r);
+    struct live_run run = {0};
+    _cleanup_(cjson_deletep) cJSON *data = cJSON_Parse("{\"path\":\"/log\"}");
+    struct occurrence o = {.data = data, .occurred_ms = START_MS, .written_ms = START_MS};
+    struct round round = {0};
+    int runs = 0;
+    bool held = false;
+    do {
+        struct live_event ev = {.round = round, .path = xstrdup("/log")};
+        run.row.started_ms = r.clock.realtime_ms;
+        rounds_run_started(&r.t, &run, &ev);
+        runs++;
+        clock_manual_advance(&r.clock, 100);
+        o.occurred_ms = o.written_ms = r.clock.realtime_ms;
+        round = rounds_count(&r.t, &o);
+        assert_false(round.suspected || round.proved);
+        r.t.n_running = 1;
+        held = held || rounds_suspect(&r.t, &round, "/log");
+        clock_manual_advance(&r.clock, 50);
+        rounds_run_ended(&r.t, &run);
+        r.t.n_running = 0;
+        stand_still(&r, data, others_after_ms);
+    } while (runs <= ROUNDS_MAX && (!held || rounds_suspect(&r.t, &round, "/log")));
+    o.occurred_ms = r.clock.realtime_ms; /* told only now */
+    *ret_proved = rounds_count(&r.t, &o).proved;
+    timer_stop(&r.timers, &r.t.cooldown);
+    timers_fini(&r.timers);
+    rounds_free(r.t.rounds);
+    return runs;
+}
+
+static void a_file_that_is_written_while_nothing_runs_is_of_others(void **state)
+{
+    (void)state;
+    bool proved;
+    assert_in_range(runs_for_one_file(200, &proved), ROUNDS_MAX - 1, ROUNDS_MAX);
+    assert_false(proved);
+}
+
+static void a_file_that_only_its_runs_write_is_a_loop(void **state)
+{
+    (void)state;
+    bool proved;
+    runs_for_one_file(0, &proved);
+    assert_true(proved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_after_the_end_is_of_others),
         cmocka_unit_test(what_comes_before_the_end_is_the_runs),
         cmocka_unit_test(many_at_once_are_of_others),
+        cmocka_unit_test(what_is_told_late_is_found_among_many_runs),
+        cmocka_unit_test(a_file_that_is_written_while_nothing_runs_is_of_others),
+        cmocka_unit_test(a_file_that_only_its_runs_write_is_a_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
