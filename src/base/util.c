@@ -238,9 +238,20 @@ size_t utf8_sequence(const char *s, size_t len)
     return need;
 }
 
+/* ASCII goes eight bytes at a time. */
 bool utf8_valid(const char *s, size_t len)
 {
+    const uint64_t tops = UINT64_C(0x8080808080808080);
+    uint64_t word;
     while (len > 0) {
+        if (len >= sizeof(word)) {
+            memcpy(&word, s, sizeof(word));
+            if (!(word & tops)) {
+                s += sizeof(word);
+                len -= sizeof(word);
+                continue;
+            }
+        }
         size_t n = utf8_sequence(s, len);
         if (n == 0)
             return false;

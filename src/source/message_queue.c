@@ -192,6 +192,7 @@ static void report_tell(struct source *s, struct report *r)
     struct occurrence o = {.event_type = s->event_type,
                            .data = data,
                            .identity = batch ? NULL : first->identity,
+                           .identity_alone = true,
                            .identities = identities,
                            .n_identities = n_identities,
                            .traceparent = r->shown == 1 ? first->traceparent : NULL,

@@ -161,6 +161,13 @@ static void utf8(void **state)
         size_t len = strlen(cases[i].text);
         assert_int_equal(utf8_sequence(cases[i].text, len), cases[i].length);
         assert_int_equal(utf8_valid(cases[i].text, len), cases[i].length > 0);
+        for (size_t before = 0; before < 18; before++)
+            for (size_t after = 0; after < 10; after++) { /* at each place of the words that are looked at whole */
+                char among[40];
+                memset(among, 'x', before + len + after);
+                memcpy(among + before, cases[i].text, len);
+                assert_int_equal(utf8_valid(among, before + len + after), cases[i].length > 0);
+            }
     }
     char mended[] = "a\xE2\x82 \xE2\x82\xAC\xFF\xC3";
     utf8_mend(mended);
