@@ -145,6 +145,7 @@ struct api_hook {
     const char *path;
     const cJSON *data;
     const char *delivery_id, *traceparent; /* NULL: none */
+    uint64_t body_hash;                    /* of its raw body: the headers of another attempt are others */
     bool (*admits)(void *ctx, const struct trigger *t);
     void *ctx;
 };

@@ -280,6 +280,7 @@ void api_hook(struct api *a, const struct api_hook *h, struct api_call call)
     struct occurrence o = {.event_type = "webhook",
                            .data = h->data,
                            .identity = h->delivery_id,
+                           .body_hash = h->body_hash,
                            .traceparent = h->traceparent,
                            .admits = h->admits,
                            .admits_ctx = h->ctx};

@@ -637,7 +637,7 @@ static void intake_take(struct intake *in, const struct occurrence *o, const cha
         refuse(in, 0, NULL);
     } else if (scope) {
         keep_copies(in, o, text);
-        in->body_hash = o->identity_alone ? 0 : hash_bytes(0, text, strlen(text));
+        in->body_hash = o->identity_alone ? 0 : o->body_hash ? o->body_hash : hash_bytes(0, text, strlen(text));
         intake_look_up(in);
     } else if (in->redelivery && in->targets.list[0]->looking > 0 && !o->record && o->n_identities == 0) {
         /* What a source brings without an identity does not overtake what it brought before. */

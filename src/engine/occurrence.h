@@ -22,6 +22,7 @@ struct occurrence {
     int64_t occurred_ms;    /* wall clock; 0: now */
     const char *identity;   /* idempotency key, delivery id, a broker's identity; NULL: none */
     bool identity_alone;    /* who comes with it again is the same, whatever the data; else other data are an error */
+    uint64_t body_hash;     /* of what is to be the same with one identity, where the data hold more; 0: the data are */
     /* Of an active source: called once where the occurrence is to be recorded, from inside source_occurred(): what it
      * adds is committed with the event or not at all. Not called where nothing is recorded (filtered). NULL: nothing to
      * add; so it must be with an identity, where a look for duplicates comes between. */

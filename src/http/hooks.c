@@ -160,7 +160,10 @@ static bool admits(void *ctx, const struct trigger *t)
 static void publish(struct hook *h)
 {
     _cleanup_(cjson_deletep) cJSON *data = event_data(h);
+    size_t len;
+    const char *body = http_body(h->x->request, &len);
     struct api_hook hook = {.path = h->path,
+                            .body_hash = hash_bytes(0, body ? body : "", len),
                             .data = data,
                             .delivery_id = delivery_id(h, data),
                             .traceparent = traceparent_of(h->x),

@@ -340,6 +340,26 @@ def test_what_a_webhook_gives(daemon: Daemon) -> None:
     daemon.http("POST", "/hooks/", {}).problem(404)
 
 
+def test_another_attempt_of_a_delivery(daemon: Daemon) -> None:
+    """It is told by its id and its body: each attempt has its own time, trace and way here."""
+    key = base64.b64encode(b"k" * 24).decode()
+    daemon.put("m.yaml", ECHO, webhook("plain", path="p"),
+               webhook("signed", path="s", signature={"scheme": "standard-webhooks", "secret": f"whsec_{key}"}))
+
+    def attempt(path: str, body: bytes, seconds_ago: int, **more: str) -> Any:
+        at = str(int(time.time()) - seconds_ago)
+        mac = hmac.new(b"k" * 24, b"msg_1." + at.encode() + b"." + body, hashlib.sha256).digest()
+        return daemon.http("POST", f"/hooks/{path}", body, {
+            "webhook-id": "msg_1", "webhook-timestamp": at, "webhook-signature": "v1," + base64.b64encode(mac).decode(),
+            "User-Agent": f"sender/{seconds_ago}", **more})
+
+    for path in ("p", "s"):
+        (event,) = attempt(path, b'{"a": 1}', 60).ok()["events"]
+        again = attempt(path, b'{"a": 1}', 0, **{"X-Request-Id": "2"}).ok()
+        assert again["triggered_count"] == 0 and [e["id"] for e in again["events"]] == [event["id"]]
+        attempt(path, b'{"a": 2}', 0).problem(422)
+
+
 def test_a_webhook_whose_secret_is_missing(daemon: Daemon) -> None:
     daemon.put("m.yaml", ECHO, webhook("t", path="p", signature={"scheme": "hmac-sha256", "secret": "${env:NOT_THERE}"}))
     answer = daemon.http("POST", "/hooks/p", {}, {"X-Signature-256": "0" * 64})
