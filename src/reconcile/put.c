@@ -430,6 +430,8 @@ static void written(void *ctx)
 static void check_ids(struct put *p)
 {
     struct manifest *m = &p->manifest;
+    if (p->id && !p->text) /* what stays in the file was there before */
+        return;
     for (size_t i = 0; p->parsed && i < m->n_entries; i++) {
         struct manifest_entry *e = &m->entries[i];
         const struct resource *res = e->id && !e->bad ? resource_find(p->r, e->kind, e->id) : NULL;

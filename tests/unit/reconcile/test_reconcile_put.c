@@ -158,6 +158,24 @@ static void test_delete_beside_broken_documents(void **state)
     fixture_free(f);
 }
 
+/* Nor does a document after it whose id is another file's. */
+static void test_delete_beside_an_id_of_another_file(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(1);
+    _cleanup_(freep) char *x = trigger_text("x", ""), *y = trigger_text("y", "");
+    _cleanup_(freep) char *both = xasprintf("%s---\n%s", y, x);
+    write_trigger(f->dir, "a.yaml", "x", "");
+    write_text(f->dir, "b.yaml", both);
+    start(f);
+    assert_int_equal(errors_of(f, "b.yaml"), 1);
+    assert_int_equal(put_resource(f, RESOURCE_TRIGGER, "y", NULL).code, 0);
+    assert_true(has(f, "x") && !has(f, "y"));
+    assert_int_equal(put_file(f, "b.yaml", both).code, -EEXIST); /* what is asked for is checked */
+    stop(f);
+    fixture_free(f);
+}
+
 /* What the daemon has not read yet is not overwritten by an edit beside it. */
 static void test_put_resource_sees_the_disk(void **state)
 {
@@ -407,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_put_file_refused),
         cmocka_unit_test(test_put_resource),
         cmocka_unit_test(test_delete_beside_broken_documents),
+        cmocka_unit_test(test_delete_beside_an_id_of_another_file),
         cmocka_unit_test(test_put_resource_sees_the_disk),
         cmocka_unit_test(test_put_json),
         cmocka_unit_test(test_put_through_a_link),
