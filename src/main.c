@@ -553,6 +553,7 @@ static int open_engine(struct daemon *d, int64_t max_runs, struct error *err)
     if (r < 0)
         return r;
     watcher_avoid(d->watcher, &d->self_mount);
+    watcher_follow_mounts(d->watcher);
     d->sweeper = sweeper_create(&d->loop);
     d->sandbox = sandbox_create(&(struct sandbox_options){.group = &d->group,
                                                           .spawner = d->spawner,

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -394,6 +395,7 @@ int watcher_create(struct loop *loop, watcher_submit_fn *submit, struct watcher 
     }
     w->fd = xcalloc(1, sizeof(*w->fd));
     *w->fd = (struct inotify_fd){.fd = fd, .users = 1};
+    w->mounts_fd = -1;
     w->epoch = 1;
     loop_task_init(&w->kick_task, on_kick, w);
     timer_init(&w->move_timer, watcher_on_move_timeout, w);
@@ -413,6 +415,29 @@ void watcher_look_again(struct watcher *w)
         watch_tree_need_probe(tree);
 }
 
+static void on_mounts(void *ctx, int fd, int events, int status)
+{
+    (void)fd;
+    (void)events;
+    struct watcher *w = ctx;
+    if (status < 0) /* it is told as an error */
+        loop_poll_start(&w->mounts, UV_PRIORITIZED);
+    watcher_look_again(w);
+}
+
+void watcher_follow_mounts(struct watcher *w)
+{
+    int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (loop_poll_init(&w->group, &w->mounts, fd, on_mounts, w) < 0) {
+        close(fd);
+        return;
+    }
+    w->mounts_fd = fd;
+    loop_poll_start(&w->mounts, UV_PRIORITIZED);
+}
+
 static void on_closed(void *ctx)
 {
     struct watcher *w = ctx;
@@ -426,6 +451,7 @@ static void on_closed(void *ctx)
     buf_fini(&w->path);
     buf_fini(&w->old_path);
     free(w->unused);
+    closep(&w->mounts_fd);
     fd_release(w->fd);
     free(w);
     if (done)

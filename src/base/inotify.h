@@ -111,6 +111,9 @@ int watcher_create(struct loop *loop, watcher_submit_fn *submit, struct watcher 
 void watcher_avoid(struct watcher *watcher, const struct self_mount *self);
 /* Something was mounted: look again where the bases lie. */
 void watcher_look_again(struct watcher *watcher);
+/* Do so with every mount and unmount from now on: inotify does not tell that another directory lies over a base. Where
+ * the kernel does not tell either, nothing happens. */
+void watcher_follow_mounts(struct watcher *watcher);
 
 /* Ends everything, its trees too, and frees it; no callback of theirs comes after this call. `done` (may be NULL) comes
  * once, later. A scan that hangs is left behind: it holds the descriptor and ends by itself, and until then the libuv

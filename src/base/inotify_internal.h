@@ -98,7 +98,8 @@ struct watcher {
     watcher_submit_fn *submit;
     const struct self_mount *avoid;
     struct loop_group group;
-    struct loop_poll poll;
+    struct loop_poll poll, mounts;
+    int mounts_fd; /* /proc/self/mountinfo, which tells of every mount and unmount; -1: not followed */
     struct inotify_fd *fd;
     struct watch_user *users;
     struct watch_tree *trees, *dead_trees;

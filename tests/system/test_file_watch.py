@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -278,6 +279,25 @@ def test_a_base_that_comes_and_goes(daemon: Daemon) -> None:
         assert daemon.condition("w", "Waiting").get("status", "False") == "False"
         shutil.rmtree(daemon.data / "later")
         wait_for(lambda: daemon.condition("w", "Waiting").get("status") == "True", what="waiting again")
+
+
+def test_a_base_that_is_mounted_over(daemon: Daemon) -> None:
+    """The directory that has the path counts: the one mounted there, and after it the one below."""
+    def mount(*command: str | Path) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"cannot mount: {done.stderr}")
+
+    (daemon.data / "below").write_text("x")
+    watch(daemon, daemon.data / "*")
+    mount("mount", "-t", "tmpfs", "none", daemon.data)
+    try:
+        wait_told(daemon, ("deleted", "below"))
+        (daemon.data / "above").write_text("x")
+        wait_told(daemon, ("deleted", "below"), ("created", "above"))
+    finally:
+        mount("umount", "-l", daemon.data)
+    wait_told(daemon, ("deleted", "below"), ("created", "above"), ("deleted", "above"), ("created", "below"))
 
 
 # ---- while the daemon was down ----
