@@ -262,13 +262,13 @@ def test_many_slow_clients(make_daemon: Any, kind: str) -> None:
                 s.send(SLOW[kind])
             slow.append(s)
             if n == MANY:
-                assert d.http("GET", "/healthz", tcp=True, timeout=10).status == 200, "1 000 of them"
+                assert d.http("GET", "/healthz", tcp=True).status == 200, "1 000 of them"
 
         def answered() -> bool:
             for s in slow[::7]:
                 with contextlib.suppress(OSError):
                     s.send(b"x")
-            return all(d.http("GET", "/healthz", tcp=tcp, timeout=10).status == 200 for tcp in (True, False))
+            return all(d.http("GET", "/healthz", tcp=tcp).status == 200 for tcp in (True, False))
 
         if kind != "no reading":  # those have asked and are being answered: they stay until their deadline
             wait_for(answered, what="who asks is answered")
@@ -286,7 +286,7 @@ def test_slowhttptest(make_daemon: Any, tmp_path: Path, mode: list[str]) -> None
                               cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             asked = 0
             while process.poll() is None:
-                assert d.http("GET", "/healthz", tcp=True, timeout=10).status == 200
+                assert d.http("GET", "/healthz", tcp=True).status == 200
                 asked += 1
                 time.sleep(0.05)
             told = process.stdout.read().decode(errors="replace") if process.stdout else ""

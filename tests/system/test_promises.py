@@ -168,7 +168,7 @@ def test_a_second_daemon_is_refused(daemon: Daemon, make_daemon: Any) -> None:
     second: Daemon = make_daemon("second")
     second.state = daemon.state
     second.spawn()
-    assert second.wait(10) != 0
+    assert second.wait() != 0
     assert str(daemon.state) in second.output() and str(daemon.pid) in second.output()
     assert daemon.http("GET", "/healthz").status == 200
 
@@ -177,7 +177,7 @@ def test_a_second_daemon_does_not_take_the_socket(daemon: Daemon, make_daemon: A
     second: Daemon = make_daemon("second")
     second.socket = daemon.socket
     second.spawn()
-    assert second.wait(10) != 0
+    assert second.wait() != 0
     assert daemon.http("GET", "/healthz").status == 200
 
 
