@@ -559,7 +559,7 @@ class Bench:
 
             self.measure(floor, daemon, [
                 (f"Redis {mode}: recorded and acknowledged, {MESSAGES}", "1/s", "least", 1, "≥0.6"),
-                (f"Redis {mode}: the same beside the server's own speed, {PREFETCH} at once", "1/s", "most", 1, "")])
+                (f"Redis {mode}: beside {PREFETCH} at once, the server's own speed", "1/s", "most", 1, "")])
             if self.has_daemon:
                 self.measure(None, daemon, [(f"Redis {mode}: the daemon's processor time a message", "us", "us", 1, "")])
 
