@@ -331,9 +331,18 @@ void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const 
 SHAPE(CompletedRun, "The end of a run that ran elsewhere", {"run_id", "name", NULL},
       {"status", "CompletedStatus", NULL}, {"outputs", "-object?", NULL}, {"error", "-string?", NULL});
 
+/* The statuses of runs, where `completed` is `success` by its other name; NULL: none of them. */
+static const char *outcome_of(const cJSON *status)
+{
+    static const char *const words[] = {"success", "completed", "failed", "timed_out", "cancelled"};
+    for (size_t i = 0; cJSON_IsString(status) && i < ARRAY_SIZE(words); i++)
+        if (streq(words[i], status->valuestring))
+            return i == 1 ? words[0] : words[i];
+    return NULL;
+}
+
 static bool report_ok(const cJSON *report, struct issues *issues)
 {
-    static const char *const words[] = {"success", "failed", "timed_out", "cancelled"};
     static const char *const known[] = {"run_id", "status", "outputs", "error"};
     const cJSON *run_id = value_get(report, "run_id"), *status = value_get(report, "status");
     const cJSON *outputs = value_get(report, "outputs"), *error = value_get(report, "error"), *item;
@@ -343,11 +352,8 @@ static bool report_ok(const cJSON *report, struct issues *issues)
     }
     if (!cJSON_IsString(run_id) || !*run_id->valuestring)
         issue_add(issues, "run_id", run_id, "expected the id of the run, a text that is not empty");
-    bool word = false;
-    for (size_t i = 0; cJSON_IsString(status) && i < ARRAY_SIZE(words); i++)
-        word = word || streq(words[i], status->valuestring);
-    if (!word)
-        issue_add(issues, "status", status, "expected one of success, failed, timed_out, cancelled");
+    if (!outcome_of(status))
+        issue_add(issues, "status", status, "expected one of success (or completed), failed, timed_out, cancelled");
     if (outputs && !cJSON_IsObject(outputs) && !cJSON_IsNull(outputs))
         issue_add(issues, "outputs", outputs, "expected an object");
     if (error && !cJSON_IsString(error) && !cJSON_IsNull(error))
@@ -377,7 +383,7 @@ void api_completed(struct api *a, const char *pipeline_id, const cJSON *report, 
     cJSON *data = cJSON_CreateObject();
     cJSON_AddStringToObject(data, "source_pipeline_id", pipeline_id);
     cJSON_AddStringToObject(data, "source_run_id", run_id);
-    cJSON_AddStringToObject(data, "status", value_get_string(report, "status"));
+    cJSON_AddStringToObject(data, "status", outcome_of(value_get(report, "status")));
     cJSON_AddItemToObject(data, "outputs",
                           cJSON_IsObject(outputs) ? cJSON_Duplicate(outputs, true) : cJSON_CreateObject());
     const char *error = value_get_string(report, "error");

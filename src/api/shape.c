@@ -60,7 +60,7 @@ static const char *one_kind(int i)
 
 static const char *one_outcome(int i)
 {
-    static const char *const words[] = {"success", "failed", "timed_out", "cancelled", NULL};
+    static const char *const words[] = {"success", "completed", "failed", "timed_out", "cancelled", NULL};
     return words[i];
 }
 
@@ -88,7 +88,7 @@ static const struct words {
     {"StepStatus", "The status of a step in a run", one_step_status},
     {"ConditionStatus", "The status of a condition", one_condition_status},
     {"ResourceKind", "A kind of resource", one_kind},
-    {"CompletedStatus", "How a run ended", one_outcome},
+    {"CompletedStatus", "How a run ended; `completed` is `success`, as the status of a run has it", one_outcome},
     {"ChangeKind", "A kind of what changes", change_kind_name},
     {"ChangeResult", "What became of a resource", one_change},
 };

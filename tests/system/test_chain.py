@@ -129,6 +129,9 @@ def test_completions_from_outside(daemon: Daemon) -> None:
     never(lambda: len(daemon.events("next")) > 1, 0.4)
     daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", {**body, "run_id": "other"}).ok()
     daemon.wait_events(2, "next")
+    event = daemon.http("POST", "/api/v1/pipelines/elsewhere/completed",
+                        {**body, "run_id": "third", "status": "completed"}).ok()["events"][0]
+    assert event["event_data"]["status"] == "success"
     daemon.http("POST", "/api/v1/pipelines/elsewhere/completed", {**body, "status": "splendid"}).problem(422)
 
 
