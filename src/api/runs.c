@@ -313,7 +313,10 @@ SHAPE(RunRequest, "A run to start", {"inputs", "-object", "The pipeline's inputs
 void api_run_pipeline(struct api *a, const char *id, const cJSON *inputs, const char *traceparent, struct api_call call)
 {
     if (inputs && !cJSON_IsObject(inputs)) {
-        api_problem_at(call, 422, "inputs", "inputs: expected an object, got %s", value_type_name(inputs));
+        struct issues issues = ISSUES_INIT;
+        issue_add(&issues, "inputs", inputs, "expected an object, got %s", value_type_name(inputs));
+        api_problem_issues(call, 422, "the request to run a pipeline is not valid", &issues);
+        issues_fini(&issues);
         return;
     }
     cJSON *copy = inputs ? cJSON_Duplicate(inputs, true) : cJSON_CreateObject();

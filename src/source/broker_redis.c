@@ -9,6 +9,22 @@
 
 static void open_connections(struct broker *b);
 
+/* ---- ids of entries ---- */
+
+struct redis_entry_id redis_entry_parse(const char *text)
+{
+    char *end;
+    struct redis_entry_id id = {.ms = strtoull(text, &end, 10)};
+    id.seq = *end == '-' ? strtoull(end + 1, NULL, 10) : 0;
+    return id;
+}
+
+bool redis_entry_before(const char *a, const char *b)
+{
+    struct redis_entry_id x = redis_entry_parse(a), y = redis_entry_parse(b);
+    return x.ms < y.ms || (x.ms == y.ms && x.seq < y.seq);
+}
+
 /* ---- connections ---- */
 
 static void close_connections(struct broker *b)

@@ -37,6 +37,13 @@
 #define REDIS_READ_PATIENCE_MS (REDIS_BLOCK_MS + REDIS_PATIENCE_MS)
 #define REDIS_BATCH 512 /* messages a command or a pipeline */
 
+/* The id of a stream's entry, `MS-SEQ` or `MS`. */
+struct redis_entry_id {
+    uint64_t ms, seq;
+};
+struct redis_entry_id redis_entry_parse(const char *text);
+bool redis_entry_before(const char *a, const char *b);
+
 /* What one way to read is to the type. Answers that are errors end the connection by redis_fail(), unless they are
  * expected. */
 struct redis_mode_ops {

@@ -69,26 +69,6 @@ static void say(struct redis *r, struct words *w, redis_reply_fn *fn, struct bro
     free(w->args);
 }
 
-/* ---- ids ---- */
-
-struct stream_id {
-    uint64_t ms, seq;
-};
-
-static struct stream_id id_parse(const char *text)
-{
-    char *end;
-    struct stream_id id = {.ms = strtoull(text, &end, 10)};
-    id.seq = *end == '-' ? strtoull(end + 1, NULL, 10) : 0;
-    return id;
-}
-
-static bool id_before(const char *a, const char *b)
-{
-    struct stream_id x = id_parse(a), y = id_parse(b);
-    return x.ms < y.ms || (x.ms == y.ms && x.seq < y.seq);
-}
-
 /* ---- messages ---- */
 
 static bool is_entry(const redisReply *e)
@@ -134,7 +114,7 @@ static void tell(struct broker *b, const struct delivery *d)
                               .message_id = d->id,
                               .identity = d->id,
                               .deliveries = d->deliveries,
-                              .timestamp_ms = (int64_t)id_parse(d->id).ms};
+                              .timestamp_ms = (int64_t)redis_entry_parse(d->id).ms};
     if (!body) {
         m.fields = object ? object : cJSON_CreateObject();
     } else {
@@ -685,7 +665,7 @@ static void on_stream(void *ctx, redisReply **reply)
     struct broker *b = ctx;
     const redisReply *newest = redis_is_error(*reply) ? NULL : member(*reply, "last-generated-id");
     const char *last = b->stream.last_id;
-    make_group(b, newest && last && !id_before(newest->str, last) ? last : "0");
+    make_group(b, newest && last && !redis_entry_before(newest->str, last) ? last : "0");
 }
 
 static void stream_connected(struct broker *b)
