@@ -430,7 +430,9 @@ def test_files_that_come_while_runs_last_are_no_loop(paced: Paced) -> None:
 def test_files_that_stopped_coming_are_no_loop(paced: Paced) -> None:
     """... where a run that goes alone writes none."""
     paced.rounds(5)
-    for n in (4, 5):
+    paced.drop(6)
+    paced.stands(6, ("pending", "concurrency"), ("pending", "loop_blocked"))
+    for n in (4, 5, 6):
         paced.end(n)
         paced.stands(n, COMPLETED)
 

@@ -30,6 +30,13 @@ static void rig_init(struct rig *r)
     r->t.spec = &r->spec;
 }
 
+static void rig_fini(struct rig *r)
+{
+    timer_stop(&r->timers, &r->t.cooldown);
+    timers_fini(&r->timers);
+    rounds_free(r->t.rounds);
+}
+
 /* Files one after the other, each so long after the one before it, and a run for each, which lasts `lasts_ms`: where that
  * is as long, it ends when the next file was told of. What a file's time says is that of the clock's last tick, of 4 ms.
  * Returns the most rounds that were counted; *ret_suspect: was one of them to wait? */
@@ -55,9 +62,7 @@ static int most_rounds(int64_t every_ms, int64_t lasts_ms, bool *ret_suspect)
             rounds_run_ended(&r.t, &run);
         clock_manual_advance(&r.clock, every_ms - lasts_ms);
     }
-    timer_stop(&r.timers, &r.t.cooldown);
-    timers_fini(&r.timers);
-    rounds_free(r.t.rounds);
+    rig_fini(&r);
     return most;
 }
 
@@ -102,8 +107,7 @@ static void many_at_once_are_of_others(void **state)
         rounds_run_started(&r.t, &run, &ev);
         next += LASTS_MS;
     }
-    timers_fini(&r.timers);
-    rounds_free(r.t.rounds);
+    rig_fini(&r);
 }
 
 /* Runs of 1 ms, one after the other, more than are kept apart; what the first of them wrote is told of late. */
@@ -126,8 +130,7 @@ static void what_is_told_late_is_found_among_many_runs(void **state)
     clock_manual_advance(&r.clock, 1000);
     o = (struct occurrence){.occurred_ms = r.clock.realtime_ms, .written_ms = r.clock.realtime_ms};
     assert_int_equal(rounds_count(&r.t, &o).n, 0);
-    timers_fini(&r.timers);
-    rounds_free(r.t.rounds);
+    rig_fini(&r);
 }
 
 /* Time goes on until the trigger does not stand still any more; a file that came so long after it began was of others. */
@@ -172,9 +175,7 @@ static int runs_for_one_file(int64_t others_after_ms, bool *ret_proved)
     } while (runs <= ROUNDS_MAX && (!held || rounds_suspect(&r.t, &round, "/log")));
     o.occurred_ms = r.clock.realtime_ms; /* told only now */
     *ret_proved = rounds_count(&r.t, &o).proved;
-    timer_stop(&r.timers, &r.t.cooldown);
-    timers_fini(&r.timers);
-    rounds_free(r.t.rounds);
+    rig_fini(&r);
     return runs;
 }
 
